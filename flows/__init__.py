@@ -1,0 +1,1 @@
+"""The experiments, one Prefect flow a file, and the command line that starts them."""

@@ -1,0 +1,20 @@
+"""What every configuration section has in common: unknown keys are errors, each field explains itself."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Configuration(BaseModel):
+    """Base of the configuration sections, which live beside what they configure.
+
+    The sentence under a field is its documentation: `mars config --explain` prints it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Operational:
+    """Marks a field that changes how fast or where a run goes, never what it computes.
+
+    Operational keys may differ between two starts of one run; all others are *scientific* and are
+    part of the cache keys of the steps that read them. Use as `device: Annotated[str, Operational()]`.
+    """

@@ -1,0 +1,56 @@
+"""A prompt as turns of a dialogue.
+
+A prompt is stored as text. A single human turn is that turn's plain text; a longer dialogue is a
+transcript in which every turn begins with its speaker:
+
+    Human: What is a lark?
+
+    Assistant: A small songbird.
+
+    Human: Does it sing in flight?
+
+`turns` and `transcript` are inverse to each other for every dialogue that `transcript` accepts.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+_ROLES = {speaker: role for role, speaker in SPEAKERS.items()}
+_MARKER = re.compile(r"(?:^|\n\n)(System|Human|Assistant):[ \t]?")
+
+
+class Turn(NamedTuple):
+    """One utterance: `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+def turns(prompt: str) -> list[Turn]:
+    """Split a stored prompt into its turns; a prompt without speakers is one user turn."""
+    pieces = _MARKER.split(prompt)
+    if len(pieces) == 1 or pieces[0].strip():
+        return [Turn("user", prompt)]
+    return [
+        Turn(_ROLES[speaker], content)
+        for speaker, content in zip(pieces[1::2], pieces[2::2], strict=True)
+    ]
+
+
+def transcript(dialogue: Sequence[Turn]) -> str:
+    """Write turns as a stored prompt: plain text for a single user turn, else with speakers.
+
+    Raises:
+        ValueError: a role is unknown, or a turn's text holds a speaker marker of its own, which
+            would change who said what.
+    """
+    for turn in dialogue:
+        if turn.role not in SPEAKERS:
+            raise ValueError(f"unknown role {turn.role!r}; roles are {', '.join(SPEAKERS)}")
+        if _MARKER.search(turn.content):
+            raise ValueError(f"a {turn.role} turn contains the start of another turn: {turn.content[:80]!r}")
+    if len(dialogue) == 1 and dialogue[0].role == "user":
+        return dialogue[0].content
+    return "\n\n".join(f"{SPEAKERS[turn.role]}: {turn.content}" for turn in dialogue)
