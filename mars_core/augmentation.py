@@ -68,10 +68,8 @@ def variants_for(budget: int, config: AugmentationConfig, *, chosen_first: bool)
     """
     grid = config.scheme == "grid"
     needed = budget if grid else budget + 1
-    small = math.isqrt(needed)
-    large = math.ceil(needed / small)
-    if large > small + 1:  # a sum of 2·small + 1 falls short of `needed`, 2·(small + 1) reaches it
-        small, large = small + 1, small + 1
+    total = math.isqrt(4 * needed - 1) + 1  # ⌈2√needed⌉, the least sum of two factors that reach it
+    small, large = total // 2, total - total // 2
     chosen, rejected = (large, small) if chosen_first else (small, large)
     if grid:
         return Variants(large + 1, chosen + 1, rejected + 1)
@@ -105,6 +103,8 @@ class Parent:
     """Variants of each text so far, number 0 being the text itself."""
     requests: dict[Part, list[str]] = field(default_factory=dict)
     """Key of the request that gave each variant; empty for the text itself."""
+    draws: Counter[Part] = field(default_factory=Counter)
+    """How often paraphrases of each text were asked for."""
 
     def __post_init__(self) -> None:
         """Begin with the texts themselves."""
@@ -152,7 +152,7 @@ def augment(
         config: scheme, k, threshold, draws.
         unit: what a budget counts; n⁺ + n⁻ = b paraphrases give (n⁺ + 1)(n⁻ + 1) − 1 pairs.
         label: begins every synthetic id, so that the ids of rounds differ.
-        on_answer: told how many requests were answered.
+        on_answer: called once for every request that is answered.
 
     Raises:
         AugmentationError: not one pair could be made; counts the reasons.
@@ -165,8 +165,7 @@ def augment(
 
     _buy(parents, generator, embedder, config, dropped, on_answer)
     short = wanted - sum(_made(parent, config) for parent in parents)
-    moved = _move_budget(parents, config, unit)
-    if moved:
+    if _move_budget(parents, config):
         _buy(parents, generator, embedder, config, dropped, on_answer)
 
     rows = [row for parent in parents for row in _synthetic_pairs(parent, generator.name, config, label)]
@@ -211,18 +210,22 @@ def _buy(
     on_answer: Callable[[int], None] | None,
 ) -> None:
     """Ask for the variants that the parents lack, at most `draws` times; all samples of a text at once."""
-    for draw in range(config.draws):
+    for _ in range(config.draws):
         requests, places = [], []
         for parent in parents:
             for part, wanted, have in zip(PARTS, _wanted(parent, config), parent.have(), strict=True):
                 if wanted > have:
-                    requests.append(_request(parent, part, wanted - have, draw))
+                    requests.append(_request(parent, part, wanted - have))
                     places.append((parent, part, wanted))
         if not requests:
             return
         answers = generator.generate(requests, on_answer)
         texts = [text for answer in answers for text in answer.texts]
-        sources = [parent.texts[part][0] for (parent, part, _), a in zip(places, answers, strict=True) for _ in a.texts]
+        sources = [
+            parent.texts[part][0]
+            for (parent, part, _), a in zip(places, answers, strict=True)
+            for _ in a.texts
+        ]
         vectors = embedder.embed([*texts, *sources])
         similarities = iter(1 - cosine_distances(vectors[: len(texts)], vectors[len(texts) :]))
         for (parent, part, wanted), answer in zip(places, answers, strict=True):
@@ -236,7 +239,10 @@ def _buy(
                     parent.requests[part].append(answer.key)
 
 
-def _request(parent: Parent, part: Part, n: int, draw: int) -> Request:
+def _request(parent: Parent, part: Part, n: int) -> Request:
+    """Ask for n more paraphrases; every further request for a text is another draw."""
+    draw = parent.draws[part]
+    parent.draws[part] += 1
     texts = (parent.prompt, parent.chosen, parent.rejected)
     if part == "prompt":
         return Request("paraphrase_prompt", *texts, n, draw)
@@ -245,27 +251,26 @@ def _request(parent: Parent, part: Part, n: int, draw: int) -> Request:
 
 def _taken(text: str, parent: Parent, part: Part) -> bool:
     """Whether a text is a variant already: of its own part, or of the response it must differ from."""
-    others = parent.texts["prompt"] if part == "prompt" else [*parent.texts["chosen"], *parent.texts["rejected"]]
+    others = (
+        parent.texts["prompt"] if part == "prompt" else [*parent.texts["chosen"], *parent.texts["rejected"]]
+    )
     folded = " ".join(text.lower().split())
     return any(folded == " ".join(other.lower().split()) for other in others)
 
 
-def _move_budget(
-    parents: Sequence[Parent], config: AugmentationConfig, unit: Literal["pairs", "paraphrases"]
-) -> int:
-    """Give what a parent could not use to the hardest ones that got all they asked for; how much moved."""
-    most = capacity(config, "pairs")
-    left = 0
-    for parent in parents:
-        left += parent.budget - _made(parent, config)
-    whole = [parent for parent in parents if parent.budget and _made(parent, config) == parent.budget]
-    for parent in parents:
-        parent.budget = _made(parent, config)
-    moved = 0
-    for parent in whole:
-        extra = min(left - moved, most - parent.budget)
-        parent.budget += extra
-        moved += extra
+def _move_budget(parents: Sequence[Parent], config: AugmentationConfig) -> bool:
+    """Give what some parents could not use to the hardest ones that got all they asked for."""
+    made = [_made(parent, config) for parent in parents]
+    left = sum(parent.budget for parent in parents) - sum(made)
+    moved = False
+    for parent, pairs in zip(parents, made, strict=True):
+        if pairs < parent.budget:
+            parent.budget = pairs
+        elif pairs:
+            extra = min(left, capacity(config, "pairs") - pairs)
+            parent.budget += extra
+            left -= extra
+            moved = moved or extra > 0
     return moved
 
 

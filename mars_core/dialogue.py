@@ -34,8 +34,7 @@ def turns(prompt: str) -> list[Turn]:
     if len(pieces) == 1 or pieces[0].strip():
         return [Turn("user", prompt)]
     return [
-        Turn(_ROLES[speaker], content)
-        for speaker, content in zip(pieces[1::2], pieces[2::2], strict=True)
+        Turn(_ROLES[speaker], content) for speaker, content in zip(pieces[1::2], pieces[2::2], strict=True)
     ]
 
 

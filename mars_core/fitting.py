@@ -125,7 +125,9 @@ def fit(spec: FitSpec, report: Any = None) -> dict[str, float]:
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
     steps_per_epoch = math.ceil(len(pairs) / config.batch_pairs)
     steps = config.epochs * steps_per_epoch
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(config.schedule, step / steps))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate(config.schedule, step / steps)
+    )
     torch.manual_seed(spec.seed)
     model.network.train()
 
@@ -137,7 +139,9 @@ def fit(spec: FitSpec, report: Any = None) -> dict[str, float]:
         batch_margins, batch_computed = _backward(model, ids, config, spec.reward_model.batch_tokens)
         loss = float(bradley_terry_loss(torch.from_numpy(batch_margins)).mean())
         if not math.isfinite(loss):
-            raise FitError(f"the loss is {loss} at step {step + 1}, on the pairs {', '.join(batch['pair_id'])}")
+            raise FitError(
+                f"the loss is {loss} at step {step + 1}, on the pairs {', '.join(batch['pair_id'])}"
+            )
         torch.nn.utils.clip_grad_norm_(weights, config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()

@@ -209,7 +209,7 @@ def load_hub(source: str, default_split: str = "train") -> Dataset:
         return datasets.load_dataset(
             name, data_dir=directory or None, revision=revision or None, split=split or default_split
         )
-    except Exception as error:  # noqa: BLE001 - the hub client raises many kinds; all mean the same to the reader
+    except Exception as error:  # the hub client raises many kinds; all mean the same to the reader
         raise PairsError(
             f"{source}: neither a local file nor a hub dataset that could be loaded ({error})"
         ) from error
@@ -240,7 +240,11 @@ def _canonical(row: Mapping[str, Any], origin: str) -> dict[str, str]:
     except ValueError as error:
         problem = str(error)
     else:
-        empty = [name for name, text in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)) if not text]
+        empty = [
+            name
+            for name, text in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected))
+            if not text
+        ]
         if empty:
             problem = f"{empty[0]} is empty"
         elif chosen == rejected:

@@ -82,7 +82,7 @@ class Renderer:
         try:
             asked_text = self.tokenizer.apply_chat_template(messages, tokenize=False)
             whole_text = self.tokenizer.apply_chat_template(answered, tokenize=False)
-        except Exception as error:  # noqa: BLE001 - templates raise whatever their author chose
+        except Exception as error:  # templates raise whatever their author chose
             raise RenderingError(f"the chat template refuses {prompt[:80]!r}: {error}") from error
         if not whole_text.startswith(asked_text):
             raise RenderingError(f"the chat template changes the prompt once it is answered: {prompt[:80]!r}")

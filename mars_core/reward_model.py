@@ -76,12 +76,16 @@ def locate(reference: str) -> Location:
     if found and scheme == "package":
         spec = importlib.util.find_spec(package)
         if package not in PACKAGED_WEIGHTS or spec is None or spec.origin is None:
-            raise ModelError(f"{reference}: no such installed package; known are {', '.join(PACKAGED_WEIGHTS)}")
+            raise ModelError(
+                f"{reference}: no such installed package; known are {', '.join(PACKAGED_WEIGHTS)}"
+            )
         folder = Path(spec.origin).parent / "model"
         with (folder / "model.safetensors").open("rb") as weights:
             digest = hashlib.file_digest(weights, "sha256").hexdigest()
         if digest != PACKAGED_WEIGHTS[package]:
-            raise ModelError(f"{reference}: the weights have sha256 {digest}, pinned is {PACKAGED_WEIGHTS[package]}")
+            raise ModelError(
+                f"{reference}: the weights have sha256 {digest}, pinned is {PACKAGED_WEIGHTS[package]}"
+            )
         return Location(str(folder), None)
     if Path(reference).is_dir():
         return Location(reference, None)
@@ -122,7 +126,9 @@ class RewardModel:
         _keep_in_float32(self.head)
 
     @classmethod
-    def load(cls, reference: str, config: ModelConfig, *, seed: int = 0, dropout: float | None = None) -> "RewardModel":
+    def load(
+        cls, reference: str, config: ModelConfig, *, seed: int = 0, dropout: float | None = None
+    ) -> "RewardModel":
         """Load a checkpoint; a backbone without a head gets one with one output, drawn by `seed`.
 
         Raises:
@@ -132,7 +138,12 @@ class RewardModel:
         path, revision = locate(reference)
         settings = _config(reference)
         settings.num_labels = 1
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "classifier_dropout"):
+        for name in (
+            "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+            "attention_dropout",
+            "classifier_dropout",
+        ):
             if dropout is not None and hasattr(settings, name):
                 setattr(settings, name, dropout)
         torch.manual_seed(seed)
@@ -146,13 +157,17 @@ class RewardModel:
                 use_safetensors=None if config.allow_bin else True,
                 output_loading_info=True,
             )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                path, revision=revision, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise ModelError(f"{reference}: cannot be loaded: {error}") from error
         body = f"{network.base_model_prefix}."
         lost = [name for name in report["missing_keys"] if name.startswith(body) and "pooler" not in name]
         if lost:
-            raise ModelError(f"{reference}: the checkpoint lacks {len(lost)} weights of the backbone, such as {lost[0]}")
+            raise ModelError(
+                f"{reference}: the checkpoint lacks {len(lost)} weights of the backbone, such as {lost[0]}"
+            )
         _ensure_pad_token(network, tokenizer)
         return cls(network, tokenizer, config)
 
@@ -163,7 +178,9 @@ class RewardModel:
 
     def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """One forward pass: float32 rewards, [texts], with gradients where these are enabled."""
-        inputs = {name: tensor.to(self.device) for name, tensor in padded(ids, self.tokenizer.pad_token_id).items()}
+        inputs = {
+            name: tensor.to(self.device) for name, tensor in padded(ids, self.tokenizer.pad_token_id).items()
+        }
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             rewards: torch.Tensor = self.network(**inputs).logits
         return rewards.float().squeeze(-1)
@@ -186,7 +203,9 @@ class RewardModel:
         prompts_cut = responses_cut = 0
         for start in range(0, len(pairs), WINDOW):
             window = pairs[start : start + WINDOW]
-            rendering = self.renderer.render([prompt for prompt, _ in window], [answer for _, answer in window])
+            rendering = self.renderer.render(
+                [prompt for prompt, _ in window], [answer for _, answer in window]
+            )
             prompts_cut += rendering.prompts_cut
             responses_cut += rendering.responses_cut
             for batch in token_batches([len(text) for text in rendering.ids], self.config.batch_tokens):
@@ -229,7 +248,12 @@ def pair_rewards(
         listed = ", ".join(broken[:5])
         raise ModelError(f"the rewards of {len(broken)} of {len(pairs)} pairs are NaN or infinite: {listed}")
     return pd.DataFrame(
-        {"pair_id": pair_ids, "reward_chosen": chosen, "reward_rejected": rejected, "margin": chosen - rejected}
+        {
+            "pair_id": pair_ids,
+            "reward_chosen": chosen,
+            "reward_rejected": rejected,
+            "margin": chosen - rejected,
+        }
     )
 
 
@@ -257,7 +281,9 @@ def _uses_bfloat16(precision: str, device: torch.device) -> bool:
 
 def _positions(settings: Any, tokenizer: Any) -> int:
     """Positions that the network has; RoBERTa's count from its padding index, so ask the tokenizer too."""
-    return min(getattr(settings, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length or 10**9)
+    return min(
+        getattr(settings, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length or 10**9
+    )
 
 
 def _keep_in_float32(head: torch.nn.Module) -> None:

@@ -61,7 +61,9 @@ def rewrite(
     """
     sides: tuple[Literal["rejected", "chosen"], ...] = ("rejected", "chosen")
     for side in sides:
-        for draw, samples in enumerate((min(config.first_wave, config.tries), config.tries - config.first_wave)):
+        for draw, samples in enumerate(
+            (min(config.first_wave, config.tries), config.tries - config.first_wave)
+        ):
             unsettled = [pair for pair in close_pairs if pair.rewritten == "none"]
             if samples > 0 and unsettled:
                 _wave(unsettled, side, samples, draw, generator, embedder, on_answer)

@@ -111,7 +111,9 @@ def measure_distances(
             on_pairs(n)
     distance = np.concatenate(distances)
     if embedder.texts_cut:
-        logger.warning("%d responses are longer than the embedder reads; their beginning counts.", embedder.texts_cut)
+        logger.warning(
+            "%d responses are longer than the embedder reads; their beginning counts.", embedder.texts_cut
+        )
     limit = distance_threshold(distance, threshold)
     return pd.DataFrame(
         {

@@ -1,0 +1,169 @@
+"""An experiment's configuration: the sections that live beside what they configure, from YAML and overrides.
+
+    config = load("deployments/experiments/quickstart.yaml", ["selection.tau=0.1", "rounds=3"])
+
+A key is *scientific* unless it is marked `Operational`: scientific keys shape results and are part of
+the cache keys of the steps that read them; operational ones (addresses, devices, concurrency) may change
+between two starts of one run.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from mars_core.augmentation import AugmentationConfig
+from mars_core.configurable import Configuration, Operational
+from mars_core.evaluation import EvaluationConfig
+from mars_core.fitting import FitConfig
+from mars_core.generation import GenerationConfig
+from mars_core.pairs import DataConfig
+from mars_core.reward_model import ModelConfig
+from mars_core.rewriting import RewritingConfig
+from mars_core.selection import SelectionConfig
+from mars_core.semantics import SemanticsConfig
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message names the key and, for an unknown one, the nearest known."""
+
+
+class TrackingConfig(Configuration):
+    """Where the numbers of a run go. Nothing here changes a result."""
+
+    uri: Annotated[str | None, Operational()] = None
+    """MLflow's tracking URI; by default MLFLOW_TRACKING_URI, or else mlflow.db in the working folder."""
+    experiment: Annotated[str, Operational()] = "mars"
+    """MLflow experiment of the run."""
+    models: Annotated[Literal["best", "all", "none"], Operational()] = "best"
+    """Which rounds' checkpoints are logged as MLflow models."""
+
+
+class ExperimentConfig(Configuration):
+    """Everything that `mars refine` needs to know."""
+
+    name: Annotated[str, Operational()] = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run and of its folder."""
+    folder: Annotated[str, Operational()] = "runs"
+    """Folder that holds the run's folder."""
+    seed: int = 0
+    """Seed of the subset of originals, the head and the shuffling."""
+    rounds: Annotated[int, Operational()] = Field(3, ge=1)
+    """Rounds of self-refinement, T; may grow between starts."""
+    data: DataConfig = DataConfig()
+    """Where the preference pairs come from."""
+    model: ModelConfig = ModelConfig()
+    """The reward model's backbone."""
+    selection: SelectionConfig = SelectionConfig()
+    """Which pairs get synthetic variants."""
+    semantics: SemanticsConfig = SemanticsConfig()
+    """How the meaning of responses is compared."""
+    rewriting: RewritingConfig = RewritingConfig()
+    """How close pairs are sharpened."""
+    generation: GenerationConfig = GenerationConfig()
+    """Who writes paraphrases and rewrites."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    """How paraphrases become synthetic pairs."""
+    fit: FitConfig = FitConfig()
+    """How the reward model is trained."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What it is measured on."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Where the numbers go."""
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the run's artifacts."""
+        return Path(self.folder) / self.name
+
+
+def load(file: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read a YAML file, apply `dotted.key=value` overrides, validate.
+
+    Raises:
+        ConfigError: no such file, not a mapping, an unknown key, a value out of range.
+    """
+    path = Path(file)
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: holds no configuration, which is a mapping of keys to values")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"{override!r}: an override reads key=value, such as selection.tau=0.1")
+        _set(values, key, yaml.safe_load(text))
+    return validated(ExperimentConfig, values, str(file))
+
+
+def validated(model: type[ExperimentConfig], values: Mapping[str, Any], origin: str) -> ExperimentConfig:
+    """Build a configuration; every problem is named by its dotted key."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(map(str, problem["loc"]))
+            if problem["type"] == "extra_forbidden":
+                nearest = difflib.get_close_matches(key, known_keys(model), n=1, cutoff=0.3)
+                hint = f"; the nearest is {nearest[0]}" if nearest else ""
+                lines.append(f"{key}: no such key{hint}")
+            elif problem["type"] == "missing":
+                lines.append(f"{key}: is required")
+            else:
+                lines.append(
+                    f"{key}: {problem['msg'].removeprefix('Value error, ')}; found {problem['input']!r}"
+                )
+        raise ConfigError(f"{origin}: " + "\n  ".join(lines)) from error
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted names of all keys of a configuration, sections included."""
+    names = []
+    for name, field in model.model_fields.items():
+        names.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += known_keys(field.annotation, f"{prefix}{name}.")
+    return names
+
+
+def scientific(config: BaseModel) -> dict[str, Any]:
+    """The keys that shape results, as plain values; sections keep their place."""
+    values = {}
+    for name, field in type(config).model_fields.items():
+        if any(isinstance(mark, Operational) for mark in field.metadata):
+            continue
+        value = getattr(config, name)
+        values[name] = scientific(value) if isinstance(value, BaseModel) else value
+    return values
+
+
+def digest(values: Any) -> str:
+    """sha256 of JSON-serialisable values, the same on every machine."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The resolved configuration, every key spelled out."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    section = values
+    *path, name = key.split(".")
+    for part in path:
+        below = section.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"{key}: {part} is no section")
+        section = below
+    section[name] = value

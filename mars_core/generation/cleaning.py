@@ -1,0 +1,67 @@
+"""From what a chat model writes to the text that was asked for: talk about the task is taken off."""
+
+import re
+
+_TASK = r"(?:paraphras\w+|reword\w+|rephras\w+|rewrit\w+|restat\w+)"
+_THING = r"(?:text|version|message|prompt|reply|response|answer|question|passage)"
+
+# What a model puts around its answer. Each is left alone where the source text has it too.
+_AROUND = (
+    # Reasoning.
+    re.compile(r"^\s*<think>.*?</think>", re.DOTALL),
+    # "Sure! Here is a rewritten version of the reply:"
+    re.compile(
+        rf"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok)\b[^\n:]{{0,30}}?[!,.]\s*)?"
+        rf"(?:here(?:['’]s| is| are)|this is|below is)\b[^\n:]{{0,40}}?\b{_TASK}\b[^\n:]{{0,80}}:[*_\s]*",
+        re.IGNORECASE,
+    ),
+    # "**Paraphrased message:**"
+    re.compile(
+        rf"^\W*(?:the |my )?{_TASK}(?: (?:dispreferred|preferred))?(?: {_THING})?\W*?:[*_\s]*", re.IGNORECASE
+    ),
+    # "Assistant: "
+    re.compile(r"^(?:Assistant|Human|User):\s+"),
+    # The tags that our instructions put around their material.
+    re.compile(r"^<(?:text|dispreferred|preferred)>\s*|\s*</(?:text|dispreferred|preferred)>$"),
+    # A last paragraph such as "(Note: I kept the meaning of the original.)"
+    re.compile(
+        rf"\n\s*\n\W*(?:note|this (?:version|{_THING})|i(?:['’]ve| have)? (?:tried|kept|changed)|let me know)\b"
+        rf"[^\n]*\b(?:{_TASK}|original|meaning)\b[^\n]*$",
+        re.IGNORECASE,
+    ),
+)
+_QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
+
+_CANNOT = r"i(?: can(?:no|['’])t| am unable| am not able| won['’]t| will not| must decline|['’]m (?:unable|not able))"
+_SORRY = r"(?:i(?:['’]m| am)(?: \w+)? (?:sorry|afraid)|i apologi[sz]e|sorry|my apologies|unfortunately)"
+_ACT = (
+    r"(?:help|assist|comply|fulfil|do that|provide|create|generate|write|rewrite|reword|paraphrase|engage"
+    r"|continue|support|discuss)"
+)
+_REFUSAL = re.compile(rf"^\W*(?:{_SORRY}\b[^.!?\n]{{0,60}}?\b{_CANNOT}|{_CANNOT}(?: to)? {_ACT})", re.IGNORECASE)
+
+
+def clean(text: str, source: str = "") -> str:
+    """Take reasoning, introductions, labels, tags, quotes and closing remarks off a generated text.
+
+    What the `source` text has itself stays.
+
+    >>> clean('Sure! Here is a paraphrase:\\n\\n"Larks sing in flight."')
+    'Larks sing in flight.'
+    """
+    text = text.encode("utf-8", "replace").decode().strip()  # a lone surrogate fits into no file
+    source = source.strip()
+    for pattern in _AROUND:
+        if not pattern.search(source):
+            text = pattern.sub("", text).strip()
+    return text if _is_quoted(source) or not _is_quoted(text) else text[1:-1].strip()
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text begins by declining, as in "I'm sorry, but I can't help with that"."""
+    return _REFUSAL.match(text) is not None
+
+
+def _is_quoted(text: str) -> bool:
+    """Whether one pair of quotes wraps the whole text."""
+    return len(text) > 2 and _QUOTES.get(text[0]) == text[-1] and not {text[0], text[-1]} & set(text[1:-1])

@@ -1,0 +1,29 @@
+"""What a model is told for each role: the templates in `prompts/`, filled with a request's texts.
+
+A template is a system and a user message with a line `---` between them. The placeholders are
+`$prompt`, `$chosen` and `$rejected`; a paraphrased prompt stands for its last user turn alone.
+"""
+
+from functools import cache
+from importlib.resources import files
+from string import Template
+
+from mars_core.generation.interface import Message, Request, Role
+
+
+def messages(request: Request) -> tuple[Message, ...]:
+    """The chat messages of a request: system, then user."""
+    prompt = request.source if request.role == "paraphrase_prompt" else request.prompt
+    system, user = _templates(request.role)
+    texts = {"prompt": prompt, "chosen": request.chosen, "rejected": request.rejected}
+    return (
+        {"role": "system", "content": system.substitute(texts)},
+        {"role": "user", "content": user.substitute(texts)},
+    )
+
+
+@cache
+def _templates(role: Role) -> tuple[Template, Template]:
+    text = files(__package__).joinpath("prompts", f"{role}.txt").read_text(encoding="utf-8")
+    system, user = text.split("\n---\n")
+    return Template(system.strip()), Template(user.strip())

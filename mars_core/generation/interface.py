@@ -1,0 +1,131 @@
+"""What a text generator is asked, what it answers, and the interface every backend keeps.
+
+A backend knows how texts are made; it knows nothing of budgets, distances or files. Everything that
+shapes an answer is part of its key, so that an answer got once is never paid for again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from mars_core.dialogue import Turn, transcript, turns
+
+Role = Literal[
+    "paraphrase_prompt", "paraphrase_chosen", "paraphrase_rejected", "rewrite_rejected", "rewrite_chosen"
+]
+Message = dict[str, str]
+"""One chat message: `role` (system or user) and `content`."""
+
+
+class GenerationError(RuntimeError):
+    """Texts could not be generated; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """`n` samples of one text, asked for at once.
+
+    `prompt` is in its stored form (see `mars_core.dialogue`). Further samples of the same text are
+    asked for with `draw` 1, 2, …, each a request of its own.
+    """
+
+    role: Role
+    prompt: str
+    chosen: str
+    rejected: str
+    n: int
+    draw: int = 0
+
+    @property
+    def text(self) -> str:
+        """The text that the role changes: prompt, chosen or rejected."""
+        part: str = getattr(self, self.role.partition("_")[2])
+        return part
+
+    @property
+    def source(self) -> str:
+        """What of `text` a generator sees as material: the last user turn of a prompt, else all of it."""
+        return last_user_turn(self.prompt) if self.role == "paraphrase_prompt" else self.text
+
+    def whole(self, generated: str) -> str:
+        """`text` with its `source` replaced by a generated one: earlier turns of a prompt stay.
+
+        Raises:
+            ValueError: the generated text begins another turn of the dialogue.
+        """
+        if self.role != "paraphrase_prompt":
+            return generated
+        return with_last_user_turn(self.prompt, generated)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The usable texts that a request got, stripped, at most `n`; with `error` set, why it got none.
+
+    `finish_reasons` holds one entry a text. `messages` is what was sent; the store keeps it for
+    `mars explain`, answers read from the store come without.
+    """
+
+    key: str
+    texts: tuple[str, ...]
+    finish_reasons: tuple[str, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    error: str | None = None
+    messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
+
+
+class Backend(Protocol):
+    """A source of generated texts. `name` is what a synthetic pair's `generator` column says."""
+
+    @property
+    def name(self) -> str:
+        """Such as `rules` or `vllm:Qwen/Qwen3-8B`."""
+
+    def key(self, request: Request) -> str:
+        """Digest of everything that shapes the answer: model, role, messages, sampling, n and draw."""
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Yield (index of the request, its answer) as each completes, in any order.
+
+        Closing the iterator ends what is under way and closes all connections. A request that fails
+        yields an answer with `error`.
+
+        Raises:
+            GenerationError: no request can succeed, such as when no server answers at the address.
+        """
+
+
+def digest(*parts: object) -> str:
+    """sha256 (hexadecimal) over JSON-serialisable parts; equal parts give equal digests on any machine."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def last_user_turn(prompt: str) -> str:
+    """The turn of a stored prompt that a paraphrase may change."""
+    dialogue = turns(prompt)
+    return dialogue[_last_user(dialogue)].content
+
+
+def with_last_user_turn(prompt: str, content: str) -> str:
+    """The same stored prompt with its last user turn replaced; every other turn stays as it is.
+
+    Raises:
+        ValueError: `content` holds a speaker marker, so that the dialogue would get another turn.
+    """
+    dialogue = turns(prompt)
+    place = _last_user(dialogue)
+    changed = [*dialogue[:place], Turn(dialogue[place].role, content), *dialogue[place + 1 :]]
+    # A lone user turn is stored as its plain text, which may quote a transcript after its first words.
+    text = content if len(changed) == 1 and changed[0].role == "user" else transcript(changed)
+    if turns(text) != changed:
+        raise ValueError(f"the text contains the start of another turn: {content[:80]!r}")
+    return text
+
+
+def _last_user(dialogue: Sequence[Turn]) -> int:
+    users = [place for place, turn in enumerate(dialogue) if turn.role == "user"]
+    return users[-1] if users else len(dialogue) - 1

@@ -1,0 +1,110 @@
+"""Paraphrases by rule: a random part of the edits that a text allows.
+
+Openers and closers are a last resort, for texts with hardly a word to change.
+"""
+
+from collections.abc import Iterator
+from itertools import chain, product
+from random import Random
+
+from mars_core.generation.edits import conditions_last, edits
+from mars_core.generation.lexicon import FUNCTION_WORDS
+from mars_core.generation.sentences import masked
+
+_QUESTION_OPENERS = ("Quick question: ", "I was wondering: ", "A question: ", "I'd like to know: ")
+_PROMPT_OPENERS = ("Hi! ", "Hello! ", "Hi there! ", "Hello there. ", "Good day! ", "Hey! ", "Okay. ", "Well. ")
+_PROMPT_CLOSERS = (" Thanks!", " Thank you!", " Thanks in advance.", " Many thanks.", " Cheers!", " Thanks.")
+_RESPONSE_OPENERS = (
+    *("In short: ", "Put simply: ", "My answer: ", "I'd say: ", "All right: ", "To answer you: "),
+    *("Here is my answer: ", "Here's what I'd say: ", "Here's my reply: "),
+)
+_RESPONSE_CLOSERS = (
+    *(" I hope that helps.", " Hope this helps!", " That's my answer.", " That's about it."),
+    *(" That's what I'd say.", " That is all.", " I hope this answers it."),
+)
+_COMMA_OPENERS = ("Well, ", "So, ", "Okay, ")
+
+_QUESTION_WORDS = frozenset("what how where when why which who does do did can could would should is are".split())
+_REORDERED_SHARE = 0.35
+_EDITED_SHARE = (0.3, 0.75)
+_TRIES_A_VARIANT = 6
+
+
+def paraphrases(text: str, n: int, seed: str, draw: int, *, of_prompt: bool) -> list[str]:
+    """Up to `n` wordings of a text that differ from it and from one another; blank text has none.
+
+    The same arguments give the same wordings on every machine. Another `draw` gives other ones as
+    far as the text has them.
+    """
+    text = text.strip()
+    if not text:
+        return []
+    reordered = conditions_last(text)
+    bases = [(base, edits(base, of_prompt=of_prompt)) for base in (text, reordered)]
+
+    def reworded(rng: Random) -> str:
+        wording, possible = bases[rng.random() < _REORDERED_SHARE]
+        share = rng.uniform(*_EDITED_SHARE)
+        chosen = [edit for edit in possible if rng.random() < share]
+        if possible and not chosen:
+            chosen = [rng.choice(possible)]
+        for edit in reversed(chosen):
+            wording = wording[: edit.start] + rng.choice(edit.options) + wording[edit.end :]
+        return wording
+
+    candidates = chain(
+        (reworded(Random(f"{seed} {draw} {attempt}")) for attempt in range(_TRIES_A_VARIANT * n)),
+        _punctuated(text),
+        _decorated(text, Random(seed), start=draw * n, of_prompt=of_prompt),
+    )
+    found: dict[str, None] = {}
+    for candidate in candidates:
+        if candidate != text:
+            found[candidate] = None
+        if len(found) == n:
+            break
+    return list(found)
+
+
+def _punctuated(text: str) -> Iterator[str]:
+    """Another mark, or none, at the end of the text; a short exclamation for a short statement."""
+    words = text.rstrip(".!").split()
+    if not words or not text.rstrip(".!")[-1].isalpha():
+        return
+    bare = text.rstrip(".!")
+    yield bare + ("?" if words[0].lower() in _QUESTION_WORDS else ".")
+    yield bare
+    if len(words) <= 3:
+        yield bare + "!"
+
+
+def _decorated(text: str, rng: Random, start: int, *, of_prompt: bool) -> Iterator[str]:
+    """The text with an opener or a closer, then with both, in random order, from the `start`-th on."""
+    openers, closers = list(_RESPONSE_OPENERS), list(_RESPONSE_CLOSERS)
+    if of_prompt:
+        openers, closers = list(_PROMPT_OPENERS), list(_PROMPT_CLOSERS)
+        openers += _QUESTION_OPENERS if text.endswith("?") else ()
+    elif text.split(maxsplit=1)[0].lower() in FUNCTION_WORDS:
+        openers += _COMMA_OPENERS
+    one = [(opener, "") for opener in openers] + [("", closer) for closer in closers]
+    both = list(product(openers, closers))
+    rng.shuffle(one)
+    rng.shuffle(both)
+    ways = one + both
+    for place in range(start, start + len(ways)):
+        opener, closer = ways[place % len(ways)]
+        yield _opened(_closed(text, closer), opener)
+
+
+def _opened(text: str, opener: str) -> str:
+    if opener.endswith(", "):
+        return opener + text[0].lower() + text[1:]
+    if opener and ("\n" in text or masked(text)[0] == "\0"):
+        return f"{opener.strip()}\n\n{text}"
+    return opener + text
+
+
+def _closed(text: str, closer: str) -> str:
+    if closer and ("\n" in text or masked(text)[-1] == "\0"):
+        return f"{text}\n\n{closer.strip()}"
+    return text + "." + closer if closer and text[-1].isalnum() else text + closer

@@ -1,0 +1,66 @@
+"""Texts by rule, without a model: for the quickstart, for tests, and for studies without a network.
+
+They are weaker than a model's, but cost nothing and are the same on every machine. A report that
+used them says so.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from mars_core.generation import GenerationConfig
+from mars_core.generation.interface import Answer, Request, digest
+from mars_core.generation.paraphrasing import paraphrases
+from mars_core.generation.sharpening import rewritten_chosen, rewritten_rejected
+
+VERSION = 1
+"""Raised with every change of the rules that changes a text: stored answers of older rules are then not used."""
+
+
+class RulesBackend:
+    """Paraphrases by lexicon and sentence rules, rewrites by keeping, dropping and framing sentences."""
+
+    name = "rules"
+
+    def key(self, request: Request) -> str:
+        """See `Backend.key`."""
+        asked = (request.prompt, request.chosen, request.rejected)
+        material = request.text if request.role.startswith("paraphrase") else asked
+        return digest("rules", VERSION, request.role, material, request.n, request.draw)
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """See `Backend.answers`; in order."""
+        for index, request in enumerate(requests):
+            started = time.monotonic()
+            texts = tuple(_texts(request))
+            yield (
+                index,
+                Answer(
+                    key=self.key(request),
+                    texts=texts,
+                    finish_reasons=("stop",) * len(texts),
+                    prompt_tokens=0,
+                    completion_tokens=0,
+                    seconds=time.monotonic() - started,
+                    messages=({"role": "user", "content": request.text},),
+                ),
+            )
+
+
+def open_backend(config: GenerationConfig) -> RulesBackend:
+    """The backend of `generation.backend: rules`, which has nothing to configure."""
+    return RulesBackend()
+
+
+def _texts(request: Request) -> list[str]:
+    seed = digest(VERSION, request.role, request.text)
+    if request.role == "rewrite_rejected":
+        return rewritten_rejected(request, seed)
+    if request.role == "rewrite_chosen":
+        return rewritten_chosen(request, seed)
+    wordings = paraphrases(
+        request.source, request.n, seed, request.draw, of_prompt=request.role == "paraphrase_prompt"
+    )
+    try:
+        return [request.whole(wording) for wording in wordings]
+    except ValueError:  # a prompt that is no well-formed dialogue cannot be put together again
+        return []

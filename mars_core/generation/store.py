@@ -1,0 +1,193 @@
+"""The store of generations: an append-only folder of requests and their answers, one JSON record a line.
+
+Rules it keeps:
+
+- A process writes to a segment file of its own, so that many may share a folder without locks.
+- A record is in the operating system's hands when `add` returns (`kill -9` loses nothing), and on
+  the disk within about a second's worth of answers (power loss).
+- A broken line can only be the last of its segment: it is what an interrupted write leaves, and is
+  skipped. A broken line before others means damage, and is an error.
+- If two processes answered the same request, the record of the earlier segment counts for all.
+"""
+
+import json
+import logging
+import os
+import time
+import uuid
+from dataclasses import asdict
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from mars_core.generation.interface import Answer, Request
+
+logger = logging.getLogger(__name__)
+
+SYNC_SECONDS = 1.0
+
+
+class _Progress(NamedTuple):
+    """How far a segment has been read: the next byte, and complete lines before it."""
+
+    offset: int = 0
+    lines: int = 0
+
+
+class GenerationStore:
+    """Answers by key. Keeps keys and file positions in memory, never texts.
+
+    >>> with GenerationStore(Path("generations")) as store:
+    ...     store.add(answer, request, generator="rules")
+    ...     store.get(answer.key)
+
+    Raises:
+        ValueError: a segment is damaged; the message names its file and line.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._place: dict[str, tuple[Path, int]] = {}
+        self._read: dict[Path, _Progress] = {}
+        self._torn: set[Path] = set()
+        self._path = self.folder
+        self._segment: FileIO | None = None
+        self._synced = 0.0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what other processes have added since the last look."""
+        for segment in sorted(self.folder.glob("*.jsonl")):
+            if segment != self._path:
+                self._index(segment)
+
+    def get(self, key: str) -> Answer | None:
+        """The stored answer, or None."""
+        if key not in self._place:
+            return None
+        record = self.find(key)
+        return Answer(
+            key=key,
+            texts=tuple(record["texts"]),
+            finish_reasons=tuple(record["finish_reasons"]),
+            prompt_tokens=record["prompt_tokens"],
+            completion_tokens=record["completion_tokens"],
+            seconds=record["seconds"],
+        )
+
+    def find(self, key: str) -> dict[str, Any]:
+        """The whole record: the answer, and who was asked what, when.
+
+        Raises:
+            KeyError: the store holds no such key.
+        """
+        if key not in self._place:
+            raise KeyError(f"{self.folder} holds no generation with the key {key}")
+        segment, offset = self._place[key]
+        with segment.open("rb") as lines:
+            lines.seek(offset)
+            record: dict[str, Any] = json.loads(lines.readline())
+        return record
+
+    def add(self, answer: Answer, request: Request, generator: str) -> None:
+        """Append an answer; `generator` is the backend's name. A key that is there already stays as it is."""
+        if answer.error is not None:
+            raise ValueError(f"a failed answer is not stored: {answer.error}")
+        if answer.key in self._place:
+            return
+        record = asdict(answer) | {
+            "role": request.role,
+            "generator": generator,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        del record["error"]
+        self._place[answer.key] = (self._path, self._append(json.dumps(record).encode() + b"\n"))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._place
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def close(self) -> None:
+        """Bring everything to the disk."""
+        if self._segment is not None:
+            os.fsync(self._segment.fileno())
+            self._segment.close()
+            self._segment = None
+
+    def __enter__(self) -> "GenerationStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append(self, line: bytes) -> int:
+        """Write one line to this process's segment; returns its offset."""
+        if self._segment is None:
+            self._path = self.folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}.jsonl"
+            self._segment = FileIO(self._path, "ab")
+            _sync_folder(self.folder)
+        offset = self._segment.tell()
+        try:
+            if self._segment.write(line) != len(line):
+                raise OSError(f"{self._path}: only a part of a record could be written; is the disk full?")
+        except OSError:
+            # The next record goes to a new segment: what was cut stays the last line of this one.
+            self._segment.close()
+            self._segment = None
+            raise
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            os.fsync(self._segment.fileno())
+            self._synced = time.monotonic()
+        return offset
+
+    def _index(self, segment: Path) -> None:
+        """Note the keys of the lines that were not read before, up to a torn last one."""
+        offset, number = self._read.get(segment, _Progress())
+        if segment.stat().st_size <= offset:
+            return
+        broken: str | None = None
+        with segment.open("rb") as lines:
+            lines.seek(offset)
+            for line in lines:
+                if broken is not None:
+                    raise ValueError(
+                        f"{segment}, line {number + 1}: {broken}. Lines follow it, so this is damage, "
+                        "not an interrupted write: restore the file, or delete that line to ask again"
+                    )
+                try:
+                    key = _key_of(line)
+                except ValueError as error:
+                    broken = str(error)
+                    continue
+                self._place.setdefault(key, (segment, offset))
+                offset, number = offset + len(line), number + 1
+        if broken is not None and segment not in self._torn:
+            self._torn.add(segment)
+            logger.warning("%s: last line %d is torn (%s) and is skipped", segment, number + 1, broken)
+        self._read[segment] = _Progress(offset, number)
+
+
+def _key_of(line: bytes) -> str:
+    if not line.endswith(b"\n"):
+        raise ValueError("the line has no end")
+    record = json.loads(line)
+    if not isinstance(record, dict) or not isinstance(record.get("key"), str) or "texts" not in record:
+        raise ValueError("the line is no record of a generation (an object with key and texts)")
+    key: str = record["key"]
+    return key
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name survive a power loss, as fsync of the file alone does not."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,209 @@
+"""What a set of margins says about a reward model, and how sure one may be of it.
+
+A margin is r(x, y+) − r(x, y−) of one preference pair. A pair counts as right when its margin is
+greater than zero; equal rewards are wrong, because a model that cannot tell the two has not ranked
+them. Every interval is a 95% interval, and every bootstrap is reproducible from its seed and does
+not depend on the order of the examples.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """An estimate with the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class PairedDifference(NamedTuple):
+    """How much more often A is right than B on the same examples.
+
+    `value`, `low` and `high` are accuracy of A minus accuracy of B; `only_a` and `only_b` count the
+    examples that one of the two alone gets right, the only ones the p-value rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    only_a: int
+    only_b: int
+
+
+def as_sample(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Values [n] in double precision; `name` is what an error calls them.
+
+    Raises:
+        ValueError: they are not one-dimensional, none, or not all finite (nan > 0 is false and would
+            pass for a wrong answer).
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size == 0:
+        raise ValueError(f"{name} must be a non-empty one-dimensional array, got shape {sample.shape}")
+    if not np.isfinite(sample).all():
+        index = int(np.flatnonzero(~np.isfinite(sample))[0])
+        raise ValueError(f"{name}[{index}] is {sample[index]}; every value must be finite")
+    return sample
+
+
+def accuracy(margins: ArrayLike) -> Interval:
+    """Share of margins [n] above zero, with its Wilson interval.
+
+    Raises:
+        ValueError: as `as_sample`.
+    """
+    right = as_sample(margins, "margins") > 0
+    value = float(right.mean())
+    low, high = proportion_confint(right.sum(), right.size, alpha=1 - CONFIDENCE, method="wilson")
+    # Rounding can leave the limits of an all-right or all-wrong sample just short of its share.
+    return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def chance_band(n: int) -> tuple[float, float]:
+    """The central 95% of the accuracies that a fair coin reaches on `n` pairs.
+
+    Raises:
+        ValueError: `n` is less than one.
+    """
+    if n < 1:
+        raise ValueError(f"a chance band needs at least one pair, got n = {n}")
+    low, high = stats.binom.interval(CONFIDENCE, n, 0.5)
+    return float(low) / n, float(high) / n
+
+
+def signal_to_noise(margins: ArrayLike) -> float:
+    """SNR of MARS v1: the mean of the margins [n] over their population standard deviation.
+
+    It is nan where all margins are equal, a single one included: there is no noise to compare with.
+
+    Raises:
+        ValueError: as `as_sample`.
+    """
+    sample = as_sample(margins, "margins")
+    if np.ptp(sample) == 0:
+        return float("nan")
+    return float(sample.mean() / sample.std())
+
+
+def stratified_bootstrap(
+    values: ArrayLike,
+    strata: ArrayLike,
+    weights: Mapping[str, float],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Weighted mean of the strata's means, with its percentile bootstrap interval.
+
+    Every draw resamples each stratum on its own, to its own size. A stratum of equal values, or of
+    one value, therefore adds nothing to the width of the interval.
+
+    Args:
+        values: [n] any finite numbers; booleans give the interval of a weighted accuracy.
+        strata: [n] the stratum of each value.
+        weights: the weight of every stratum that occurs in `strata`, and of no other; only their
+            proportions matter.
+        draws: bootstrap replicates.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: the values are empty or not finite, the lengths differ, the strata are not those
+            of `weights`, or a weight is negative or all are zero.
+    """
+    sample, labels = as_sample(values, "values"), np.asarray(strata)
+    if labels.shape != sample.shape:
+        raise ValueError(f"{sample.size} values need as many strata, got shape {labels.shape}")
+    present: set[Hashable] = set(labels.tolist())
+    if present != set(weights):
+        differing = sorted(map(str, present ^ set(weights)))
+        raise ValueError(f"strata and weights must name the same strata; only one does: {differing}")
+    total_weight = sum(weights.values())
+    if min(weights.values()) < 0 or total_weight <= 0:
+        raise ValueError(f"weights must not be negative and not all zero, got {dict(weights)}")
+    rng = np.random.default_rng(seed)
+    value, replicates = 0.0, np.zeros(draws)
+    for stratum in sorted(weights):
+        mean, means = _resampled_means(sample[labels == stratum], draws, rng)
+        value += weights[stratum] / total_weight * mean
+        replicates += weights[stratum] / total_weight * means
+    return Interval(value, *_percentiles(replicates))
+
+
+def paired_difference(
+    correct_a: ArrayLike, correct_b: ArrayLike, *, draws: int = 2000, seed: int = 0
+) -> PairedDifference:
+    """Compare two models by which of the same examples each gets right.
+
+    The interval is the percentile bootstrap over examples, both answers kept together; the p-value
+    is McNemar's exact two-sided test, 1 where the models never disagree.
+
+    Args:
+        correct_a: [n] booleans, or zeros and ones.
+        correct_b: [n] the same examples in the same order.
+        draws: bootstrap replicates.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: the arrays are empty, differ in length, or hold anything but zeros and ones.
+    """
+    a, b = as_sample(correct_a, "correct_a"), as_sample(correct_b, "correct_b")
+    if a.size != b.size:
+        raise ValueError(f"a paired comparison needs the same examples, got {a.size} and {b.size}")
+    if not np.isin([a, b], [0, 1]).all():
+        raise ValueError("correct_a and correct_b must hold only zeros and ones")
+    only_a, only_b = int((a > b).sum()), int((a < b).sum())
+    value, means = _resampled_means(a - b, draws, np.random.default_rng(seed))
+    p_value = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    return PairedDifference(value, *_percentiles(means), float(p_value), a.size, only_a, only_b)
+
+
+def pairwise_summary(margins: ArrayLike) -> dict[str, float]:
+    """The numbers logged for a set of pairs with margins [n]; `ties` is the share of exact zeros.
+
+    Raises:
+        ValueError: as `as_sample`.
+    """
+    sample = as_sample(margins, "margins")
+    right = accuracy(sample)
+    chance_low, chance_high = chance_band(sample.size)
+    return {
+        "accuracy": right.value,
+        "accuracy_low": right.low,
+        "accuracy_high": right.high,
+        "chance_low": chance_low,
+        "chance_high": chance_high,
+        "mean_margin": float(sample.mean()),
+        "snr": signal_to_noise(sample),
+        "ties": float((sample == 0).mean()),
+        "n": float(sample.size),
+    }
+
+
+def _resampled_means(
+    sample: NDArray[np.float64], draws: int, rng: np.random.Generator
+) -> tuple[float, NDArray[np.float64]]:
+    """The mean of a sample and of `draws` resamples of it.
+
+    A resample is a multinomial count of the distinct values, so right-or-wrong data cost two counts
+    a draw, however many examples there are; memory is draws × distinct values.
+    """
+    distinct, counts = np.unique(sample, return_counts=True)
+    resampled = rng.multinomial(sample.size, counts / sample.size, size=draws)
+    return float(counts @ distinct) / sample.size, resampled @ distinct / sample.size
+
+
+def _percentiles(replicates: NDArray[np.float64]) -> tuple[float, float]:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,53 @@
+"""Run a command that ends when its starter does, `kill -9` of the starter included.
+
+    python -m tasks.leash COMMAND [ARGUMENT ...]
+
+The command gets a session, and so a process group, of its own. The leash holds standard input open to
+its starter: when that pipe closes, because the starter closed it or died, the whole group is ended,
+first by SIGTERM and after a grace by SIGKILL. The leash exits as the command did (128 + signal number
+for one that a signal ended).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+GRACE_SECONDS = 5.0
+
+
+def main(command: list[str]) -> int:
+    """Run `command`, end its group when standard input closes, return its exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the starter's to handle
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def end_group() -> None:
+        _signal_group(child.pid, signal.SIGTERM)
+        try:
+            child.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        _signal_group(child.pid, signal.SIGKILL)
+
+    def watch_starter() -> None:
+        while os.read(0, 1024):
+            pass
+        end_group()
+
+    signal.signal(signal.SIGTERM, lambda *_: end_group())
+    threading.Thread(target=watch_starter, daemon=True).start()
+    status = child.wait()
+    _signal_group(child.pid, signal.SIGKILL)  # what the command itself left behind
+    return status if status >= 0 else 128 - status
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

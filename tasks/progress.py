@@ -1,0 +1,59 @@
+"""Progress of long work: a bar in the terminal, lines where there is none, an artifact in Prefect."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import TaskRunContext
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tasks.steps import tell
+
+ARTIFACT_SECONDS = 3.0
+LINE_SECONDS = 15.0
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show the progress of `total` units of work; the yielded function is told how many more are done."""
+    started = time.monotonic()
+    done = 0
+    artifact = _artifact(what)
+    last_artifact = last_line = started
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=Console(file=sys.stderr), disable=not sys.stderr.isatty(), transient=True,
+    )  # fmt: skip
+    with bar:
+        row = bar.add_task(what, total=total, rate="")
+
+        def advance(more: int) -> None:
+            nonlocal done, last_artifact, last_line
+            done += more
+            now = time.monotonic()
+            rate = f"{done / max(now - started, 1e-9):.1f} {unit}/s"
+            bar.update(row, completed=done, rate=rate)
+            if artifact and now - last_artifact > ARTIFACT_SECONDS:
+                last_artifact = now
+                update_progress_artifact(artifact, progress=min(100.0, 100 * done / max(total, 1)))
+            if bar.disable and now - last_line > LINE_SECONDS:
+                last_line = now
+                tell("%s: %s of %s %s, %s.", what, f"{done:,}", f"{total:,}", unit, rate)
+
+        yield advance
+    if artifact:
+        update_progress_artifact(artifact, progress=100.0)
+    seconds = time.monotonic() - started
+    tell("%s: %s %s in %.1f s (%.1f a second).", what, f"{done:,}", unit, seconds, done / max(seconds, 1e-9))
+
+
+def _artifact(what: str) -> UUID | None:
+    if TaskRunContext.get() is None:
+        return None
+    found: UUID = create_progress_artifact(progress=0.0, description=what)  # type: ignore[assignment]
+    return found

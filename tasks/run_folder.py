@@ -1,0 +1,233 @@
+"""The folder of a run: its artifacts, the record of its finished steps, and the lock of its one owner.
+
+Steps exchange `ArtifactRef`s, never frames or models. An artifact appears under its name only when it is
+whole, and is checked against its sha256 whenever it is read. A finished step is a small JSON record: the
+key of what went in, and references to what came out. This folder is the one truth about what is done:
+a step whose record holds its key, and whose artifacts are unchanged, does not run again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from datasets import Dataset
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
+
+from mars_core.config import ExperimentConfig, scientific, to_yaml
+
+SCHEMA_VERSION = 1
+
+
+class RunFolderError(RuntimeError):
+    """The run folder cannot be used for this run; the message says why and what to do."""
+
+
+class ArtifactRef(BaseModel):
+    """One file or folder of a run, by content."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    """Path relative to the run folder."""
+    sha256: str
+    """Digest of the file, or of the names and digests of all files of a folder."""
+    rows: int | None = None
+    """Rows of a table."""
+    schema_version: int = SCHEMA_VERSION
+    """Version of the artifact's columns."""
+    figures: dict[str, float] = {}
+    """What the step that wrote it counted; goes into the round's metrics."""
+
+
+Outputs = dict[str, ArtifactRef]
+
+
+class RunFolder:
+    """Reads and writes the artifacts of one run."""
+
+    def __init__(self, root: Path, config: ExperimentConfig) -> None:
+        """Look at a run folder; `open_run` is the way to become its owner."""
+        self.root = root
+        self.config = config
+
+    def path(self, artifact: ArtifactRef | str) -> Path:
+        """Where an artifact is, or will be."""
+        return self.root / (artifact.uri if isinstance(artifact, ArtifactRef) else artifact)
+
+    def write(self, uri: str, put: Callable[[Path], Any], **about: Any) -> ArtifactRef:
+        """Let `put` write a file beside its place, then move it there."""
+        place = self.path(uri)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = place.with_name(f".{place.name}.partial")
+        put(beside)
+        os.replace(beside, place)
+        return ArtifactRef(uri=uri, sha256=sha256_of(place), **about)
+
+    def write_table(
+        self, uri: str, table: pd.DataFrame | Dataset, figures: dict[str, float] | None = None
+    ) -> ArtifactRef:
+        """Write a Parquet table."""
+
+        def put(path: Path) -> None:
+            if isinstance(table, Dataset):
+                table.to_parquet(str(path))
+            else:
+                table.to_parquet(path, index=False)
+
+        return self.write(uri, put, rows=len(table), figures=figures or {})
+
+    def write_json(self, uri: str, values: Any) -> ArtifactRef:
+        """Write a JSON file for machines and people."""
+        return self.write(uri, lambda path: path.write_text(json.dumps(values, indent=2) + "\n"))
+
+    def adopt(self, uri: str, figures: dict[str, float] | None = None) -> ArtifactRef:
+        """Refer to a file or folder that a child process has put in its place."""
+        return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)), figures=figures or {})
+
+    def link(self, artifact: ArtifactRef, uri: str) -> None:
+        """Let an artifact appear under a second name, at no cost in space."""
+        place = self.path(uri)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists() or sha256_of(place) != artifact.sha256:
+            place.unlink(missing_ok=True)
+            try:
+                os.link(self.path(artifact), place)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(self.path(artifact), place)
+
+    def table(self, artifact: ArtifactRef) -> pd.DataFrame:
+        """Read a table of numbers into memory."""
+        return pd.read_parquet(self._verified(artifact))
+
+    def dataset(self, artifact: ArtifactRef) -> Dataset:
+        """Open a table of texts, memory-mapped."""
+        return Dataset.from_parquet(str(self._verified(artifact)))
+
+    def json(self, artifact: ArtifactRef) -> Any:
+        """Read a JSON file."""
+        return json.loads(self._verified(artifact).read_text())
+
+    def _verified(self, artifact: ArtifactRef) -> Path:
+        if not self.intact(artifact):
+            raise RunFolderError(
+                f"{self.path(artifact)} is missing or was changed since it was written; "
+                "start the run again to make it anew"
+            )
+        return self.path(artifact)
+
+    def intact(self, artifact: ArtifactRef) -> bool:
+        """Whether an artifact is there with the content it was written with."""
+        return self.path(artifact).exists() and sha256_of(self.path(artifact)) == artifact.sha256
+
+    def finished(self, step: str, key: str) -> Outputs | None:
+        """The outputs of a step that ran with this key before, if they are all intact."""
+        record = self._record(step)
+        if not record.exists():
+            return None
+        values = json.loads(record.read_text())
+        outputs = {name: ArtifactRef.model_validate(ref) for name, ref in values["outputs"].items()}
+        if values["key"] != key or not all(map(self.intact, outputs.values())):
+            return None
+        return outputs
+
+    def record(self, step: str, key: str, outputs: Outputs, seconds: float) -> None:
+        """Remember that a step is finished."""
+        values = {
+            "key": key,
+            "outputs": {name: ref.model_dump() for name, ref in outputs.items()},
+            "seconds": round(seconds, 3),
+        }
+        self.write(f".steps/{step}.json", lambda path: path.write_text(json.dumps(values, indent=2)))
+
+    def seconds(self) -> dict[str, float]:
+        """How long each finished step took."""
+        records = sorted((self.root / ".steps").glob("*.json"), key=lambda path: path.stat().st_mtime)
+        return {path.stem: json.loads(path.read_text())["seconds"] for path in records}
+
+    def _record(self, step: str) -> Path:
+        return self.root / ".steps" / f"{step}.json"
+
+
+@contextmanager
+def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
+    """Become the owner of a run's folder for the length of a `with` block.
+
+    Raises:
+        RunFolderError: another process owns it, or it was made with other scientific keys.
+    """
+    root = config.run_folder.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(
+            f"{root} is in use by another process; wait for it, or give this run another name"
+        ) from None
+    try:
+        _check_configuration(root / "config.yaml", config)
+        run = RunFolder(root, config)
+        header = f"# Resolved configuration of {config.name}, written {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        run.write("config.yaml", lambda path: path.write_text(header + to_yaml(config)))
+        yield run
+    finally:
+        lock.release()
+
+
+def existing_run(root: Path) -> RunFolder:
+    """Look into the folder of a run that was started before, without owning it.
+
+    Raises:
+        RunFolderError: it is no run folder.
+    """
+    file = root / "config.yaml"
+    if not file.exists():
+        raise RunFolderError(f"{root}: no run here; a run's folder holds a config.yaml")
+    return RunFolder(root.resolve(), ExperimentConfig.model_validate(yaml.safe_load(file.read_text())))
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file, or of the names and digests of all files under a folder."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = [f"{file.relative_to(path).as_posix()} {sha256_of(file)}" for file in files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _check_configuration(file: Path, config: ExperimentConfig) -> None:
+    if not file.exists():
+        return
+    before = _flat(yaml.safe_load(file.read_text()))
+    wanted = _flat(json.loads(json.dumps(scientific(config))))
+    differing = [
+        f"{key}: {before[key]!r} there, {value!r} now"
+        for key, value in wanted.items()
+        if key in before and before[key] != value
+    ]
+    if differing:
+        raise RunFolderError(
+            f"{file.parent} was made with other scientific keys:\n  "
+            + "\n  ".join(differing)
+            + "\nGive this run another name, or remove that folder."
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,94 @@
+"""A step: a Prefect task whose artifacts are made once and found again in the run folder.
+
+The key of a step digests its version, its round, the digests of the artifacts it reads, and the scientific
+keys of the configuration sections it names. A hotfix of code that does not change a step's results leaves
+its version, and so its artifacts, alone. Prefect shows a step that was found as `Cached`.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import MissingContextError
+from prefect.states import Completed, State
+
+from mars_core.config import digest, scientific
+from tasks.run_folder import ArtifactRef, Outputs, RunFolder
+
+Result = TypeVar("Result", ArtifactRef, Outputs)
+
+
+def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..., Callable[..., Any]]:
+    """Make a step of a function `(run, round, *inputs) -> ArtifactRef | dict of ArtifactRefs`.
+
+    Args:
+        name: what Prefect and the run folder call it.
+        version: raised when the step's results change for the same inputs.
+        reads: configuration sections whose scientific keys shape the result.
+    """
+
+    def decorate(compute: Callable[..., Result]) -> Callable[..., Result]:
+        def once(run: RunFolder, round: int | None, *inputs: Any) -> Result | State[Result]:
+            label = name if round is None else f"round-{round}-{name}"
+            key = step_key(name, version, round, run, reads, inputs)
+            found = run.finished(label, key)
+            if found is not None:
+                result: Any = found.get("", found)
+                return Completed(name="Cached", message="Found finished in the run folder.", data=result)
+            started = time.monotonic()
+            made = compute(run, round, *inputs)
+            outputs = {"": made} if isinstance(made, ArtifactRef) else made
+            run.record(label, key, outputs, time.monotonic() - started)
+            return made
+
+        run_name = name if compute.__code__.co_varnames[1] == "_round" else "round {round} · " + name
+        prefect_task = task(
+            once, name=name, task_run_name=run_name, description=compute.__doc__,
+            cache_policy=NO_CACHE, persist_result=False,
+        )  # fmt: skip
+
+        @functools.wraps(compute)
+        def run_step(run: RunFolder, round: int | None, *inputs: Any) -> Result:
+            outcome: Any = prefect_task(run, round, *inputs)
+            return outcome.data if isinstance(outcome, State) else outcome
+
+        return run_step
+
+    return decorate
+
+
+def step_key(
+    name: str, version: int, round: int | None, run: RunFolder, reads: tuple[str, ...], inputs: tuple[Any, ...]
+) -> str:
+    """Digest of everything that shapes a step's result."""
+    sections = scientific(run.config)
+    return digest(
+        {
+            "step": name,
+            "version": version,
+            "round": round,
+            "config": {section: sections[section] for section in reads},
+            "inputs": [_content(value) for value in inputs],
+        }
+    )
+
+
+def tell(message: str, *values: Any) -> None:
+    """Say something in the log of the Prefect run, where there is one."""
+    try:
+        get_run_logger().info(message, *values)
+    except MissingContextError:
+        pass
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, ArtifactRef):
+        return value.sha256
+    if isinstance(value, (list, tuple)):
+        return [_content(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _content(item) for key, item in value.items()}
+    return value
