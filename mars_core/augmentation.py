@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from mars_core.configurable import Configuration
+from mars_core.errors import MarsError
 from mars_core.generation import Generator, Request
 from mars_core.semantics import Embedder, cosine_distances
 
@@ -26,7 +26,7 @@ Part = Literal["prompt", "chosen", "rejected"]
 PARTS: tuple[Part, ...] = ("prompt", "chosen", "rejected")
 
 
-class AugmentationError(RuntimeError):
+class AugmentationError(MarsError, RuntimeError):
     """No synthetic pair could be made; the message counts the reasons."""
 
 
@@ -168,9 +168,9 @@ def augment(
     if _move_budget(parents, config):
         _buy(parents, generator, embedder, config, dropped, on_answer)
 
-    rows = [row for parent in parents for row in _synthetic_pairs(parent, generator.name, config, label)]
+    rows = [row for parent in parents for row in _synthetic_pairs(parent, generator.backend.name, config, label)]
     if not rows:
-        raise AugmentationError(f"{generator.name} gave no usable paraphrase; not used: {dict(dropped)}")
+        raise AugmentationError(f"{generator.backend.name} gave no usable paraphrase; not used: {dict(dropped)}")
     bought = [
         (parent.pair_id, part, number, text, request)
         for parent in parents

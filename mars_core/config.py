@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mars_core.augmentation import AugmentationConfig
 from mars_core.configurable import Configuration, Operational
+from mars_core.errors import MarsError
 from mars_core.evaluation import EvaluationConfig
 from mars_core.fitting import FitConfig
 from mars_core.generation import GenerationConfig
@@ -29,7 +30,7 @@ from mars_core.selection import SelectionConfig
 from mars_core.semantics import SemanticsConfig
 
 
-class ConfigError(ValueError):
+class ConfigError(MarsError, ValueError):
     """The configuration is wrong; the message names the key and, for an unknown one, the nearest known."""
 
 
@@ -156,6 +157,20 @@ def to_yaml(config: BaseModel) -> str:
     """The resolved configuration, every key spelled out."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text
+
+
+def explained(config: BaseModel, prefix: str = "") -> str:
+    """Every key with its value and its meaning, one after the other."""
+    lines = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            lines.append(explained(value, f"{prefix}{name}."))
+        else:
+            operational = any(isinstance(mark, Operational) for mark in field.metadata)
+            meaning = " ".join((field.description or "").split()) + (" [operational]" if operational else "")
+            lines.append(f"{prefix}{name} = {json.dumps(value, default=str)}\n    {meaning}\n")
+    return "".join(lines)
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

@@ -42,14 +42,15 @@ def transcript(dialogue: Sequence[Turn]) -> str:
     """Write turns as a stored prompt: plain text for a single user turn, else with speakers.
 
     Raises:
-        ValueError: a role is unknown, or a turn's text holds a speaker marker of its own, which
-            would change who said what.
+        ValueError: there is no turn, a role is unknown, or a turn's text holds the start of another
+            turn, so that reading it again would change who said what.
     """
     for turn in dialogue:
         if turn.role not in SPEAKERS:
-            raise ValueError(f"unknown role {turn.role!r}; roles are {', '.join(SPEAKERS)}")
-        if _MARKER.search(turn.content):
-            raise ValueError(f"a {turn.role} turn contains the start of another turn: {turn.content[:80]!r}")
-    if len(dialogue) == 1 and dialogue[0].role == "user":
+            raise ValueError(f"unknown role: {turn.role!r}, where {', '.join(SPEAKERS)} are known")
+    if len(dialogue) == 1 and turns(dialogue[0].content) == list(dialogue):
         return dialogue[0].content
-    return "\n\n".join(f"{SPEAKERS[turn.role]}: {turn.content}" for turn in dialogue)
+    text = "\n\n".join(f"{SPEAKERS[turn.role]}: {turn.content}" for turn in dialogue)
+    if turns(text) != list(dialogue):
+        raise ValueError(f"a turn contains the start of another turn: {text[:80]!r}")
+    return text

@@ -29,10 +29,11 @@ from pydantic import Field
 
 from mars_core.batching import token_batches
 from mars_core.configurable import Configuration, Operational
+from mars_core.errors import MarsError
 from mars_core.reward_model import ModelConfig, RewardModel
 
 
-class FitError(RuntimeError):
+class FitError(MarsError, RuntimeError):
     """Training cannot go on; the message names the pairs of the batch."""
 
 

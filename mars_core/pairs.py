@@ -6,24 +6,28 @@ is in the stored form of `mars_core.dialogue`; a response is plain text.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import datasets
 import numpy as np
 from datasets import Dataset
-from pydantic import Field
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from mars_core import dialogue, samples
 from mars_core.configurable import Configuration
+from mars_core.errors import MarsError
 
 COLUMNS = ("pair_id", "prompt", "chosen", "rejected", "source")
 READERS = {".jsonl": "json", ".jsonl.gz": "json", ".parquet": "parquet", ".csv": "csv"}
+NAMED_ROWS = 5
+"""How many invalid rows an error names; it counts the others."""
 _ASSISTANT = "\n\nAssistant:"
 
 
-class PairsError(ValueError):
+class PairsError(MarsError, ValueError):
     """The data cannot be used as they are; the message names file, row and field."""
 
 
@@ -42,11 +46,20 @@ class DataConfig(Configuration):
     heldout_share: float = Field(0.1, ge=0, lt=1)
     """Share of prompts that belongs to the held-out set when no source is named for it."""
     where: dict[str, str | int | float | bool] = {}
-    """Keep only rows whose columns have these values."""
+    """Keep only rows whose columns have these values; a number also stands for its text."""
     subset: int | None = Field(None, ge=1)
     """Train on this many originals, drawn by the seed; by default on all."""
     invalid: Literal["error", "drop"] = "error"
     """What to do with an invalid row: stop and name it, or leave it out and count it."""
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> "DataConfig":
+        shares = sum(_shares(self))
+        if shares >= 1:
+            raise ValueError(
+                f"validation_share + heldout_share is {shares:g}, which leaves nothing to train on"
+            )
+        return self
 
 
 class ThreeSets(NamedTuple):
@@ -62,8 +75,8 @@ def three_sets(config: DataConfig, seed: int) -> ThreeSets:
     """Read the sources of `config` and divide them so that no prompt is in two sets.
 
     Without a source of its own a set is a share of the training source, by the hash of the prompt: a
-    pair stays in its set when data are added. A pair of a named training source whose prompt occurs
-    in the held-out or the validation set is left out and counted.
+    pair stays in its set when data are added. A training pair whose prompt occurs in a named held-out
+    or validation source is left out and counted, and so is a validation pair whose prompt is held out.
 
     Raises:
         PairsError: a source cannot be read, a row is invalid, or a set ends up empty.
@@ -77,8 +90,9 @@ def three_sets(config: DataConfig, seed: int) -> ThreeSets:
 
     pool = read_counted(config.train)
     position = np.array([prompt_position(prompt) for prompt in pool["prompt"]])
-    in_heldout = position < (0 if config.heldout else config.heldout_share)
-    in_validation = (position >= 1 - (0 if config.validation else config.validation_share)) & ~in_heldout
+    validation_share, heldout_share = _shares(config)
+    in_heldout = position < heldout_share
+    in_validation = position >= 1 - validation_share
 
     heldout = read_counted(config.heldout) if config.heldout else pool.select(np.flatnonzero(in_heldout))
     validation = (
@@ -91,19 +105,25 @@ def three_sets(config: DataConfig, seed: int) -> ThreeSets:
         validation, heldout, "validation row whose prompt is in the held-out set", dropped
     )
     train = _without_prompts(train, validation, "train row whose prompt is in the validation set", dropped)
-    if config.subset is not None:
-        train = fixed_subset(train, config.subset, seed)
     for name, table in (("train", train), ("validation", validation), ("heldout", heldout)):
         if len(table) == 0:
             raise PairsError(
-                f"the {name} set is empty: data.train={config.train} has {len(pool)} pairs; "
-                f"name data.{name} or change data.validation_share and data.heldout_share"
+                f"the {name} set is empty: data.train={config.train} has {len(pool)} pairs, "
+                f"data.validation_share={validation_share:g} and data.heldout_share={heldout_share:g} of them "
+                f"by prompt; left out: {dict(dropped)}. Give it more pairs, change the shares, "
+                f"or name a source in data.{name}"
             )
+    if config.subset is not None:
+        train = fixed_subset(train, config.subset, seed)
     return ThreeSets(train, validation, heldout, dict(dropped))
 
 
 def fixed_subset(table: Dataset, size: int, seed: int) -> Dataset:
-    """Draw `size` rows by a hash of seed and pair id; mostly the same rows when data are added."""
+    """Draw `size` rows by a hash of seed and pair id; mostly the same rows when data are added.
+
+    Raises:
+        PairsError: there are fewer rows.
+    """
     if size > len(table):
         raise PairsError(f"data.subset={size}, but there are only {len(table)} training pairs")
     rank = [hashlib.sha256(f"{seed}:{pair_id}".encode()).digest() for pair_id in table["pair_id"]]
@@ -116,55 +136,107 @@ def read(
     """Read one source into the columns `COLUMNS`; the second value counts left-out rows by reason.
 
     Rows hold prompt, chosen and rejected as text or as conversations (lists of role and content).
-    Without a prompt column the two dialogues are split at their last common `Assistant:`.
+    Without a prompt column the two dialogues are split at their last common `Assistant:`. A row is
+    known by its pair_id or id, or else by a digest of its texts; of rows with one id the first counts.
 
     Raises:
         PairsError: the source is not there or has a wrong form, or (`invalid="error"`) a row is.
     """
-    parts = _load(source)
     tables, reasons, bad_rows = [], Counter[str](), list[str]()
-    for name, part in parts:
-        for column in ("chosen", "rejected"):
-            if column not in part.column_names:
-                raise PairsError(f"{name}: no column {column!r}; found {', '.join(part.column_names)}")
-        for column, value in (where or {}).items():
-            if column not in part.column_names:
-                raise PairsError(f"{name}: data.where names {column!r}; found {', '.join(part.column_names)}")
-            part = part.select(np.flatnonzero([found == value for found in part[column]]))
-        table = part.map(
-            _canonical_batch,
-            batched=True,
-            remove_columns=part.column_names,
-            fn_kwargs={"origin": source},
-            features=datasets.Features({key: datasets.Value("string") for key in (*COLUMNS, "problem")}),
-        )
-        problems = list(table["problem"])
-        for row in np.flatnonzero([bool(problem) for problem in problems]):
-            reasons[problems[row]] += 1
-            if len(bad_rows) < 5:
-                bad_rows.append(f"{name}: row {row + 1}: {problems[row]}")
-        tables.append(table.select(np.flatnonzero([not problem for problem in problems])))
-    merged = datasets.concatenate_datasets(tables).select_columns(list(COLUMNS))
-
-    first_row: dict[str, int] = {}
-    for row, pair_id in enumerate(merged["pair_id"]):
-        if first_row.setdefault(pair_id, row) != row:
-            reasons["duplicate id"] += 1
-            if len(bad_rows) < 5:
-                bad_rows.append(f"{source}: duplicate id {pair_id!r}")
+    first_place: dict[str, str] = {}
+    for name, part in _load(source):
+        rows = _rows_where(part, where or {}, name)
+        if len(rows) == 0:
+            continue
+        table = _canonical_table(part.select(rows), origin=source)
+        valid = []
+        for i, (pair_id, problem) in enumerate(zip(table["pair_id"], table["problem"], strict=True)):
+            place = f"{name}: row {rows[i] + 1}"
+            if not problem and first_place.setdefault(pair_id, place) != place:
+                problem = f"duplicate id: {pair_id!r}, first in {first_place[pair_id]}"
+            if not problem:
+                valid.append(i)
+                continue
+            reasons[problem.partition(":")[0]] += 1
+            if len(bad_rows) < NAMED_ROWS:
+                bad_rows.append(f"{place}: {problem}")
+        tables.append(table.select(valid).select_columns(list(COLUMNS)))
     if bad_rows and invalid == "error":
-        listed = "\n  ".join(bad_rows)
+        unnamed = reasons.total() - len(bad_rows)
+        listed = "\n  ".join([*bad_rows, *([f"and {unnamed} more"] if unnamed else [])])
         raise PairsError(
-            f"{reasons.total()} invalid rows:\n  {listed}\nRepair them, or set data.invalid=drop to leave them out."
+            f"{reasons.total()} invalid rows:\n  {listed}\n"
+            "Repair them, or set data.invalid=drop to leave them out."
         )
-    if len(first_row) == 0:
-        raise PairsError(f"{source}: no pairs" + (f" where {dict(where)}" if where else ""))
-    return merged.select(list(first_row.values())), reasons
+    if not first_place:
+        condition = f" where {dict(where)}" if where else ""
+        raise PairsError(f"{source}: no pairs{condition}; left out: {dict(reasons)}")
+    return datasets.concatenate_datasets(tables), reasons
 
 
 def prompt_position(prompt: str) -> float:
     """Where a prompt falls in [0, 1), by hash; the same for prompts that differ in case or spacing only."""
-    return int.from_bytes(hashlib.sha256(_normalised(prompt).encode()).digest()[:8]) / 2**64
+    return int.from_bytes(hashlib.sha256(_normalised(prompt).encode()).digest()[:6]) / 2**48
+
+
+def stored_prompt(text: str) -> str:
+    """A prompt given as text in the stored form: turns stripped, without the trailing `Assistant:` of HH data.
+
+    Raises:
+        ValueError: a turn contains the start of another turn.
+    """
+    return dialogue.transcript(_spoken(text))
+
+
+def load_file(path: Path, text_columns: Sequence[str]) -> Dataset:
+    """Load a local file of one of the kinds in `READERS`, memory-mapped.
+
+    Args:
+        path: the file.
+        text_columns: what a CSV, which says nothing of types, holds as text: unasked, a response "None"
+            is read as missing and an id 007 as 7.
+
+    Raises:
+        PairsError: it cannot be read.
+    """
+    reader = READERS[_suffix(path)]
+    as_text = {"converters": dict.fromkeys(text_columns, str), "na_filter": False} if reader == "csv" else {}
+    try:
+        return datasets.load_dataset(reader, data_files=str(path), split="train", **as_text)
+    except Exception as error:  # every reader, and every compression, raises kinds of its own
+        empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
+        raise PairsError(f"{path}: {'no rows' if empty else error.__cause__ or error}") from error
+
+
+def load_hub(source: str, default_split: str = "train") -> Dataset:
+    """Load NAME[/DIRECTORY]@REVISION[:SPLIT] from the hub; no dataset code is executed.
+
+    Raises:
+        PairsError: the source names no revision, or cannot be loaded.
+    """
+    location, _, pinned = source.partition("@")
+    revision, _, split = pinned.partition(":")
+    if not location or not revision:
+        raise PairsError(
+            f"{source}: no such file or folder; a hub dataset is named with its revision, "
+            "NAME[/DIRECTORY]@REVISION[:SPLIT], such as Anthropic/hh-rlhf@main"
+        )
+    owner, *rest = location.split("/")
+    name, directory = "/".join([owner, *rest[:1]]), "/".join(rest[1:])
+    try:
+        return datasets.load_dataset(
+            name, data_dir=directory or None, revision=revision, split=split or default_split
+        )
+    except Exception as error:  # the hub client raises many kinds; all mean the same to the reader
+        raise PairsError(f"{source}: cannot be loaded from the hub: {error}") from error
+
+
+def _shares(config: DataConfig) -> tuple[float, float]:
+    """Shares of the training source that belong to the validation and to the held-out set."""
+    return (
+        0.0 if config.validation else config.validation_share,
+        0.0 if config.heldout else config.heldout_share,
+    )
 
 
 def _normalised(prompt: str) -> str:
@@ -190,40 +262,46 @@ def _load(source: str) -> list[tuple[str, Dataset]]:
         files = sorted(file for file in path.iterdir() if _suffix(file) in READERS)
         if not files:
             raise PairsError(f"{source}: no {', '.join(READERS)} file in this folder")
-        return [(str(file), _load_file(file)) for file in files]
-    if path.exists():
+    elif path.exists():
         if _suffix(path) not in READERS:
             raise PairsError(f"{source}: not a {', '.join(READERS)} file")
-        return [(source, _load_file(path))]
-    if _suffix(path) in READERS or source.startswith((".", "/", "~")):
+        files = [path]
+    elif _suffix(path) in READERS or source.startswith((".", "/", "~")):
         raise PairsError(f"{source}: no such file or folder")
-    return [(source, load_hub(source))]
-
-
-def load_hub(source: str, default_split: str = "train") -> Dataset:
-    """Load NAME[/DIRECTORY]@REVISION[:SPLIT] from the hub; no dataset code is executed."""
-    location, _, revision = source.partition("@")
-    revision, _, split = revision.partition(":")
-    name, directory = "/".join(location.split("/")[:2]), "/".join(location.split("/")[2:])
-    try:
-        return datasets.load_dataset(
-            name, data_dir=directory or None, revision=revision or None, split=split or default_split
-        )
-    except Exception as error:  # the hub client raises many kinds; all mean the same to the reader
-        raise PairsError(
-            f"{source}: neither a local file nor a hub dataset that could be loaded ({error})"
-        ) from error
+    else:
+        return [(source, load_hub(source))]
+    return [(str(file), load_file(file, ("id", *COLUMNS))) for file in files]
 
 
 def _suffix(path: Path) -> str:
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
-def _load_file(path: Path) -> Dataset:
-    try:
-        return datasets.load_dataset(READERS[_suffix(path)], data_files=str(path), split="train")
-    except datasets.exceptions.DatasetGenerationError as error:
-        raise PairsError(f"{path}: cannot be read: {error.__cause__ or error}") from error
+def _rows_where(part: Dataset, where: Mapping[str, Any], name: str) -> NDArray[np.intp]:
+    """Numbers, from 0, of the rows whose columns have the wanted values."""
+    found = ", ".join(part.column_names)
+    for column in ("chosen", "rejected"):
+        if column not in part.column_names:
+            raise PairsError(f"{name}: no column {column!r}; found {found}")
+    kept = np.ones(len(part), dtype=bool)
+    for column, wanted in where.items():
+        if column not in part.column_names:
+            raise PairsError(f"{name}: no column {column!r}, which data.where names; found {found}")
+        kept &= [value == wanted or str(value) == str(wanted) for value in part[column]]
+    return np.flatnonzero(kept)
+
+
+def _canonical_table(part: Dataset, origin: str) -> Dataset:
+    """The columns `COLUMNS` and `problem`: why a row is invalid, as `reason` or `reason: detail`, or empty."""
+    read_columns = [column for column in ("id", *COLUMNS) if column in part.column_names]
+    return part.select_columns(read_columns).map(
+        _canonical_batch,
+        batched=True,
+        remove_columns=read_columns,
+        fn_kwargs={"origin": origin},
+        features=datasets.Features({key: datasets.Value("string") for key in (*COLUMNS, "problem")}),
+        load_from_cache_file=False,  # the cache does not notice when the code of this module changes
+    )
 
 
 def _canonical_batch(batch: dict[str, list[Any]], origin: str) -> dict[str, list[str]]:
@@ -233,26 +311,14 @@ def _canonical_batch(batch: dict[str, list[Any]], origin: str) -> dict[str, list
 
 
 def _canonical(row: Mapping[str, Any], origin: str) -> dict[str, str]:
-    """One row in the stored form; `problem` says why it is invalid, or is empty."""
     prompt = chosen = rejected = problem = ""
     try:
         prompt, chosen, rejected = _texts(row)
     except ValueError as error:
         problem = str(error)
-    else:
-        empty = [
-            name
-            for name, text in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected))
-            if not text
-        ]
-        if empty:
-            problem = f"{empty[0]} is empty"
-        elif chosen == rejected:
-            problem = "chosen equals rejected"
-    given = row.get("pair_id") if row.get("pair_id") is not None else row.get("id")
-    digest = hashlib.sha256("\0".join((prompt, chosen, rejected)).encode()).hexdigest()[:16]
+    given = next((str(row[key]) for key in ("pair_id", "id") if row.get(key) not in (None, "")), None)
     return {
-        "pair_id": digest if given is None else str(given),
+        "pair_id": given or hashlib.sha256("\0".join((prompt, chosen, rejected)).encode()).hexdigest()[:16],
         "prompt": prompt,
         "chosen": chosen,
         "rejected": rejected,
@@ -262,50 +328,62 @@ def _canonical(row: Mapping[str, Any], origin: str) -> dict[str, str]:
 
 
 def _texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
-    for name in ("chosen", "rejected", *(("prompt",) if "prompt" in row else ())):
-        if row[name] is None:
+    """Prompt in the stored form, chosen and rejected response of one row.
+
+    Raises:
+        ValueError: the row is invalid; says why, as `reason` or `reason: detail`.
+    """
+    for name in ("prompt", "chosen", "rejected"):
+        if name in row and row[name] is None:
             raise ValueError(f"{name} is null")
-    if isinstance(chosen, str) and isinstance(rejected, str):
+    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
+    if isinstance(chosen, str) != isinstance(rejected, str):
+        raise ValueError("only one of chosen and rejected is text")
+    asked: list[dialogue.Turn] = []
+    if isinstance(chosen, str):
         if prompt is None:
             prompt, chosen, rejected = _split_transcripts(chosen, rejected)
-        if not isinstance(prompt, str):
-            prompt = dialogue.transcript(_conversation(prompt, "prompt"))
-        return stored_prompt(prompt), chosen.strip(), rejected.strip()
-    asked, answer = _split_conversation(chosen, "chosen")
-    asked_too, worse = _split_conversation(rejected, "rejected")
-    if asked != asked_too:
-        raise ValueError("the two conversations differ before their last turn")
-    if isinstance(prompt, str):
-        asked = asked or [dialogue.Turn("user", prompt.strip())]
-    elif prompt is not None:
-        asked = _conversation(prompt, "prompt") + asked
-    return dialogue.transcript(asked), answer.strip(), worse.strip()
+    else:
+        asked, chosen = _split_conversation(chosen, "chosen")
+        asked_too, rejected = _split_conversation(rejected, "rejected")
+        if asked != asked_too:
+            raise ValueError("chosen and rejected differ before their last turn")
+    if prompt is not None:
+        given = _spoken(prompt) if isinstance(prompt, str) else _conversation(prompt, "prompt")
+        # Some sources repeat the prompt at the head of both conversations.
+        asked = asked if all(turn in asked for turn in given) else given + asked
+    texts = {"prompt": "".join(turn.content for turn in asked), "chosen": chosen, "rejected": rejected}
+    for name, text in texts.items():
+        if not text.strip():
+            raise ValueError(f"{name} is empty")
+    if chosen.strip() == rejected.strip():
+        raise ValueError("chosen equals rejected")
+    return dialogue.transcript(asked), chosen.strip(), rejected.strip()
 
 
-def stored_prompt(text: str) -> str:
-    """A prompt given as text in the stored form: turns stripped, without the trailing `Assistant:` of HH data."""
-    text = text.strip().removesuffix(_ASSISTANT.strip()).rstrip()
-    return dialogue.transcript([turn._replace(content=turn.content.strip()) for turn in dialogue.turns(text)])
+def _spoken(text: str) -> list[dialogue.Turn]:
+    """The turns of a prompt given as text."""
+    text = text.strip()
+    text = "" if text == _ASSISTANT.strip() else text.removesuffix(_ASSISTANT).rstrip()
+    return [turn._replace(content=turn.content.strip()) for turn in dialogue.turns(text)]
 
 
 def _split_transcripts(chosen: str, rejected: str) -> tuple[str, str, str]:
-    same = next(
-        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
-        min(len(chosen), len(rejected)),
-    )
-    at = chosen.rfind(_ASSISTANT, 0, same + 1)
+    """Prompt and the two responses of transcripts that begin alike, split at their last common `Assistant:`."""
+    at = chosen.rfind(_ASSISTANT)
+    while at >= 0 and not rejected.startswith(chosen[: at + len(_ASSISTANT)]):
+        at = chosen.rfind(_ASSISTANT, 0, at)
     if at < 0:
-        raise ValueError("no prompt column, and no common 'Assistant:' at which to split")
+        raise ValueError("neither a prompt nor a common Assistant turn to split at")
     end = at + len(_ASSISTANT)
     return chosen[:at], chosen[end:], rejected[end:]
 
 
 def _conversation(turns: Any, name: str) -> list[dialogue.Turn]:
     try:
-        return [dialogue.Turn(turn["role"], (turn["content"] or "").strip()) for turn in turns]
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{name} is neither text nor a list of role and content") from error
+        return [dialogue.Turn(turn["role"], turn["content"].strip()) for turn in turns]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{name} is neither text nor a list of turns with role and content") from error
 
 
 def _split_conversation(turns: Any, name: str) -> tuple[list[dialogue.Turn], str]:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mars_core import dialogue
+from mars_core.errors import MarsError
 
 
-class RenderingError(ValueError):
+class RenderingError(MarsError, ValueError):
     """The tokenizer cannot render this dialogue."""
 
 

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from mars_core.batching import padded, token_batches
 from mars_core.configurable import Configuration, Operational
+from mars_core.errors import MarsError
 from mars_core.rendering import Renderer
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
 
-class ModelError(RuntimeError):
+class ModelError(MarsError, RuntimeError):
     """The model cannot be loaded or gives no usable rewards; the message says which and why."""
 
 

@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from mars_core.configurable import Configuration
+from mars_core.errors import MarsError
 
 Floats = NDArray[np.float64]
 
 
-class SelectionError(ValueError):
+class SelectionError(MarsError, ValueError):
     """The budget cannot be spent on these pairs; the message gives both numbers."""
 
 
@@ -56,14 +57,8 @@ def allocate(
         SelectionError: there are no pairs, or n·cap < B.
     """
     margins = np.asarray(margins, dtype=np.float32)
-    if len(margins) == 0:
-        raise SelectionError("there are no pairs to spend a budget on")
+    check_budget(len(margins), config, capacity)
     cap = min(capacity, config.cap or capacity)
-    if len(margins) * cap < config.budget:
-        raise SelectionError(
-            f"selection.budget={config.budget} exceeds what {len(margins)} pairs can take at "
-            f"{cap} each ({len(margins) * cap}); lower it, or raise selection.cap or augmentation.max_paraphrases"
-        )
     scores = np.abs(margins) if config.margin == "absolute" else margins
     logits = -config.tau * scores.astype(np.float64)
     shares = capped_shares(logits, config.budget, cap)
@@ -75,6 +70,22 @@ def allocate(
             "budget": largest_remainder(shares, config.budget, cap, np.asarray(pair_ids, dtype=str)),
         }
     )
+
+
+def check_budget(n: int, config: SelectionConfig, capacity: int) -> None:
+    """Raise if n pairs cannot take the budget.
+
+    Raises:
+        SelectionError: there are no pairs, or n·cap < B.
+    """
+    if n == 0:
+        raise SelectionError("there are no pairs to spend a budget on")
+    cap = min(capacity, config.cap or capacity)
+    if n * cap < config.budget:
+        raise SelectionError(
+            f"selection.budget={config.budget} exceeds what {n} pairs can take at {cap} each "
+            f"({n * cap}); lower it, or raise selection.cap or augmentation.max_paraphrases"
+        )
 
 
 def capped_shares(logits: Floats, budget: int, cap: int) -> Floats:
@@ -92,7 +103,7 @@ def capped_shares(logits: Floats, budget: int, cap: int) -> Floats:
     full = int(np.argmax(largest_share <= cap)) if np.any(largest_share <= cap) else len(logits)
     shares = np.full(len(logits), float(cap))
     if full < len(logits):
-        shares[order[full:]] = max(left[full], 0) * np.exp(descending[full:] - log_tail[full])
+        shares[order[full:]] = left[full] * np.exp(descending[full:] - log_tail[full])
     return shares
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mars_core.errors import MarsError
+
 END_SECONDS = 10.0
 
 
-class ChildFailed(RuntimeError):
+class ChildError(MarsError, RuntimeError):
     """A child process ended in failure; the message says how, and gives its last lines."""
 
 
@@ -54,7 +56,7 @@ def run_child(
     """Run a command to its end; `on_line` gets each line of its standard output.
 
     Raises:
-        ChildFailed: it exited with an error, was killed, or took longer than the deadline.
+        ChildError: it exited with an error, was killed, or took longer than the deadline.
     """
     late = threading.Event()
     with leashed(command, log=log, capture=True) as child:
@@ -76,7 +78,7 @@ def run_child(
     if status == 0 and not late.is_set():
         return
     last_lines = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:]).strip()
-    raise ChildFailed(
+    raise ChildError(
         f"{' '.join(command[1:3])} {_ending(status, late.is_set(), deadline_seconds)}. "
         f"Its last words, of {log}:\n{last_lines or '(none)'}"
     )

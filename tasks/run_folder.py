@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,12 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from mars_core.config import ExperimentConfig, scientific, to_yaml
+from mars_core.errors import MarsError
 
 SCHEMA_VERSION = 1
 
 
-class RunFolderError(RuntimeError):
+class RunFolderError(MarsError, RuntimeError):
     """The run folder cannot be used for this run; the message says why and what to do."""
 
 
@@ -59,6 +61,11 @@ class RunFolder:
         self.root = root
         self.config = config
 
+    @property
+    def identity(self) -> str:
+        """A name that no other run has, given when the folder was made; MLflow knows the run by it."""
+        return self.path(".identity").read_text().strip()
+
     def path(self, artifact: ArtifactRef | str) -> Path:
         """Where an artifact is, or will be."""
         return self.root / (artifact.uri if isinstance(artifact, ArtifactRef) else artifact)
@@ -69,7 +76,7 @@ class RunFolder:
         place.parent.mkdir(parents=True, exist_ok=True)
         beside = place.with_name(f".{place.name}.partial")
         put(beside)
-        os.replace(beside, place)
+        beside.replace(place)
         return ArtifactRef(uri=uri, sha256=sha256_of(place), **about)
 
     def write_table(
@@ -130,14 +137,16 @@ class RunFolder:
 
     def finished(self, step: str, key: str) -> Outputs | None:
         """The outputs of a step that ran with this key before, if they are all intact."""
-        record = self._record(step)
-        if not record.exists():
+        record = self.path(f".steps/{step}.json")
+        if not record.exists() or json.loads(record.read_text())["key"] != key:
             return None
-        values = json.loads(record.read_text())
-        outputs = {name: ArtifactRef.model_validate(ref) for name, ref in values["outputs"].items()}
-        if values["key"] != key or not all(map(self.intact, outputs.values())):
-            return None
-        return outputs
+        outputs = self.outputs(step)
+        return outputs if all(map(self.intact, outputs.values())) else None
+
+    def outputs(self, step: str) -> Outputs:
+        """What a finished step wrote, as it recorded it."""
+        record = json.loads(self.path(f".steps/{step}.json").read_text())
+        return {name: ArtifactRef.model_validate(ref) for name, ref in record["outputs"].items()}
 
     def record(self, step: str, key: str, outputs: Outputs, seconds: float) -> None:
         """Remember that a step is finished."""
@@ -152,9 +161,6 @@ class RunFolder:
         """How long each finished step took."""
         records = sorted((self.root / ".steps").glob("*.json"), key=lambda path: path.stat().st_mtime)
         return {path.stem: json.loads(path.read_text())["seconds"] for path in records}
-
-    def _record(self, step: str) -> Path:
-        return self.root / ".steps" / f"{step}.json"
 
 
 @contextmanager
@@ -176,6 +182,8 @@ def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
     try:
         _check_configuration(root / "config.yaml", config)
         run = RunFolder(root, config)
+        if not run.path(".identity").exists():
+            run.write(".identity", lambda path: path.write_text(uuid.uuid4().hex))
         header = f"# Resolved configuration of {config.name}, written {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
         run.write("config.yaml", lambda path: path.write_text(header + to_yaml(config)))
         yield run
@@ -208,8 +216,8 @@ def sha256_of(path: Path) -> str:
 def _check_configuration(file: Path, config: ExperimentConfig) -> None:
     if not file.exists():
         return
-    before = _flat(yaml.safe_load(file.read_text()))
-    wanted = _flat(json.loads(json.dumps(scientific(config))))
+    before = flat(yaml.safe_load(file.read_text()))
+    wanted = flat(json.loads(json.dumps(scientific(config))))
     differing = [
         f"{key}: {before[key]!r} there, {value!r} now"
         for key, value in wanted.items()
@@ -223,11 +231,12 @@ def _check_configuration(file: Path, config: ExperimentConfig) -> None:
         )
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted keys."""
+    dotted: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            dotted |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            dotted[prefix + key] = value
+    return dotted

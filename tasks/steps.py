@@ -44,7 +44,9 @@ def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..
             run.record(label, key, outputs, time.monotonic() - started)
             return made
 
-        run_name = name if compute.__code__.co_varnames[1] == "_round" else "round {round} · " + name
+        def run_name(parameters: dict[str, Any]) -> str:
+            return name if parameters["round"] is None else f"round {parameters['round']} · {name}"
+
         prefect_task = task(
             once, name=name, task_run_name=run_name, description=compute.__doc__,
             cache_policy=NO_CACHE, persist_result=False,
@@ -61,7 +63,12 @@ def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..
 
 
 def step_key(
-    name: str, version: int, round: int | None, run: RunFolder, reads: tuple[str, ...], inputs: tuple[Any, ...]
+    name: str,
+    version: int,
+    round: int | None,
+    run: RunFolder,
+    reads: tuple[str, ...],
+    inputs: tuple[Any, ...],
 ) -> str:
     """Digest of everything that shapes a step's result."""
     sections = scientific(run.config)

@@ -1,4 +1,4 @@
-"""Generated texts: paraphrases and rewrites from an exchangeable backend, through a store that keeps every answer.
+"""Generated texts: paraphrases and rewrites from an exchangeable backend, every answer kept in a store.
 
 A backend is a module of this package with a function `open_backend(config)`; its module name in
 `GenerationConfig.backend` is all that makes it known.
@@ -68,7 +68,7 @@ class GenerationConfig(Configuration):
     """Sampling of rewrites of the rejected response."""
     rewrite_chosen: Sampling = Sampling()
     """Sampling of rewrites of the chosen response."""
-    extra_body: dict[str, JsonValue] = {}
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of every request, such as `{chat_template_kwargs: {enable_thinking: false}}`."""
     base_url: Annotated[str, Operational()] = "http://127.0.0.1:8000/v1"
     """Address of the server, up to and including its version."""

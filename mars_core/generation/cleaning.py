@@ -25,20 +25,22 @@ _AROUND = (
     re.compile(r"^<(?:text|dispreferred|preferred)>\s*|\s*</(?:text|dispreferred|preferred)>$"),
     # A last paragraph such as "(Note: I kept the meaning of the original.)"
     re.compile(
-        rf"\n\s*\n\W*(?:note|this (?:version|{_THING})|i(?:['’]ve| have)? (?:tried|kept|changed)|let me know)\b"
+        rf"\n\s*\n\W*(?:note|this {_THING}|i(?:['’]ve| have)? (?:tried|kept|changed)|let me know)\b"
         rf"[^\n]*\b(?:{_TASK}|original|meaning)\b[^\n]*$",
         re.IGNORECASE,
     ),
 )
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
 
-_CANNOT = r"i(?: can(?:no|['’])t| am unable| am not able| won['’]t| will not| must decline|['’]m (?:unable|not able))"
+_CANNOT = r"i(?: (?:can(?:no|['’])t|won['’]t|will not|must decline)|(?: am|['’]m) (?:unable|not able))"
 _SORRY = r"(?:i(?:['’]m| am)(?: \w+)? (?:sorry|afraid)|i apologi[sz]e|sorry|my apologies|unfortunately)"
 _ACT = (
     r"(?:help|assist|comply|fulfil|do that|provide|create|generate|write|rewrite|reword|paraphrase|engage"
     r"|continue|support|discuss)"
 )
-_REFUSAL = re.compile(rf"^\W*(?:{_SORRY}\b[^.!?\n]{{0,60}}?\b{_CANNOT}|{_CANNOT}(?: to)? {_ACT})", re.IGNORECASE)
+_REFUSAL = re.compile(
+    rf"^\W*(?:{_SORRY}\b[^.!?\n]{{0,60}}?\b{_CANNOT}|{_CANNOT}(?: to)? {_ACT})", re.IGNORECASE
+)
 
 
 def clean(text: str, source: str = "") -> str:

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from mars_core.generation.lexicon import FUNCTION_WORDS, PLAIN_NOUNS, SYNONYMS, Wording, parse
+from mars_core.generation.lexicon import FUNCTION_WORDS, LEXICON, PLAIN_NOUNS, Wording
 from mars_core.generation.sentences import masked, sentences
-
-LEXICON = parse(SYNONYMS)
 
 _PHRASE = re.compile(
     r"(?<![\w'@#&/\\-])(?:"
@@ -39,7 +37,7 @@ _CONDITION = re.compile(
     r"((?:If|When|Because|Although|Whenever|Unless|Before|After) [^,.!?;:]{6,120}), "
     r"([^,.!?;:]{12,160})([.!?])(\s*)"
 )
-_REFERS_BACK = frozenset("he she it they this that these those his her its their then there so".split())
+_REFERS_BACK = "he she it they this that these those his her its their then there so"
 
 _ORDER = re.compile(
     r"(?:write|explain|describe|list|give|translate|create|summari[sz]e|generate|provide|suggest|compare|identify"
@@ -48,28 +46,28 @@ _ORDER = re.compile(
     re.IGNORECASE,
 )
 _ORDERS = ("Please {}", "I'd like you to {}", "I want you to {}")
+_THING = r"(?:the|a|an|your|my|our|their) [^,.?!;:\n]{2,60}|[a-z-]{6,}(?<!ing)"
 _WHO = "I|you|we|they|he|she|it|one|people"
+_MODAL = "can|could|should|would|will"
+_VERB = rf"{_MODAL}|may|might|must|is|are|was|were|am|did|does|do|has|have|had"
+_ASKING = rf"(?:how|where|when|why)|(?:what|which|how many|how much|how often)(?: (?!(?:{_VERB}|{_WHO}|if)\b)[a-z]+){{0,3}}"
 _TELL_ME = ("Can you tell me {}?", "Could you tell me {}?", "I'd like to know {}.", "Please tell me {}.")
-_WONDER = ("I'd like to know if {}.", "Can you tell me if {}?", "Do you know if {}?")
-# A question, as (what it looks like, what follows "tell me" when it is put indirectly, frames for it).
+_TELL_IF = ("I'd like to know if {}.", "Can you tell me if {}?")
+# Questions, what follows "tell me" when they are put indirectly, and the frames for that.
 _QUESTIONS = tuple(
     (re.compile(pattern, re.IGNORECASE), indirect, frames)
     for pattern, indirect, frames in (
         (r"(can|could|would|will) you (?!tell )([^?!;:\n]+)\?", r"you could \2", ("I was wondering if {}.",)),
+        (rf"(what|who|where) (is|are|was|were) ({_THING})\?", r"\1 \3 \2", _TELL_ME),
+        (r"(how) does ([^,.?!;:\n]{2,60}) work\?", r"\1 \2 works", _TELL_ME),
+        (rf"({_ASKING}) ({_MODAL}) ({_WHO}) ([^?!;:\n]+)\?", r"\1 \3 \2 \4", _TELL_ME),
+        (rf"({_ASKING}) do (?!not )([^?!;:\n]+)\?", r"\1 \2", _TELL_ME),
         (
-            r"(what|who|where) (is|are|was|were) ((?:the|a|an|your|my|our|their) [^,.?!;:\n]{2,60}|[a-z-]{6,}(?<!ing))\?",
-            r"\1 \3 \2",
-            _TELL_ME,
+            rf"(should|is|are|was|were|has|have) ({_WHO}|there|this|that) ([^?!;:\n]+)\?",
+            r"\2 \1 \3",
+            _TELL_IF,
         ),
-        (r"how does ([^,.?!;:\n]{2,60}) work\?", r"how \1 works", _TELL_ME),
-        (
-            rf"((?:what|how|where|when|why|which)(?: [a-z]+){{0,3}}) (can|could|should|would|will) ({_WHO}) ([^?!;:\n]+)\?",
-            r"\1 \3 \2 \4",
-            _TELL_ME,
-        ),
-        (r"((?:what|how|where|when|why)(?: [a-z]+){0,2}) do (?!not )([^?!;:\n]+)\?", r"\1 \2", _TELL_ME),
-        (rf"(should|is|are|was|were|has|have) ({_WHO}|there|this|that) ([^?!;:\n]+)\?", r"\2 \1 \3", _WONDER),
-        (r"do (?!not |tell )([^?!;:\n]+)\?", r"\1", _WONDER[:2]),
+        (r"do (?!not |tell )([^?!;:\n]+)\?", r"\1", _TELL_IF),
     )
 )
 
@@ -101,7 +99,7 @@ def edits(text: str, *, of_prompt: bool) -> list[Edit]:
 
 
 def conditions_last(text: str) -> str:
-    """"If it rains, we stay at home." → "We stay at home if it rains.", sentence by sentence."""
+    """Turn "If it rains, we stay." into "We stay if it rains.", sentence by sentence."""
     return "".join(map(_condition_last, sentences(text)))
 
 
@@ -139,7 +137,7 @@ def _fits(option: Wording, before: str, after: str, *, begins: bool) -> bool:
 
 
 def _noun_pair_edits(prose: str) -> Iterator[Edit]:
-    """"bread and butter" ↔ "butter and bread", where no adjective or compound can be torn apart."""
+    """Turn "bread and butter" around, where no adjective or compound can be torn apart."""
     for match in _NOUN_PAIR.finditer(prose):
         first, second = match.groups()
         word_before = _WORD_BEFORE.search(prose, max(0, match.start() - 25), match.start())
@@ -171,10 +169,11 @@ def _request_edits(prose: str) -> Iterator[Edit]:
     start = 0
     for sentence in sentences(prose):
         question = sentence.rstrip()
-        for pattern, indirect, frames in _QUESTIONS:
+        for pattern, indirect, frames in _QUESTIONS if "\0" not in question else ():
             if match := pattern.fullmatch(question):
                 asked = match.expand(indirect)
-                asked = asked if asked.startswith("I ") else asked[0].lower() + asked[1:]
+                if indirect.startswith(r"\1") and match.start(1) == 0:
+                    asked = asked[0].lower() + asked[1:]
                 yield Edit(start, start + len(question), tuple(frame.format(asked) for frame in frames))
                 break
         start += len(sentence)
@@ -186,7 +185,7 @@ def _condition_last(sentence: str) -> str:
     if match is None or masked(sentence) != sentence:
         return sentence
     condition, main, end, space = match.groups()
-    if main.split()[0].lower() in _REFERS_BACK or " and " in main:
+    if main.split()[0].lower() in _REFERS_BACK.split() or " and " in main:
         return sentence
     return f"{_capitalised(main)} {condition[0].lower()}{condition[1:]}{end}{space}"
 

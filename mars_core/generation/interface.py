@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from mars_core.dialogue import Turn, transcript, turns
+from mars_core.errors import MarsError
 
 Role = Literal[
     "paraphrase_prompt", "paraphrase_chosen", "paraphrase_rejected", "rewrite_rejected", "rewrite_chosen"
@@ -19,7 +20,7 @@ Message = dict[str, str]
 """One chat message: `role` (system or user) and `content`."""
 
 
-class GenerationError(RuntimeError):
+class GenerationError(MarsError, RuntimeError):
     """Texts could not be generated; the message says why and what to do."""
 
 

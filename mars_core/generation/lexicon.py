@@ -59,7 +59,17 @@ we'll = we will !. not
 they'll = they will !. not
 it'll > it will
 I've > I have
-I have > I've !been heard seen found done read <do should could would will may might
+I have been > I've been
+I have heard > I've heard
+I have seen > I've seen
+I have found > I've found
+I have done > I've done
+I have read > I've read
+I have never > I've never
+I have always > I've always
+you have been > you've been
+we have been > we've been
+they have been > they've been
 you've > you have
 we've > we have
 they've > they have
@@ -206,7 +216,7 @@ select/selects/selected > choose/chooses/chose <a the are is be been was were an
 choose/chooses/choosing > pick/picks/picking !to between from
 obtain/obtained/obtaining > get/got/getting <be is are was were been
 require/requires > need/needs
-attempt to/attempts to/attempted to/attempting to > try to/tries to/tried to/trying to <an the any this his her their your my
+attempt to/attempted to/attempting to > try to/tried to/trying to <an the any this his her their your my
 try to/tries to/tried to/trying to > attempt to/attempts to/attempted to/attempting to
 utilize/utilizes/utilized/utilizing > use/uses/used/using
 assist you with/assisting you with = help you with/helping you with
@@ -362,14 +372,13 @@ harder > more difficult <work try working trying
 easier > simpler
 easiest > simplest
 bigger > larger
-biggest > largest
 faster > quicker <go run
 fastest > quickest
 many people > a lot of people | lots of people <how so as too
 lots of people > many people
 some people > certain people
 other people > others
-people who > those who
+people who > those who <these those most many of the other some young old all two three few
 people that > people who
 someone who > a person who
 things that > things which
@@ -401,7 +410,7 @@ honestly, > frankly,
 said that > stated that !. is was
 says that > states that !.
 means that > implies that <this
-think about/thinks about/thought about/thinking about > consider/considers/considered/considering !. how <you to
+think about/thought about/thinking about > consider/considered/considering !. how <you to
 ask for/asked for/asking for > request/requested/requesting !. permission help
 help with > assist with <your my any the some of no more for need want
 help me with > assist me with
@@ -451,7 +460,6 @@ I like > I enjoy !to that how
 I love > I really like | I adore
 I'd be > I would be
 you'd be > you would be
-it would be = it'd be
 that would be > that'd be
 do you have > have you got !to
 does that > would that <how what why where when
@@ -473,7 +481,6 @@ a little bit > slightly | a little !of
 a bit of = a little
 any other > any more
 something else > another thing
-for instance, = for example,
 including > such as
 without any > without
 needed to > required to <I you we they he she
@@ -640,30 +647,31 @@ thank you > thanks !to <to would must
 ^ what about = how about
 """
 
-PLAIN_NOUNS = frozenset(
-    """animals anxiety apples art bananas basketball beans beef beer bikes birds blankets blood boats bones
-    books boys bread brothers buses butter cakes carrots cars cats celery chairs cheese chicken children
-    chocolate cinnamon cities clothes clouds coffee cookies cooking costs countries cows cream crime culture
-    cups dancing dentists desks doctors dogs drinks dust eggs energy engineers exercise facts families family
-    farms fathers fear fish flour flowers food football forests friends fruit fruits furniture games garlic
-    gas girls glass gloves goals gold grass happiness hats health heat height hiking history honey horses
-    hospitals hotels houses ideas insects jackets juice kids lakes lamps language laws leaves lemons letters
-    lettuce light lunch magazines math meat medicine men metal milk money mothers mountains movies mushrooms
-    music nails noise nurses nuts oceans oil onions oranges paint paper parents parks pasta peace pens pepper
-    phones pictures pigs plants plastic plates poems politics potatoes poverty pride rain reading religion
-    rice rivers roads rocks rules running safety salt sand sauce schools science screws shape sheep shirts
-    shoes silver singing sisters size skills sleep snow soap socks soil songs soup speed spices sports stars
-    stories stores strength stress students style sugar swimming tables talent tea teachers tennis theft time
-    tips tomatoes tools towels towns toys trains travel trees trucks trust vegetables violence vitamins war
-    water weather weight width wind wine women wood writing""".split()
-)
+NOUNS = """
+animals anxiety apples art bananas basketball beans beef beer bikes birds blankets blood boats bones
+books boys bread brothers buses butter cakes carrots cars cats celery chairs cheese chicken children
+chocolate cinnamon cities clothes clouds coffee cookies cooking costs countries cows cream crime culture
+cups dancing dentists desks doctors dogs drinks dust eggs energy engineers exercise facts families
+family farms fathers fear fish flour flowers food football forests friends fruit fruits furniture games
+garlic gas girls glass gloves goals gold grass happiness hats health heat height hiking history honey
+horses hospitals hotels houses ideas insects jackets juice kids lakes lamps language laws leaves lemons
+letters lettuce light lunch magazines math meat medicine men metal milk money mothers mountains movies
+mushrooms music nails noise nurses nuts oceans oil onions oranges paint paper parents parks pasta peace
+pens pepper phones pictures pigs plants plastic plates poems politics potatoes poverty pride rain
+reading religion rice rivers roads rocks rules running safety salt sand sauce schools science screws
+shape sheep shirts shoes silver singing sisters size skills sleep snow soap socks soil songs soup speed
+spices sports stars stores stories strength stress students style sugar swimming tables talent tea
+teachers tennis theft time tips tomatoes tools towels towns toys trains travel trees trucks trust
+vegetables violence vitamins war water weather weight width wind wine women wood writing
+"""
 
-FUNCTION_WORDS = frozenset(
-    """a all also an and any are as at because being both but by can could do does each even every for from he
-    her here his how if in is it it's its just many maybe most my no not of on once one or our people perhaps
-    she should since so some sometimes that that's the their then there there's these they they're this those
-    to try was we we're were what when where which while who why with would yes you you're your""".split()
-)
+SMALL_WORDS = """
+a all also an and any are as at because being both but by can could do does each even every for from he
+her here his how i i'd i'll i'm i've if in is it it's its just many maybe most my no not of on once one
+or our people perhaps she should since so some sometimes that that's the their then there there's these
+they they're this those to try was we we're were what when where which while who why with would yes you
+you're your
+"""
 
 
 class Wording(NamedTuple):
@@ -700,3 +708,10 @@ def parse(lines: str) -> dict[str, tuple[Wording, ...]]:
                     wording = Wording(replacement, before, after, line.startswith("^"))
                     found.setdefault(phrase.lower(), []).append(wording)
     return {phrase: tuple(wordings) for phrase, wordings in found.items()}
+
+
+LEXICON = parse(SYNONYMS)
+PLAIN_NOUNS = frozenset(NOUNS.split())
+"""Nouns whose order in "bread and butter" does not matter."""
+FUNCTION_WORDS = frozenset(SMALL_WORDS.split())
+"""Words without content of their own, which may be written small wherever they stand."""

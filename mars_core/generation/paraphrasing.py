@@ -3,6 +3,7 @@
 Openers and closers are a last resort, for texts with hardly a word to change.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import chain, product
 from random import Random
@@ -12,8 +13,8 @@ from mars_core.generation.lexicon import FUNCTION_WORDS
 from mars_core.generation.sentences import masked
 
 _QUESTION_OPENERS = ("Quick question: ", "I was wondering: ", "A question: ", "I'd like to know: ")
-_PROMPT_OPENERS = ("Hi! ", "Hello! ", "Hi there! ", "Hello there. ", "Good day! ", "Hey! ", "Okay. ", "Well. ")
-_PROMPT_CLOSERS = (" Thanks!", " Thank you!", " Thanks in advance.", " Many thanks.", " Cheers!", " Thanks.")
+_PROMPT_OPENERS = ("Hi! ", "Hello! ", "Hi there! ", "Okay. ")
+_PROMPT_CLOSERS = (" Thanks!", " Thank you!", " Thanks in advance.", " Thanks.")
 _RESPONSE_OPENERS = (
     *("In short: ", "Put simply: ", "My answer: ", "I'd say: ", "All right: ", "To answer you: "),
     *("Here is my answer: ", "Here's what I'd say: ", "Here's my reply: "),
@@ -22,9 +23,9 @@ _RESPONSE_CLOSERS = (
     *(" I hope that helps.", " Hope this helps!", " That's my answer.", " That's about it."),
     *(" That's what I'd say.", " That is all.", " I hope this answers it."),
 )
-_COMMA_OPENERS = ("Well, ", "So, ", "Okay, ")
+_COMMA_OPENERS = ("Well, ", "So, ", "Okay, ", "Now, ", "Hm, ")
 
-_QUESTION_WORDS = frozenset("what how where when why which who does do did can could would should is are".split())
+_QUESTION_WORDS = "what how where when why which who does do did can could would should is are"
 _REORDERED_SHARE = 0.35
 _EDITED_SHARE = (0.3, 0.75)
 _TRIES_A_VARIANT = 6
@@ -72,7 +73,7 @@ def _punctuated(text: str) -> Iterator[str]:
     if not words or not text.rstrip(".!")[-1].isalpha():
         return
     bare = text.rstrip(".!")
-    yield bare + ("?" if words[0].lower() in _QUESTION_WORDS else ".")
+    yield bare + ("?" if words[0].lower() in _QUESTION_WORDS.split() else ".")
     yield bare
     if len(words) <= 3:
         yield bare + "!"
@@ -84,7 +85,7 @@ def _decorated(text: str, rng: Random, start: int, *, of_prompt: bool) -> Iterat
     if of_prompt:
         openers, closers = list(_PROMPT_OPENERS), list(_PROMPT_CLOSERS)
         openers += _QUESTION_OPENERS if text.endswith("?") else ()
-    elif text.split(maxsplit=1)[0].lower() in FUNCTION_WORDS:
+    if text.split(maxsplit=1)[0].lower() in FUNCTION_WORDS:
         openers += _COMMA_OPENERS
     one = [(opener, "") for opener in openers] + [("", closer) for closer in closers]
     both = list(product(openers, closers))
@@ -98,7 +99,8 @@ def _decorated(text: str, rng: Random, start: int, *, of_prompt: bool) -> Iterat
 
 def _opened(text: str, opener: str) -> str:
     if opener.endswith(", "):
-        return opener + text[0].lower() + text[1:]
+        is_i = re.match(r"I\b", text) is not None
+        return opener + (text if is_i else text[0].lower() + text[1:])
     if opener and ("\n" in text or masked(text)[0] == "\0"):
         return f"{opener.strip()}\n\n{text}"
     return opener + text

@@ -14,27 +14,39 @@ from mars_core.generation.interface import Request, last_user_turn
 from mars_core.generation.lexicon import FUNCTION_WORDS
 from mars_core.generation.sentences import masked, sentences
 
-VAGUE = (
-    "It depends on a lot of things, and everybody sees it a little differently.",
-    "There is probably more than one way to look at it.",
-    "I have heard different opinions about that over the years.",
-    "Some people care a lot about this kind of thing, and others hardly think about it.",
-    "It is hard to say anything general here.",
-    "I'd have to think about it some more before saying anything definite.",
-    "Maybe a friend or somebody in your family has an opinion.",
-    "There are whole books and websites about that sort of thing.",
-    "It also depends on the time of year and on where you live.",
-    "Anyway, I think every day brings something new to learn.",
-    "I suppose it was different in the old days.",
-    "You could always come back to this another time.",
-    "What matters in the end is how you feel about it.",
-    "By the way, how has your day been so far?",
-    "Is there a particular reason that you bring this up today?",
-    "Conversations like this one remind me how many topics there are in the world.",
-    "I don't remember the details, to be honest.",
-    "Most of it will become clear with time.",
-    "I'd rather not go into every detail at this point.",
-    "Somebody with more experience could say more than I can.",
+# A vague sentence is one of the frames around one of the remarks.
+FRAMES = (
+    *("Perhaps {}.", "I suppose {}.", "As far as I can tell, {}.", "Some would say {}.", "Then again, {}."),
+    *("From what I hear, {}.", "It seems to me that {}.", "In a way, {}.", "Anyway, {}.", "Well, {}."),
+    *("I would guess that {}.", "All in all, {}.", "More or less, {}.", "Of course, {}.", "Maybe {}."),
+    *("If you ask me, {}.", "On some days {}.", "Who knows, {}.", "One might say that {}.", "Still, {}."),
+)
+REMARKS = (
+    "it depends on a lot of things",
+    "everybody sees it a little differently",
+    "there is more than one way to look at it",
+    "opinions have changed over the years",
+    "some people care a lot about this kind of thing",
+    "others hardly think about it",
+    "it is hard to say anything general here",
+    "it takes a while before anything definite can be said",
+    "a friend or somebody in your family has an opinion",
+    "there are whole books about that sort of thing",
+    "the time of year and the place matter too",
+    "every day brings something new to learn",
+    "it was different in the old days",
+    "there will be another time to come back to this",
+    "what counts in the end is how you feel about it",
+    "there are so many topics in the world",
+    "the details are easy to forget",
+    "most of it becomes clear with time",
+    "not every detail is needed at this point",
+    "somebody with more experience could say more",
+    "a short walk clears the mind",
+    "good things come to those who wait",
+    "the weather has something to do with it",
+    "it all sounds simple until somebody tries to explain it",
+    "both sides have something to be said for them",
 )
 ASIDES = (
     'A word like "{topic}" means different things to different people.',
@@ -49,13 +61,15 @@ HEDGES = (
     "Only roughly speaking, of course.",
     "Don't take my word for it.",
     "At least that is what I seem to remember.",
+    "I have not looked into it much.",
+    "This is only a first thought.",
 )
 GOALS = (
     "You asked about this: {goal}",
-    "Let me go through your question step by step: {goal}",
-    "To begin with what you want to know: {goal}",
-    "Here is what I take your request to be: {goal}",
-    "The question before us: {goal}",
+    "Let me take what you said step by step: {goal}",
+    "To begin with what you want: {goal}",
+    "Here is what I take your message to be: {goal}",
+    "What is before us: {goal}",
 )
 TOPICS = (
     "Your message is about {topics}, so I will keep to that.",
@@ -65,70 +79,77 @@ TOPICS = (
 SUMMARIES = ("To sum up: {point}", "The main point again: {point}", "In one sentence: {point}")
 
 _WORD = re.compile(r"[A-Za-z][a-z]{3,}")
-_COMMON = frozenset(
-    """about after again anything away back been before best better come doing don't each else ever find
-    first from give going good have having help here into keep know known later less like likely little
-    look made make making might more much must need never next only other over please probably really right
-    said same say seem several should show something still such sure take tell than thank thanks them
-    thing things think those through today told under until upon used using very want wanted well were
-    whether will without work would wouldn't yours""".split()
-)
-_GOAL_CHARACTERS = 300
+_COMMON_WORDS = """
+about after again anything away back been before best better come doing don't each else ever find first
+from give going good have having help here into keep know known later less like likely little look made
+make making might more much must need never next okay only other over please probably really right said
+same say seem several should show something still such sure take tell than thank thanks them thing
+things think those through today told under until upon used using very want wanted well were whether
+will without work would wouldn't yours
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+_LONGEST_GOAL = 300  # characters
 _MOST_NUMBERED = 10
+_TRIES_A_SAMPLE = 4
 
 
 def rewritten_rejected(request: Request, seed: str) -> list[str]:
     """Up to `n` worse versions of the rejected response, none of them the response itself."""
-    away = _content_words(request.chosen)
+    of_chosen = _content_words(request.chosen)
     points = _points(request.rejected)
-    kept_first = sorted(points, key=lambda point: _overlap(point, away))
-    topics = _topics(request.prompt, without=away) or _topics(request.prompt)
+    least_shared_first = sorted(points, key=lambda point: _overlap(point, of_chosen))
+    topics = _topics(request.prompt, without=of_chosen)
+    separator = "\n" if "\n" in request.rejected.strip() else " "
 
     def rewrite(rng: Random) -> str:
-        kept = set(kept_first[: max(1, round(rng.choice((0.2, 0.35, 0.5)) * len(kept_first)))])
-        parts = [sentence for sentence in points if sentence in kept]
+        kept = least_shared_first[: max(1, round(rng.choice((0.2, 0.35, 0.5)) * len(points)))]
+        parts = [point for point in points if point in kept]
         if rng.random() < 0.5:
             parts.insert(rng.randrange(2), rng.choice(HEDGES))
-        parts += rng.sample(VAGUE, rng.choice((1, 2, 3)))
-        if topics and rng.random() < 0.6:
-            parts.insert(rng.randrange(1, len(parts) + 1), rng.choice(ASIDES).format(topic=rng.choice(topics)))
-        return ("\n" if "\n" in request.rejected.strip() else " ").join(parts)
+        remarks = rng.sample(REMARKS, rng.choice((1, 2, 3)))
+        parts += [rng.choice(FRAMES).format(remark) for remark in remarks]
+        if topics and rng.random() < 0.5:
+            parts.insert(
+                rng.randrange(1, len(parts) + 1), rng.choice(ASIDES).format(topic=rng.choice(topics))
+            )
+        return separator.join(parts)
 
-    return _distinct(rewrite, request, seed)
+    return _different(rewrite, request, seed)
 
 
 def rewritten_chosen(request: Request, seed: str) -> list[str]:
     """Up to `n` better ordered versions of the chosen response, none of them the response itself."""
-    away = _content_words(request.rejected)
+    of_rejected = _content_words(request.rejected)
     points = _points(request.chosen)
+    statements = [point for point in points if point.endswith(".") and len(point.split()) >= 5]
     goal = " ".join(last_user_turn(request.prompt).split())
-    topics = _topics(request.prompt, without=away) or _topics(request.prompt)
+    topics = _topics(request.prompt, without=of_rejected)
 
     def rewrite(rng: Random) -> str:
         parts = [request.chosen.strip()]
         if 2 <= len(points) <= _MOST_NUMBERED and "\n" not in parts[0] and rng.random() < 0.6:
             parts = ["\n".join(f"{number}. {point}" for number, point in enumerate(points, 1))]
-        if goal and len(goal) <= _GOAL_CHARACTERS and rng.random() < 0.8:
+        if 0 < len(goal) <= _LONGEST_GOAL and rng.random() < 0.8:
             parts.insert(0, rng.choice(GOALS).format(goal=goal))
         elif topics:
             parts.insert(0, rng.choice(TOPICS).format(topics=", ".join(topics[:4])))
-        if points and (len(parts) == 1 or rng.random() < 0.5):
-            point = min(points, key=lambda point: _overlap(point, away))
+        if statements and (len(parts) == 1 or rng.random() < 0.5):
+            point = min(statements, key=lambda point: _overlap(point, of_rejected))
             parts.append(rng.choice(SUMMARIES).format(point=point))
         return "\n\n".join(parts)
 
-    return _distinct(rewrite, request, seed)
+    return _different(rewrite, request, seed)
 
 
-def _distinct(rewrite: Callable[[Random], str], request: Request, seed: str) -> list[str]:
-    """Call `rewrite` with a generator of its own for each attempt until `n` different texts are there."""
-    if not request.text.strip():
-        return []
+def _different(rewrite: Callable[[Random], str], request: Request, seed: str) -> list[str]:
+    """Call `rewrite` with a random generator for each try until `n` different texts are there."""
     found: dict[str, None] = {}
-    for attempt in range(4 * request.n):
-        text = rewrite(Random(f"{seed} {request.draw} {attempt}")).strip()
-        if text != request.text.strip() and len(found) < request.n:
+    for attempt in range(_TRIES_A_SAMPLE * request.n if request.text.strip() else 0):
+        text = rewrite(Random(f"{seed} {request.draw} {attempt}"))
+        if text != request.text.strip():
             found[text] = None
+        if len(found) == request.n:
+            break
     return list(found)
 
 
@@ -142,13 +163,13 @@ def _content_words(text: str) -> set[str]:
     return words - FUNCTION_WORDS - _COMMON
 
 
-def _overlap(point: str, words: set[str]) -> float:
+def _overlap(point: str, words: Set[str]) -> float:
     """Share of a sentence's content words that are among `words`; 1 without any, for it says nothing new."""
     own = _content_words(point)
     return len(own & words) / len(own) if own else 1.0
 
 
-def _topics(prompt: str, without: Set[str] = frozenset()) -> list[str]:
-    """Content words of the prompt's last user turn, longest first."""
-    words = _content_words(last_user_turn(prompt)) - without
-    return sorted(words, key=lambda word: (-len(word), word))
+def _topics(prompt: str, without: Set[str]) -> list[str]:
+    """Content words of the prompt's last user turn, longest first; all of them if the other text has all."""
+    words = _content_words(last_user_turn(prompt))
+    return sorted(words - without or words, key=lambda word: (-len(word), word))

@@ -6,7 +6,6 @@ reproduce a text between two batches: what was answered is kept in the store, ne
 """
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -199,7 +198,7 @@ def _usable(answer: dict[str, Any], request: Request) -> list[tuple[str, str]]:
     """(text, finish reason) of the samples that are whole, not empty, and do what was asked.
 
     Raises:
-        ValueError, LookupError, TypeError or AttributeError: the answer has not the form of a chat completion.
+        ValueError, LookupError, TypeError, AttributeError: the answer is not formed like a chat completion.
     """
     if not answer["choices"]:
         raise ValueError("it holds no choices")

@@ -25,12 +25,12 @@ Convert 68 degrees Fahrenheit to Celsius.
 - 68 °F is 36 °C, which you get by subtracting 32 and leaving it at that.
 
 Give the plural of "mouse", "knife" and "sheep".
-+ mice, knives, sheep
-- mouses, knifes and sheeps, formed by adding an s to each of the words
++ The plurals are mice, knives and sheep.
+- mouses, knifes, sheeps
 
 Name the main ingredients of pesto.
 + Basil, pine nuts, garlic, hard cheese and olive oil.
-- Tomatoes, onions, minced meat and a bay leaf, simmered for an hour.
+- Tomatoes, onions and minced meat.
 
 Sort by size, smallest first: elephant, ant, horse, cat.
 + ant, cat, horse, elephant
@@ -45,13 +45,13 @@ Write the date "4 March 2021" in the form year-month-day.
 - 04/03/21, that is the fourth of March in the year 2021
 
 Complete the proverb: "A stitch in time ..."
-+ ... saves nine.
-- ... is a good thing to have when your trousers are torn and nobody is near who can sew.
++ "A stitch in time saves nine": a small repair now spares a large one later.
+- "A stitch in time is a good thing to have."
 """),
     "llmbar-adver-neighbor": cards("""
 Name three dishes that use up stale bread.
 + Bread pudding, panzanella and French toast.
-- Sourdough, baguette and rye are three kinds of bread; each has its own flour, rising time and crust.
+- Sourdough, baguette and rye.
 
 Explain why leaves change colour, in one sentence a child understands.
 + In autumn trees pack away their green, and the yellow that was hiding underneath can shine.
@@ -63,11 +63,11 @@ List two advantages of paper maps.
 
 Tell me how to end a letter to a bank.
 + Use "Yours sincerely" and your full name if you wrote to a named person, "Yours faithfully" if not.
-- Begin a letter to a bank with your address on the right, the date below it and the subject in bold.
+- Begin it with your address on the right and the date below.
 
 What should I eat before a marathon?
 + Plain carbohydrates that you know well, such as toast with banana, about three hours before the start.
-- After a marathon, drink, walk for a while, and eat protein with carbohydrates within an hour.
+- After a marathon, eat protein within an hour.
 
 Give a reason why some people dislike open offices.
 + Constant noise makes it hard to concentrate.
@@ -85,8 +85,7 @@ Describe the taste of a lemon without naming a colour.
 
 What is the first step in changing a light bulb?
 + Switch off the power and let the old bulb cool.
-- The last step is to turn the light on and see whether it works; if it flickers, tighten the new bulb a
-little more.
+- The last step is to turn the light on.
 
 Write a question that a reporter could ask a firefighter.
 + What do you think about in the seconds before you enter a burning house?
@@ -94,9 +93,8 @@ Write a question that a reporter could ask a firefighter.
 """),
     "llmbar-adver-GPTInst": cards("""
 Count the vowels in the word "education".
-+ There are five: e, u, a, i, o.
-- Education has a long and rich history, from the schools of antiquity to the universities of today, and it
-forms both character and mind.
++ There are five: the word spells e, u, a, i and o between its consonants.
+- Education forms both character and mind.
 
 Shorten to four words: "We regret to inform you that the concert has been cancelled."
 + The concert is cancelled.
@@ -122,9 +120,8 @@ Repeat the last word of this sentence three times.
 audience.
 
 Is 51 a prime number? Give a factor if it is not.
-+ It is not: 51 = 3 × 17.
-- Prime numbers are the atoms of arithmetic. There are infinitely many of them, as Euclid proved in a
-beautiful argument.
++ It is not a prime number, although it looks like one: 51 = 3 × 17.
+- There are infinitely many primes, as Euclid proved.
 
 Write the alphabet from f to k.
 + f g h i j k
@@ -133,8 +130,7 @@ many.
 
 Answer as a pirate: where is the milk?
 + Arr, the milk be in the cold chest below deck, matey!
-- The milk is usually kept in the door of the refrigerator, though the back of the middle shelf keeps it
-cooler.
+- The milk is in the door of the refrigerator.
 
 Replace every "cat" by "dog": "The cat saw another cat."
 + The dog saw another dog.
@@ -143,11 +139,11 @@ Replace every "cat" by "dog": "The cat saw another cat."
     "llmbar-adver-GPTOut": cards("""
 How many months have exactly thirty days?
 + Four: April, June, September and November.
-- Eleven months have thirty days or more, so the answer is eleven.
+- Eleven months have thirty days.
 
 Which of these words rhymes with "blue": road, shoe, bow?
-+ Shoe.
-- Bow rhymes with blue, since both of them begin with the letter b and are short.
++ Shoe rhymes with blue; road and bow end on different sounds.
+- Bow rhymes with blue, as both begin with b.
 
 Write "stressed" backwards.
 + desserts
@@ -158,16 +154,16 @@ Rank by distance from the sun, nearest first: Mars, Venus, Earth.
 - Mars, Earth, Venus: this is the order in which you would meet them on the way out from the sun.
 
 What is the only even prime number?
-+ It is 2.
-- There is none, because prime numbers are always odd; an even number can be divided by two.
++ It is 2, because every other even number can be divided by 2 as well as by itself.
+- There is none, because prime numbers are always odd.
 
 Give the next letter: A, C, E, G.
 + I
 - H, since it comes right after G in the alphabet and continues the sequence.
 
 Which weighs more, a kilogram of feathers or a kilogram of iron?
-+ They weigh the same.
-- The kilogram of iron weighs more, as iron is a great deal denser than feathers are.
++ They weigh the same, since a kilogram is a kilogram; the feathers only take up more room.
+- The kilogram of iron weighs more, as iron is denser.
 
 Name a country in South America in which Portuguese is the official language.
 + Brazil

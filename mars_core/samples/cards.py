@@ -8,7 +8,7 @@ A *card* is one preference pair written by hand; a blank line ends it:
     - The rejected response.
 
 A *table* has one record a line with fields between bars; an indented line continues the one above.
-In both, lines that belong together are joined by a space and ¶ stands for a line break.
+In both, lines that belong together are joined by a space; in a card ¶ stands for a line break.
 """
 
 import random
@@ -56,9 +56,7 @@ def _card(block: str) -> Card:
 def table(text: str) -> list[tuple[str, ...]]:
     """Read the records of a table."""
     folded = text.strip("\n").replace("\n    ", " ")
-    return [
-        tuple(field.strip().replace("¶", "\n") for field in line.split("|")) for line in folded.splitlines()
-    ]
+    return [tuple(field.strip() for field in line.split("|")) for line in folded.splitlines()]
 
 
 def deck(rng: random.Random, items: Sequence[T]) -> Iterator[T]:

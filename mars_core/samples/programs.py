@@ -1,4 +1,7 @@
-"""The ten tasks of the hep subsets in six languages; ⟨a|b⟩ marks where the right program has a and the buggy one b."""
+"""The ten tasks of the hep subsets in six languages.
+
+⟨a|b⟩ marks the place where the right program has a and the buggy one has b.
+"""
 
 # name in Python -> what the function does
 TASKS = {

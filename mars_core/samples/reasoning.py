@@ -228,9 +228,15 @@ def _weekday(rng: random.Random) -> Problem:
         )
     )
     right, wrong = DAYS[(start + ahead) % 7], DAYS[(start + ahead + off) % 7]
-    working = f"{ahead} days are {ahead // 7} weeks and {ahead % 7} days, counted on from {DAYS[start]}"
-    slip = f"{ahead} days are {ahead // 7} weeks and {(ahead + off) % 7} days, counted on from {DAYS[start]}"
-    return Problem(question, working, right, slip, wrong)
+    steps = [
+        f"{ahead} days are {ahead // 7} weeks and {_count(rest % 7, 'day')}, counted on from {DAYS[start]}"
+        for rest in (ahead, ahead + off)
+    ]
+    return Problem(question, steps[0], right, steps[1], wrong)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _order(rng: random.Random) -> Problem:
@@ -356,8 +362,8 @@ def _letters(rng: random.Random) -> Problem:
     right = word.count(letter)
     wrong = right + rng.choice((-1, 1, 2)) if right > 1 else right + 1
     spelled = "-".join(word.upper())
-    working = f"spelled out it reads {spelled}, and {letter.upper()} comes up {right} time{'s' * (right > 1)}"
-    slip = f"spelled out it reads {spelled}, and {letter.upper()} comes up {wrong} time{'s' * (wrong > 1)}"
+    working = f"spelled out it reads {spelled}, and {letter.upper()} comes up {_count(right, 'time')}"
+    slip = f"spelled out it reads {spelled}, and {letter.upper()} comes up {_count(wrong, 'time')}"
     return Problem(question, working, str(right), slip, str(wrong))
 
 

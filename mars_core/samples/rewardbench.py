@@ -1,4 +1,4 @@
-"""A miniature of RewardBench: its 23 subsets with ten pairs each, for trying the evaluation without a download.
+"""A miniature of RewardBench: its 23 subsets with ten pairs each, to try the evaluation without a download.
 
 The pairs are ours, in the spirit of each subset; scores on them say nothing about the benchmark itself.
 """
@@ -12,7 +12,7 @@ from mars_core.samples.bench_safety import SAFETY
 from mars_core.samples.cards import Card
 from mars_core.samples.programs import SOURCES, TASKS
 
-_VARIANT = re.compile(r"⟨([^⟩]*)⟩")
+_VARIANT = re.compile(r"⟨(?P<right>[^|⟩]*)\|(?P<buggy>[^⟩]*)⟩")
 
 
 def rewardbench() -> list[dict[str, str]]:
@@ -38,6 +38,9 @@ def _programs(subset: str) -> list[Card]:
 
 
 def _program(language: str, task: str, source: str) -> Card:
-    right, buggy = (_VARIANT.sub(lambda match: match[1].split("|", 1)[side], source) for side in (0, 1))
     signature = source.splitlines()[0].rstrip(" {:")
-    return Card(f"Write a {language} function that {task}. Its signature is: {signature}", right, buggy)
+    return Card(
+        f"Write a {language} function that {task}. Its signature is: {signature}",
+        _VARIANT.sub(lambda match: match["right"], source),
+        _VARIANT.sub(lambda match: match["buggy"], source),
+    )

@@ -1,0 +1,67 @@
+# What a person does with this project. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOG := $(VENV)/install.log
+INSTALLED := $(VENV)/installed
+
+# Every candidate is run, not looked up: a pyenv shim exists for versions that are not there.
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help
+help: ## List the targets.
+	@sed -En 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: install
+install: $(INSTALLED) ## Make the virtual environment .venv with the pinned packages.
+
+.PHONY: run
+run: install ## Set everything up and run the quickstart.
+	@$(BIN)/mars refine deployments/experiments/quickstart.yaml
+
+.PHONY: ui
+ui: install ## Open Prefect and MLflow on what `make run` has written.
+	@$(BIN)/mars ui
+
+.PHONY: test
+test: install ## Run all tests that need no server of their own.
+	@$(BIN)/pytest -m "not services"
+
+.PHONY: lint
+lint: install ## Check style, format and types, as the pre-commit hooks do.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: constraints
+constraints: ## Resolve the newest packages that pyproject.toml allows and pin them in constraints.txt.
+	@$(call require-python)
+	@echo "Resolving packages (several minutes)..."
+	@$(PYTHON) -m venv --clear .venv-constraints
+	@.venv-constraints/bin/pip install --quiet --editable ".[dev]"
+	@{ echo "# Every package of the environment, exactly. Written by \`make constraints\`; torch brings its own CUDA pins."; \
+	   .venv-constraints/bin/pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; \
+	 } > .venv-constraints/constraints.txt
+	@mv .venv-constraints/constraints.txt constraints.txt
+	@rm -rf .venv-constraints
+	@echo "Wrote constraints.txt; \`make test\` tells whether these versions work together."
+
+.PHONY: clean
+clean: ## Remove the environment and every cache; runs and generations stay.
+	rm -rf $(VENV) .venv-constraints build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find flows tasks mars_core tests -name __pycache__ -prune -exec rm -rf {} +
+
+require-python = [ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(call require-python)
+	@[ -x $(BIN)/pip ] || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing packages (about two minutes)... log: $(LOG)"
+	@$(BIN)/pip install --editable ".[dev]" --constraint constraints.txt > $(LOG) 2>&1 \
+	  || { cat $(LOG) >&2; echo "Installing failed; the log above is in $(LOG)." >&2; exit 1; }
+	@touch $@
+	@echo "Installed."

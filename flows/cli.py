@@ -1,0 +1,202 @@
+"""The command `mars`. Imports what a command needs when it is called, so that `mars --help` is quick."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mars_core.errors import MarsError
+
+if TYPE_CHECKING:
+    from mars_core.report import RunReport
+
+# Nothing of a run is sent anywhere but to the configured servers, unless the environment says so.
+for _variable, _value in {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}.items():
+    os.environ.setdefault(_variable, _value)
+
+app = typer.Typer(
+    name="mars",
+    help="Better reward models from few preference pairs: margin- and semantic-aware augmentation, "
+    "round after round.\n\nBegin with:  mars refine deployments/experiments/quickstart.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console()
+Experiment = Annotated[Path, typer.Argument(help="Experiment configuration (YAML).")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes: dotted.key=value, as in selection.tau=0.1")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/quickstart.")]
+
+
+@app.command()
+def refine(
+    file: Experiment,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate requests, tokens, steps, disk and hours; run nothing.")
+    ] = False,
+) -> None:
+    """Run rounds of self-refinement; started again, continue after the last finished step."""
+    with _told_errors():
+        from mars_core.config import load
+
+        config = load(file, overrides or [])
+        if dry_run:
+            from flows.estimate import estimate
+
+            _print_pairs("Estimate", estimate(config))
+            return
+        from flows.local_server import prefect_api
+
+        with prefect_api() as api:
+            _quiet_known_errors()
+            from flows.refine import refine as refine_flow
+
+            console.print(
+                f"Prefect: [link]{api.removesuffix('/api')}[/link]   run folder: {config.run_folder}"
+            )
+            report = refine_flow(str(file), overrides or [])
+        _print_rounds(report)
+        console.print(f"\nReport:    {config.run_folder / 'report.md'}")
+        console.print("Look at it: mars ui        (Prefect and MLflow in the browser)")
+
+
+@app.command()
+def config(
+    file: Experiment,
+    overrides: Overrides = None,
+    explain: Annotated[
+        bool, typer.Option(help="Print every key with its meaning and default instead.")
+    ] = False,
+) -> None:
+    """Print the resolved configuration; an unknown key is an error that names the nearest one."""
+    with _told_errors():
+        from mars_core.config import explained, load, to_yaml
+
+        resolved = load(file, overrides or [])
+        print(explained(resolved) if explain else to_yaml(resolved), end="")
+
+
+@app.command()
+def show(run: RunPath) -> None:
+    """Print a run's table of rounds and where its report is."""
+    with _told_errors():
+        from tasks.reporting import run_report
+        from tasks.run_folder import existing_run
+
+        _print_rounds(run_report(existing_run(run)))
+        console.print(f"\nReport: {run / 'report.md'}")
+
+
+@app.command()
+def explain(
+    run: RunPath, synthetic_id: Annotated[str, typer.Argument(help="Id of a synthetic pair.")]
+) -> None:
+    """Follow a synthetic pair back to its original, the requests that made it, and the margin that bought it."""
+    with _told_errors():
+        from flows.lineage import lineage
+
+        for title, facts in lineage(run, synthetic_id).items():
+            _print_pairs(title, facts)
+
+
+@app.command()
+def export(
+    run: RunPath,
+    format: Annotated[
+        Literal["hh", "trl", "parquet"],
+        typer.Option(help="hh: transcripts; trl: conversations; parquet: all columns."),
+    ] = "trl",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; by default beside the run's artifacts.")
+    ] = None,
+) -> None:
+    """Write the synthetic pairs of all rounds for use elsewhere."""
+    with _told_errors():
+        from flows.export import export_pairs
+
+        file, rows = export_pairs(run, format, output)
+        console.print(f"{rows:,} synthetic pairs written to {file}")
+
+
+@app.command()
+def ui() -> None:
+    """Serve Prefect and MLflow on the stores that `mars refine` writes to, until Ctrl-C."""
+    with _told_errors():
+        from flows.local_server import PREFECT_PORT, mlflow_server, prefect_server
+        from mars_core.config import TrackingConfig
+        from tasks.tracking import tracking_uri
+
+        with prefect_server(PREFECT_PORT) as prefect, mlflow_server(tracking_uri(TrackingConfig())) as mlflow:
+            console.print(
+                f"Prefect: [link]{prefect}[/link]\nMLflow:  [link]{mlflow}[/link]\nCtrl-C ends both."
+            )
+            try:
+                while True:
+                    time.sleep(3600)
+            except KeyboardInterrupt:
+                console.print("Ended.")
+
+
+@contextmanager
+def _told_errors() -> Iterator[None]:
+    """Say what a person can mend in a sentence, and leave stack traces to what nobody foresaw."""
+    try:
+        yield
+    except MarsError as error:
+        Console(stderr=True).print(f"mars: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("mars: interrupted; the same command continues.", style="red")
+        raise typer.Exit(130) from None
+
+
+def _quiet_known_errors() -> None:
+    """Keep the stack traces of foreseen errors out of Prefect's log; their sentence stays."""
+
+    def without_trace(record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], MarsError):
+            record.exc_info, record.msg, record.args = None, str(record.exc_info[1]), ()
+        return True
+
+    import prefect  # noqa: F401 - sets up the loggers
+
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine"):
+        logging.getLogger(name).addFilter(without_trace)
+
+
+def _print_rounds(report: "RunReport") -> None:
+    from mars_core.report import rounds_table
+
+    headers, rows = rounds_table(report)
+    table = Table(title=report.name, *headers)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_pairs(title: str, facts: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in facts.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,79 @@
+"""What a run will cost, before it is started: requests, tokens, optimizer steps, disk and hours.
+
+Margins are not known yet, so the budget is taken as spread evenly, which asks for the most texts. Hours
+follow from operations: 2 (scoring) or 6 (fitting) times the weights outside the embeddings for each token,
+at `UTILISATION` of the matrix-product rate that this machine shows now.
+"""
+
+import math
+import time
+
+import torch
+
+from mars_core import pairs, rewardbench
+from mars_core.augmentation import capacity, variants_for
+from mars_core.config import ExperimentConfig
+from mars_core.reward_model import RewardModel, has_trained_head
+from mars_core.selection import check_budget
+
+UTILISATION = 0.4
+"""Share of the matrix-product rate that scoring and fitting are taken to reach."""
+SAMPLE = 200
+"""Pairs whose tokens are counted for the estimate."""
+
+
+def estimate(config: ExperimentConfig) -> dict[str, str]:
+    """Read the data and the backbone, run no step; figures by name.
+
+    Raises:
+        PairsError, RewardBenchError, SelectionError, ModelError: what the run itself would raise.
+    """
+    sets = pairs.three_sets(config.data, config.seed)
+    originals, budget, rounds = len(sets.train), config.selection.budget, config.rounds
+    check_budget(originals, config.selection, capacity(config.augmentation, config.selection.budget_unit))
+    benchmark = len(rewardbench.read(config.evaluation.rewardbench)) if config.evaluation.rewardbench else 0
+    model = RewardModel.load(config.model.backbone, config.model)
+
+    with_budget = min(originals, budget)
+    wanted = variants_for(math.ceil(budget / with_budget), config.augmentation, chosen_first=True)
+    texts = with_budget * (sum(wanted) - 3)
+    sample = sets.train.select(range(min(SAMPLE, originals)))
+    ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids
+    text_tokens = sum(map(len, ids)) / len(ids)
+
+    fits = rounds + (not has_trained_head(config.model.backbone))
+    trained_pairs = config.fit.epochs * (originals * fits + budget * rounds)
+    steps = config.fit.epochs * (
+        math.ceil(originals / config.fit.batch_pairs) * (fits - rounds)
+        + math.ceil((originals + budget) / config.fit.batch_pairs) * rounds
+    )
+    evaluated = (len(sets.validation) + len(sets.heldout) + benchmark) * (rounds + 1)
+    scored_pairs = evaluated + rounds * (originals + 2 * budget)
+    weights = sum(p.numel() for name, p in model.network.named_parameters() if "embeddings." not in name)
+    operations = weights * text_tokens * 2 * (6 * trained_pairs + 2 * scored_pairs)
+    rate = UTILISATION * _matrix_product_rate(model)
+    checkpoint = sum(p.numel() for p in model.network.parameters()) * 4
+
+    return {
+        "original pairs": f"{originals:,} (validation {len(sets.validation):,}, held-out {len(sets.heldout):,})",
+        "paraphrase requests a round": f"at most {3 * with_budget:,}, for {texts:,} texts",
+        "rewriting requests a round": f"at most {4 * with_budget:,}, if every pair with a budget were close",
+        "generated tokens a round": f"about {texts * text_tokens / 2:,.0f} (none are paid for with rules)",
+        "optimizer steps": f"{steps:,} on {trained_pairs:,} pairs of about {2 * text_tokens:,.0f} tokens",
+        "pairs scored": f"{scored_pairs:,}, of which RewardBench {benchmark * (rounds + 1):,}",
+        "disk": f"about {checkpoint * (rounds + 1) / 1e9:,.1f} GB of checkpoints",
+        "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation "
+        f"({rate / 1e9:,.0f} GFLOP/s: {UTILISATION:.0%} of its matrix-product rate now)",
+    }
+
+
+def _matrix_product_rate(model: RewardModel) -> float:
+    """Floating-point operations a second of this machine's matrix product, in the model's arithmetic."""
+    kind = torch.bfloat16 if model.bfloat16 else torch.float32
+    a = torch.ones(2048, 2048, dtype=kind, device=model.device)
+    best = math.inf
+    for _ in range(4):
+        started = time.perf_counter()
+        float((a @ a)[0, 0])
+        best = min(best, time.perf_counter() - started)
+    return 2 * 2048**3 / best

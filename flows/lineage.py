@@ -1,0 +1,79 @@
+"""Where a synthetic pair comes from: its original, the margin that bought it, the requests that made its texts."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.dataset
+
+from mars_core.errors import MarsError
+from mars_core.generation import GenerationStore
+from tasks.run_folder import RunFolder, existing_run
+
+
+class UnknownPairError(MarsError, KeyError):
+    """No round of the run has a synthetic pair of this id."""
+
+    def __str__(self) -> str:
+        """Its message, without the quotes that a KeyError puts around it."""
+        return str(self.args[0])
+
+
+def lineage(root: Path, synthetic_id: str) -> dict[str, dict[str, Any]]:
+    """Facts about a synthetic pair by title, from the pair back to its original.
+
+    Raises:
+        RunFolderError: `root` is no run.
+        UnknownPairError: no such synthetic pair in it.
+    """
+    run = existing_run(root)
+    for folder in sorted(run.root.glob("round-*")):
+        found = _rows(folder / "synthetic.parquet", "synthetic_id", synthetic_id)
+        if len(found):
+            return _facts(run, folder, found.iloc[0].to_dict())
+    raise UnknownPairError(f"{root}: no synthetic pair {synthetic_id!r}; its ids are in round-*/synthetic.parquet")
+
+
+def _facts(run: RunFolder, folder: Path, pair: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    parent = pair["parent_id"]
+    original = _rows(run.path("train.parquet"), "pair_id", parent).iloc[0].to_dict()
+    allocation = _rows(folder / "allocation.parquet", "pair_id", parent).iloc[0].to_dict()
+    facts = {
+        f"Synthetic pair {pair['synthetic_id']} ({folder.name})": {
+            name: pair[name] for name in ("prompt", "chosen", "rejected", "margin_before", "margin_after", "generator")
+        },
+        f"Original {parent}": {name: original[name] for name in ("source", "prompt", "chosen", "rejected")},
+        "What bought it": {name: allocation[name] for name in ("margin", "probability", "budget")},
+    }
+    with GenerationStore(Path(run.config.generation.store)) as store:
+        rewrites = _rows(folder / "rewrites.parquet", "pair_id", parent)
+        if len(rewrites):
+            rewrite = rewrites.iloc[0].to_dict()
+            facts["Rewriting"] = {
+                name: rewrite[name] for name in ("rewritten", "distance_before", "distance_after", "attempts")
+            } | _request(store, rewrite["request"])
+        variants = _rows(folder / "variants.parquet", "parent_id", parent)
+        for part in ("prompt", "chosen", "rejected"):
+            used = variants[(variants["part"] == part) & (variants["variant"] == pair[f"{part}_variant"])]
+            if len(used):
+                title = f"Paraphrase of the {part} (variant {pair[f'{part}_variant']})"
+                facts[title] = _request(store, used.iloc[0]["request"])
+    return facts
+
+
+def _request(store: GenerationStore, key: str) -> dict[str, Any]:
+    if not key:
+        return {}
+    record = store.find(key) if key in store else {}
+    asked = "\n".join(f"{message['role']}: {message['content']}" for message in record.get("messages", ()))
+    facts = {"request": key} | {name: record[name] for name in ("created", "generator", "role") if name in record}
+    return facts | ({"asked": asked} if asked else {})
+
+
+def _rows(file: Path, column: str, value: str) -> pd.DataFrame:
+    """Rows of a table where a column has a value; none where the round never wrote the table."""
+    if not file.exists():
+        return pd.DataFrame()
+    table = pyarrow.dataset.dataset(file).to_table(filter=pyarrow.dataset.field(column) == value)
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

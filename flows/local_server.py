@@ -1,0 +1,106 @@
+"""Prefect and MLflow on this machine: what `mars refine` uses where no server is configured, and `mars ui` shows.
+
+Both keep their data in the working folder: prefect.db, mlflow.db and mlartifacts. The servers run on a
+leash, so that they end with the command that started them, however that ends, and listen on loopback only.
+"""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from mars_core.errors import MarsError
+from tasks.child_process import leashed
+
+PREFECT_STORE = "prefect.db"
+PREFECT_PORT = 4200
+MLFLOW_PORT = 5000
+START_SECONDS = 120.0
+
+
+class ServerError(MarsError, RuntimeError):
+    """A local server did not start; the message says where its log is."""
+
+
+@contextmanager
+def prefect_api() -> Iterator[str]:
+    """An API that Prefect runs against for the length of a `with` block: the configured one, or a local server.
+
+    A local server that another command started on the same store is used as it is.
+    """
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+    configured = get_current_settings().api.url
+    if configured:
+        yield configured
+        return
+    with prefect_server() as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+        yield f"{address}/api"
+
+
+@contextmanager
+def prefect_server(port: int | None = None) -> Iterator[str]:
+    """A Prefect server with its UI on the working folder's store; its address."""
+    store = Path(PREFECT_STORE).resolve()
+    note = store.with_suffix(".address")
+    if note.exists() and _healthy(f"{note.read_text()}/api/health"):
+        yield note.read_text()
+        return
+    port = port or _free_port()
+    address = f"http://127.0.0.1:{port}"
+    environment = {
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{store}",
+        "PREFECT_API_URL": f"{address}/api",
+        "PREFECT_UI_API_URL": f"{address}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with _server(command, f"{address}/api/health", store.with_suffix(".log"), environment):
+        note.write_text(address)
+        try:
+            yield address
+        finally:
+            note.unlink(missing_ok=True)
+
+
+@contextmanager
+def mlflow_server(store_uri: str) -> Iterator[str]:
+    """MLflow's UI on a local store; its address."""
+    address = f"http://127.0.0.1:{MLFLOW_PORT}"
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri,
+        "--host", "127.0.0.1", "--port", str(MLFLOW_PORT), "--workers", "1",
+    ]  # fmt: skip
+    with _server(command, f"{address}/health", Path("mlflow.log").resolve(), {}):
+        yield address
+
+
+@contextmanager
+def _server(command: list[str], health: str, log: Path, environment: dict[str, str]) -> Iterator[None]:
+    with leashed(command, log=log, env=os.environ | environment) as server:
+        started = time.monotonic()
+        while not _healthy(health):
+            if server.poll() is not None or time.monotonic() - started > START_SECONDS:
+                raise ServerError(f"{' '.join(command[2:5])} did not start; its log is {log}")
+            time.sleep(0.2)
+        yield
+
+
+def _healthy(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

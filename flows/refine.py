@@ -1,0 +1,88 @@
+"""Self-refinement: T rounds of MARS. Reads as the paper does (arXiv 2602.17658; METHOD steps 1–7)."""
+
+from mars_core.report import RunReport
+from prefect import flow
+from prefect.runtime import flow_run
+
+from mars_core.config import load
+from tasks.augmentation import augment_hard_pairs, measure_synthetic_pairs
+from tasks.evaluation import evaluate_reward_model
+from tasks.fitting import fit_reward_model, initial_reward_model
+from tasks.margins import measure_margins
+from tasks.metrics import summarise_round
+from tasks.preparation import prepare, source_digest
+from tasks.reporting import link_tracking, write_report
+from tasks.rewriting import rewrite_close_pairs
+from tasks.run_folder import ArtifactRef, RunFolder, open_run
+from tasks.selection import select_hard_pairs
+from tasks.semantics import measure_semantic_distances
+from tasks.tracking import track_result, track_round, track_run
+
+
+def _run_name() -> str:
+    return load(**flow_run.parameters).name
+
+
+@flow(name="refine", flow_run_name=_run_name, persist_result=False)
+def refine(file: str, overrides: list[str] | None = None) -> RunReport:
+    """Make a reward model better by rounds of margin- and semantic-aware augmentation.
+
+    Args:
+        file: path of the experiment's configuration.
+        overrides: `dotted.key=value` changes to it.
+
+    Returns:
+        The figures of all rounds; the best one by validation accuracy is the run's result. Started
+        again, the flow continues after the last finished step.
+    """
+    config = load(file, overrides or [])
+    with open_run(config) as run:
+        sets = prepare(run)
+        train = sets["train"]
+        parent = track_run(run, sets)
+
+        model = initial_reward_model(run, train)
+        models, synthetic = [model], list[ArtifactRef]()
+        _conclude(run, 0, parent, sets, model, [], [model])
+
+        distances = measure_semantic_distances(run, 1, train)
+        for t in range(1, config.rounds + 1):
+            margins = measure_margins(run, t, model, train)
+            allocation = select_hard_pairs(run, t, margins)
+            run.link(distances, f"round-{t}/distances.parquet")
+            rewrites = rewrite_close_pairs(run, t, train, allocation, distances)
+            bought = augment_hard_pairs(run, t, train, allocation, rewrites)
+
+            synthetic = (
+                [*synthetic, bought["augmented"]] if config.fit.synthetic == "all" else [bought["augmented"]]
+            )
+            start = model if config.fit.weights == "carry" else config.model.backbone
+            before, model = model, fit_reward_model(run, t, start, train, synthetic)
+            models.append(model)
+            measured = measure_synthetic_pairs(run, t, bought["augmented"], before, model)
+
+            made = [allocation, distances, rewrites, bought["augmented"], model, measured]
+            rounds.append(
+                _conclude(run, t, parent, sets, model, synthetic, made) | {"allocation": allocation}
+            )
+
+        report = write_report(run, sets, rounds)
+        link_tracking(track_result(run, parent, report.rounds, report.best, models))
+        return report
+
+
+def _conclude(
+    run: RunFolder,
+    t: int,
+    parent: str,
+    sets: dict[str, ArtifactRef],
+    model: ArtifactRef,
+    synthetic: list[ArtifactRef],
+    made: list[ArtifactRef],
+) -> None:
+    """Evaluate a round's model, gather the round's figures and log them."""
+    benchmark = run.config.evaluation.rewardbench
+    content = source_digest(benchmark) if benchmark else ""
+    evaluation = evaluate_reward_model(run, t, model, sets["validation"], sets["heldout"], content)
+    metrics = summarise_round(run, t, sets["train"], synthetic, [*made, *evaluation.values()])
+    track_round(run, t, parent, metrics, model)

@@ -1,0 +1,80 @@
+"""Spend the budget: paraphrase and recombine (METHOD.md step 5), and look at what it bought."""
+
+from mars_core.augmentation import Parent, augment
+from mars_core.reward_model import RewardModel, pair_rewards
+from mars_core.semantics import Embedder
+from tasks.generation import counted, open_generator
+from tasks.progress import progress
+from tasks.run_folder import ArtifactRef, Outputs, RunFolder
+from tasks.steps import step, tell
+
+
+@step("augmentation", version=1, reads=("selection", "augmentation", "generation", "semantics"))
+def augment_hard_pairs(
+    run: RunFolder, round: int, train: ArtifactRef, allocation: ArtifactRef, rewrites: ArtifactRef
+) -> Outputs:
+    """Make each pair's synthetic pairs: `augmented` (the pairs) and `variants` (the texts bought for them)."""
+    config = run.config
+    budgets = run.table(allocation)
+    rewritten = run.table(rewrites).set_index("pair_id")
+    rows = budgets["budget"].to_numpy().nonzero()[0]
+    hardest_first = rows[(-budgets["probability"].to_numpy()[rows]).argsort(kind="stable")]
+    parents = []
+    for row, pair in zip(hardest_first, run.dataset(train).select(hardest_first), strict=True):
+        sharpened = rewritten.loc[pair["pair_id"]] if pair["pair_id"] in rewritten.index else pair
+        budget = int(budgets["budget"].iat[row])
+        parents.append(
+            Parent(pair["pair_id"], pair["prompt"], sharpened["chosen"], sharpened["rejected"], budget)
+        )
+    with (
+        open_generator(run) as generator,
+        progress(f"round {round} · augmentation", 3 * len(parents), "requests") as advance,
+    ):
+        augmentation = augment(
+            parents,
+            generator,
+            Embedder(config.semantics),
+            config.augmentation,
+            unit=config.selection.budget_unit,
+            label=f"r{round}-",
+            on_answer=lambda _: advance(1),
+        )
+    figures = {
+        "augmentation/pairs": float(len(augmentation.pairs)),
+        "augmentation/texts": float(len(augmentation.variants)),
+        "augmentation/moved": float(augmentation.moved),
+        "augmentation/shortfall": float(augmentation.shortfall),
+        **{f"augmentation/dropped/{reason}": float(n) for reason, n in augmentation.dropped.items()},
+        **counted(generator, "augmentation"),
+    }
+    tell(
+        "%s synthetic pairs of %s originals from %s new texts; %d moved to other pairs, %d could not be made.",
+        f"{len(augmentation.pairs):,}", f"{len(parents):,}", f"{len(augmentation.variants):,}",
+        augmentation.moved, augmentation.shortfall,
+    )  # fmt: skip
+    return {
+        "augmented": run.write_table(f"round-{round}/augmented.parquet", augmentation.pairs, figures),
+        "variants": run.write_table(f"round-{round}/variants.parquet", augmentation.variants),
+    }
+
+
+@step("synthetic", version=1, reads=("model",))
+def measure_synthetic_pairs(
+    run: RunFolder, round: int, augmented: ArtifactRef, before: ArtifactRef, after: ArtifactRef
+) -> ArtifactRef:
+    """Margins of the synthetic pairs under the model that asked for them and after the fit on them."""
+    pairs = run.dataset(augmented)
+    named = pairs.rename_column("synthetic_id", "pair_id")
+    margins = {}
+    with progress(f"round {round} · synthetic margins", 4 * len(pairs), "texts") as advance:
+        for moment, model in (("margin_before", before), ("margin_after", after)):
+            reward_model = RewardModel.load(str(run.path(model)), run.config.model)
+            margins[moment] = pair_rewards(reward_model, named, advance)["margin"].to_numpy()
+    synthetic = pairs.to_pandas().assign(**margins)
+    figures = {
+        "synthetic/mean_margin_before": float(margins["margin_before"].mean()),
+        "synthetic/mean_margin_after": float(margins["margin_after"].mean()),
+        "synthetic/misranked_before": float((margins["margin_before"] <= 0).mean()),
+        "synthetic/misranked_after": float((margins["margin_after"] <= 0).mean()),
+    }
+    return run.write_table(f"round-{round}/synthetic.parquet", synthetic, figures)

@@ -1,0 +1,78 @@
+"""Fit the reward model, in a child process (METHOD.md step 6)."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from mars_core.fitting import FitSpec
+from mars_core.reward_model import RewardModel, has_trained_head
+from tasks.child_process import run_child
+from tasks.progress import progress
+from tasks.run_folder import ArtifactRef, RunFolder
+from tasks.steps import step, tell
+
+
+@step("fit", version=1, reads=("seed", "model", "fit"))
+def fit_reward_model(
+    run: RunFolder, round: int, start: ArtifactRef | str, train: ArtifactRef, synthetic: Sequence[ArtifactRef]
+) -> ArtifactRef:
+    """Train on originals ∪ synthetic pairs, from the weights `start`, a reference or an earlier round's model.
+
+    Raises:
+        ChildError: the training process crashed, was killed, or took too long.
+    """
+    folder = run.path(f"round-{round}")
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = FitSpec(
+        model=start if isinstance(start, str) else str(run.path(start)),
+        pairs=[run.path(part) for part in (train, *synthetic)],
+        output=folder / "model",
+        log=folder / "training.jsonl",
+        seed=run.config.seed + round,
+        reward_model=run.config.model,
+        fit=run.config.fit,
+    )
+    file = run.path(
+        run.write(f"round-{round}/fit.json", lambda path: path.write_text(spec.model_dump_json(indent=2)))
+    )
+    total = run.config.fit.epochs * sum(part.rows or 0 for part in (train, *synthetic))
+    result: dict[str, float] = {}
+    with progress(f"round {round} · fit", total, "pairs") as advance:
+
+        def on_line(line: str) -> None:
+            figures = json.loads(line)
+            if "result" in figures:
+                result.update(figures["result"])
+            else:
+                advance(figures["pairs"])
+
+        run_child(
+            [sys.executable, "-m", "mars_core.fitting", str(file)],
+            log=folder / "fit.log",
+            on_line=on_line,
+            deadline_seconds=3600 * run.config.fit.deadline_hours,
+        )
+    tell(
+        "Fitted in %.0f steps on %s pairs: loss %.4f and accuracy %.3f over the last epoch.",
+        result["steps"], f"{result['pairs']:,.0f}", result["loss"], result["accuracy"],
+    )  # fmt: skip
+    return run.adopt(f"round-{round}/model", {f"fit/{name}": value for name, value in result.items()})
+
+
+@step("adopt", version=1, reads=("model",))
+def _adopt_backbone(run: RunFolder, round: int, backbone: str) -> ArtifactRef:
+    """Take a backbone that is a reward model already as the model of round 0."""
+    place = run.path(f"round-{round}/model")
+    RewardModel.load(backbone, run.config.model).save(place)
+    return run.adopt(f"round-{round}/model")
+
+
+def initial_reward_model(run: RunFolder, train: ArtifactRef) -> ArtifactRef:
+    """The model of round 0: the backbone itself if its head is trained, else a fit on the originals alone.
+
+    Margins of a head that was just drawn are noise, and a budget must not be spent on noise.
+    """
+    backbone = run.config.model.backbone
+    if has_trained_head(backbone):
+        return _adopt_backbone(run, 0, backbone)
+    return fit_reward_model(run, 0, backbone, train, [])

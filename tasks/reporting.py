@@ -1,0 +1,56 @@
+"""The report of a run: a page and figures in its folder, a table and links in Prefect."""
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.report import RunReport, markdown, rounds_table, write
+from mars_core.statistics import paired_difference
+from tasks.metrics import best_round, read_metrics
+from tasks.run_folder import RunFolder, RunFolderError
+
+
+def run_report(run: RunFolder) -> RunReport:
+    """Gather the report of a run from its folder, as far as the run has come.
+
+    Raises:
+        RunFolderError: not one round is finished.
+    """
+    metrics = read_metrics(run)
+    if not metrics:
+        raise RunFolderError(f"{run.root}: no round is finished yet; mars refine continues the run")
+    best = best_round(metrics)
+    first, chosen = (pd.read_parquet(run.path(f"round-{t}/heldout_rewards.parquet"))["margin"] for t in (0, best))
+    allocations = {
+        t: pd.read_parquet(run.path(f"round-{t}/allocation.parquet")) for t in range(1, len(metrics))
+    }
+    generation = run.config.generation
+    left_out = run.outputs("prepare")["train"].figures
+    return RunReport(
+        name=run.config.name,
+        rounds=metrics,
+        best=best,
+        difference=paired_difference(chosen > 0, first > 0) if best else None,
+        generator=f"{generation.backend}:{generation.model}" if generation.model else generation.backend,
+        margins={t: table["margin"].to_numpy() for t, table in allocations.items()},
+        budgets={t: table["budget"].to_numpy() for t, table in allocations.items()},
+        data_notes=[f"Left out {count:,.0f} rows: {why}." for why, count in left_out.items()],
+    )
+
+
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
+def write_report(run: RunFolder) -> RunReport:
+    """Write report.md and its figures, and show the table of rounds and the page in Prefect."""
+    report = run_report(run)
+    write(report, run.root)
+    headers, rows = rounds_table(report)
+    table = [dict(zip(headers, row, strict=True)) for row in rows]
+    create_table_artifact(key="rounds", table=table, description=f"Rounds of {report.name}")
+    create_markdown_artifact(key="report", markdown=markdown(report), description=f"Report of {report.name}")
+    return report
+
+
+def link_tracking(address: str) -> None:
+    """Put the run's MLflow page one click away in Prefect."""
+    create_link_artifact(key="mlflow", link=address, link_text="This run in MLflow")

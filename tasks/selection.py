@@ -1,0 +1,34 @@
+"""Divide the round's budget over the originals (METHOD.md step 2)."""
+
+import numpy as np
+
+from mars_core.augmentation import capacity
+from mars_core.selection import allocate
+from tasks.run_folder import ArtifactRef, RunFolder
+from tasks.steps import step, tell
+
+
+@step("selection", version=1, reads=("selection", "augmentation"))
+def select_hard_pairs(run: RunFolder, round: int, margins: ArtifactRef) -> ArtifactRef:
+    """Give each original its share of the budget by its margin."""
+    selection = run.config.selection
+    most = capacity(run.config.augmentation, selection.budget_unit)
+    measured = run.table(margins)
+    allocation = allocate(list(measured["pair_id"]), measured["margin"].to_numpy(), selection, most)
+    budget = allocation["budget"].to_numpy()
+    cap = min(most, selection.cap or most)
+    margin = measured["margin"].to_numpy(dtype=np.float64)
+    figures = {
+        "selection/pairs_with_budget": float((budget > 0).sum()),
+        "selection/pairs_at_cap": float((budget == cap).sum()),
+        "selection/largest_budget": float(budget.max()),
+        "selection/mean_margin": float(margin.mean()),
+        "selection/mean_margin_of_budget": float((margin * budget).sum() / budget.sum()),
+        "selection/misranked_share": float((margin <= 0).mean()),
+    }
+    tell(
+        "The budget of %s goes to %s of %s pairs; their mean margin is %.3f, that of all %.3f.",
+        f"{budget.sum():,}", f"{(budget > 0).sum():,}", f"{len(budget):,}",
+        figures["selection/mean_margin_of_budget"], figures["selection/mean_margin"],
+    )  # fmt: skip
+    return run.write_table(f"round-{round}/allocation.parquet", allocation, figures)

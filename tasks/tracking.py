@@ -1,0 +1,189 @@
+"""MLflow: one parent run a run folder, one child run a round.
+
+Logging is a step of its own and may be repeated: a run is found again by the identity of its folder, and
+a round whose metrics were logged before is left alone. Everything goes through a client and a run id; the
+fluent API's active run belongs to a thread and would start stray runs.
+"""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from mars_core.config import TrackingConfig
+from mars_core.reward_model import ModelConfig, RewardModel
+from tasks.run_folder import ArtifactRef, RunFolder, flat
+
+LOCAL_STORE = "mlflow.db"
+LOCAL_ARTIFACTS = "mlartifacts"
+LOCAL_ADDRESS = "http://127.0.0.1:5000"
+BATCH = 1000
+"""Most metrics of one request to MLflow."""
+HEADLINES = (
+    "validation/accuracy", "heldout/accuracy", "heldout/accuracy_low", "heldout/accuracy_high",
+    "heldout/mean_margin", "heldout/snr", "heldout/brier", "heldout/calibration_error", "rewardbench/total",
+    "rewardbench/section/chat", "rewardbench/section/chat-hard", "rewardbench/section/safety",
+    "rewardbench/section/reasoning",
+)  # fmt: skip
+"""Figures that the parent carries: as curves over rounds, and as the result of the best round."""
+
+
+def tracking_uri(config: TrackingConfig) -> str:
+    """Where MLflow keeps the numbers: as configured, by environment, or in the working folder."""
+    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(LOCAL_STORE).resolve()}"
+
+
+@task(name="track run", task_run_name="track run", cache_policy=NO_CACHE, persist_result=False)
+def track_run(run: RunFolder, sets: dict[str, ArtifactRef]) -> str:
+    """Find or start the parent run; logs the configuration and the three sets. Returns its run id."""
+    config = run.config.tracking
+    client = _client(config)
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment:
+        experiment_id = experiment.experiment_id
+    else:
+        local = tracking_uri(config).startswith("sqlite:")
+        artifacts = Path(LOCAL_ARTIFACTS).resolve().as_uri() if local else None
+        experiment_id = client.create_experiment(config.experiment, artifact_location=artifacts)
+    parent = _find(client, experiment_id, {"mars.run": run.identity, "mars.kind": "run"})
+    if parent is None:
+        tags = {"mars.run": run.identity, "mars.kind": "run", "mars.folder": str(run.root)}
+        parent = client.create_run(experiment_id, run_name=run.config.name, tags=tags)
+        parameters = flat(run.config.model_dump(mode="json"))
+        client.log_batch(
+            parent.info.run_id,
+            params=[Param(key, str(value)[:6000]) for key, value in parameters.items()][:100],
+        )
+        client.log_inputs(parent.info.run_id, [_dataset(run, name, part) for name, part in sets.items()])
+    run_id: str = parent.info.run_id
+    client.set_tag(run_id, "prefect.flow_run", str(flow_run.id))
+    client.set_tag(run_id, "prefect.url", str(flow_run.ui_url))
+    client.update_run(run_id, status="RUNNING")
+    return run_id
+
+
+@task(name="track round", task_run_name="round {round} · track", cache_policy=NO_CACHE, persist_result=False)
+def track_round(run: RunFolder, round: int, parent_id: str, metrics: ArtifactRef, model: ArtifactRef) -> str:
+    """Log a round as a child run, once; a second call with the same metrics changes nothing."""
+    client = _client(run.config.tracking)
+    experiment_id = client.get_run(parent_id).info.experiment_id
+    identity = {"mars.run": run.identity, "mars.kind": "round", "mars.round": str(round)}
+    child = _find(client, experiment_id, identity) or client.create_run(
+        experiment_id,
+        run_name=f"{run.config.name} · round {round}",
+        tags=identity | {"mlflow.parentRunId": parent_id},
+    )
+    child_id: str = child.info.run_id
+    if child.data.tags.get("mars.logged") == metrics.sha256:
+        return child_id
+    figures = {name: value for name, value in run.json(metrics).items() if value is not None}
+    _log(client, child_id, [_metric(name, value, round) for name, value in figures.items()])
+    _log(client, parent_id, [_metric(name, figures[name], round) for name in HEADLINES if name in figures])
+    curve = run.path(f"round-{round}/training.jsonl")
+    if curve.exists():
+        _log(client, child_id, _training_curve(curve))
+    client.log_artifact(child_id, str(run.path(metrics)))
+    if run.config.tracking.models == "all":
+        _log_model(run, child_id, model)
+    client.set_tag(child_id, "mars.logged", metrics.sha256)
+    client.set_terminated(child_id)
+    return child_id
+
+
+@task(name="track result", task_run_name="track result", cache_policy=NO_CACHE, persist_result=False)
+def track_result(
+    run: RunFolder, parent_id: str, rounds: list[dict[str, float]], best: int, models: list[ArtifactRef]
+) -> str:
+    """Log the best round's figures, model, report and figures on the parent. Returns the address of its page."""
+    client = _client(run.config.tracking)
+    result = {f"best/{name}": rounds[best][name] for name in HEADLINES if name in rounds[best]} | {
+        "best/round": best
+    }
+    _log(
+        client, parent_id, [_metric(name, value, 0) for name, value in result.items() if math.isfinite(value)]
+    )
+    client.log_artifact(parent_id, str(run.path("report.md")))
+    client.log_artifacts(parent_id, str(run.path("figures")), "figures")
+    client.log_artifact(parent_id, str(run.path("config.yaml")))
+    report = run.path("report.md").read_text()
+    client.set_tag(parent_id, "mlflow.note.content", report[:5000])
+    logged = client.get_run(parent_id).data.tags.get("mars.model")
+    if run.config.tracking.models == "best" and logged != models[best].sha256:
+        _log_model(run, parent_id, models[best])
+        client.set_tag(parent_id, "mars.model", models[best].sha256)
+    client.set_terminated(parent_id)
+    return run_address(run.config.tracking, client.get_run(parent_id))
+
+
+def run_address(config: TrackingConfig, run: Run) -> str:
+    """The page of a run in MLflow; of a local store, as `mars ui` serves it."""
+    uri = tracking_uri(config)
+    server = uri if uri.startswith("http") else LOCAL_ADDRESS
+    return f"{server.rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+
+
+def _client(config: TrackingConfig) -> MlflowClient:
+    uri = tracking_uri(config)
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient(uri)
+
+
+def _find(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> Run | None:
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found = client.search_runs([experiment_id], filter_string=wanted, max_results=1)
+    return found[0] if found else None
+
+
+def _dataset(run: RunFolder, name: str, part: ArtifactRef) -> DatasetInput:
+    source = getattr(run.config.data, name) or run.config.data.train
+    dataset = Dataset(
+        name=name,
+        digest=part.sha256[:36],
+        source_type="mars",
+        source=json.dumps({"source": source, "artifact": part.uri}),
+        profile=json.dumps({"pairs": part.rows}),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", name)])
+
+
+def _metric(name: str, value: float, step: int) -> Metric:
+    return Metric(name, float(value), int(time.time() * 1000), step)
+
+
+def _training_curve(file: Path) -> list[Metric]:
+    metrics = []
+    for line in file.read_text().splitlines():
+        figures: dict[str, Any] = json.loads(line)
+        names = ("loss", "accuracy", "margin", "learning_rate", "tokens_per_second")
+        metrics += [_metric(f"training/{name}", figures[name], figures["step"]) for name in names]
+    return metrics
+
+
+def _log(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def _log_model(run: RunFolder, run_id: str, model: ArtifactRef) -> None:
+    """Log a checkpoint as an MLflow model that `mlflow.transformers.load_model` loads.
+
+    The network and its tokenizer are handed over in memory: MLflow's way of logging a folder asks
+    transformers 5 for a pipeline in a form that it no longer has.
+    """
+    loaded = RewardModel.load(str(run.path(model)), ModelConfig(device="cpu"))
+    with mlflow.start_run(run_id=run_id):
+        mlflow.transformers.log_model(
+            transformers_model={"model": loaded.network, "tokenizer": loaded.tokenizer},
+            name="reward_model",
+            task="text-classification",
+            pip_requirements=["torch", "transformers"],
+        )
