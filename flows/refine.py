@@ -62,11 +62,9 @@ def refine(file: str, overrides: list[str] | None = None) -> RunReport:
             measured = measure_synthetic_pairs(run, t, bought["augmented"], before, model)
 
             made = [allocation, distances, rewrites, bought["augmented"], model, measured]
-            rounds.append(
-                _conclude(run, t, parent, sets, model, synthetic, made) | {"allocation": allocation}
-            )
+            _conclude(run, t, parent, sets, model, synthetic, made)
 
-        report = write_report(run, sets, rounds)
+        report = write_report(run)
         link_tracking(track_result(run, parent, report.rounds, report.best, models))
         return report
 

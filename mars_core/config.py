@@ -91,7 +91,7 @@ def load(file: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """
     path = Path(file)
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from error
     except yaml.YAMLError as error:
@@ -100,9 +100,12 @@ def load(file: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
         raise ConfigError(f"{file}: holds no configuration, which is a mapping of keys to values")
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals:
+        if not key or not equals:
             raise ConfigError(f"{override!r}: an override reads key=value, such as selection.tau=0.1")
-        _set(values, key, yaml.safe_load(text))
+        try:
+            _set(values, key, yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{override!r}: the value is not YAML: {error}") from error
     return validated(ExperimentConfig, values, str(file))
 
 
@@ -115,9 +118,7 @@ def validated(model: type[ExperimentConfig], values: Mapping[str, Any], origin: 
         for problem in error.errors():
             key = ".".join(map(str, problem["loc"]))
             if problem["type"] == "extra_forbidden":
-                nearest = difflib.get_close_matches(key, known_keys(model), n=1, cutoff=0.3)
-                hint = f"; the nearest is {nearest[0]}" if nearest else ""
-                lines.append(f"{key}: no such key{hint}")
+                lines.append(f"{key}: no such key; the nearest is {nearest(key, known_keys(model))}")
             elif problem["type"] == "missing":
                 lines.append(f"{key}: is required")
             else:
@@ -137,6 +138,16 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return names
 
 
+def nearest(key: str, known: Sequence[str]) -> str:
+    """The known key most like `key`, as a whole and in its last part: the section may be the mistake."""
+
+    def likeness(candidate: str) -> float:
+        last_parts = key.rpartition(".")[2], candidate.rpartition(".")[2]
+        return sum(difflib.SequenceMatcher(None, *both).ratio() for both in ((key, candidate), last_parts))
+
+    return max(known, key=likeness)
+
+
 def scientific(config: BaseModel) -> dict[str, Any]:
     """The keys that shape results, as plain values; sections keep their place."""
     values = {}
@@ -150,7 +161,7 @@ def scientific(config: BaseModel) -> dict[str, Any]:
 
 def digest(values: Any) -> str:
     """sha256 of JSON-serialisable values, the same on every machine."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def to_yaml(config: BaseModel) -> str:

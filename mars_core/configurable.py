@@ -9,7 +9,7 @@ class Configuration(BaseModel):
     The sentence under a field is its documentation: `mars config --explain` prints it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Operational:

@@ -45,6 +45,8 @@ def transcript(dialogue: Sequence[Turn]) -> str:
         ValueError: there is no turn, a role is unknown, or a turn's text holds the start of another
             turn, so that reading it again would change who said what.
     """
+    if not dialogue:
+        raise ValueError("a dialogue without turns")
     for turn in dialogue:
         if turn.role not in SPEAKERS:
             raise ValueError(f"unknown role: {turn.role!r}, where {', '.join(SPEAKERS)} are known")

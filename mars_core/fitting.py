@@ -27,7 +27,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mars_core.batching import token_batches
+from mars_core.batching import tight_batches, token_batches
 from mars_core.configurable import Configuration, Operational
 from mars_core.errors import MarsError
 from mars_core.reward_model import ModelConfig, RewardModel
@@ -99,7 +99,8 @@ def training_pairs(files: list[Path]) -> Dataset:
         table = Dataset.from_parquet(str(file))
         if "synthetic_id" in table.column_names:
             table = table.rename_column("synthetic_id", "pair_id")
-        tables.append(table.select_columns(["pair_id", "prompt", "chosen", "rejected"]))
+        text = datasets.Features(dict.fromkeys(("pair_id", "prompt", "chosen", "rejected"), datasets.Value("string")))
+        tables.append(table.select_columns(list(text)).cast(text))
     return datasets.concatenate_datasets(tables)
 
 
@@ -197,7 +198,7 @@ def _backward(
     for group in token_batches(np.maximum(lengths[:n], lengths[n:]) * 2, config.group_tokens):
         texts = np.concatenate([group, group + n])
         rewards: list[Any] = [None] * len(texts)
-        for batch in token_batches(lengths[texts], batch_tokens):
+        for batch in tight_batches(lengths[texts], batch_tokens):
             computed += len(batch) * int(lengths[texts[batch]].max())
             for position, reward in zip(batch, model.logits([ids[i] for i in texts[batch]]), strict=True):
                 rewards[position] = reward
@@ -265,4 +266,7 @@ def main(spec_file: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except MarsError as error:
+        sys.exit(str(error))

@@ -45,7 +45,7 @@ class DataConfig(Configuration):
     """Share of prompts that belongs to the validation set when no source is named for it."""
     heldout_share: float = Field(0.1, ge=0, lt=1)
     """Share of prompts that belongs to the held-out set when no source is named for it."""
-    where: dict[str, str | int | float | bool] = {}
+    where: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Keep only rows whose columns have these values; a number also stands for its text."""
     subset: int | None = Field(None, ge=1)
     """Train on this many originals, drawn by the seed; by default on all."""
@@ -56,14 +56,12 @@ class DataConfig(Configuration):
     def _leave_something_to_train_on(self) -> "DataConfig":
         shares = sum(_shares(self))
         if shares >= 1:
-            raise ValueError(
-                f"validation_share + heldout_share is {shares:g}, which leaves nothing to train on"
-            )
+            raise ValueError(f"validation_share + heldout_share is {shares:g}: no pair is left to train on")
         return self
 
 
 class ThreeSets(NamedTuple):
-    """Train, validation and held-out pairs (columns `COLUMNS`), and how many rows were left out, by reason."""
+    """Train, validation and held-out pairs (columns `COLUMNS`), and how many rows were left out and why."""
 
     train: Dataset
     validation: Dataset
@@ -108,10 +106,10 @@ def three_sets(config: DataConfig, seed: int) -> ThreeSets:
     for name, table in (("train", train), ("validation", validation), ("heldout", heldout)):
         if len(table) == 0:
             raise PairsError(
-                f"the {name} set is empty: data.train={config.train} has {len(pool)} pairs, "
-                f"data.validation_share={validation_share:g} and data.heldout_share={heldout_share:g} of them "
-                f"by prompt; left out: {dict(dropped)}. Give it more pairs, change the shares, "
-                f"or name a source in data.{name}"
+                f"the {name} set is empty: data.train={config.train} has {len(pool)} pairs, of which, by "
+                f"prompt, {validation_share:g} are for validation and {heldout_share:g} held out; left out: "
+                f"{dict(dropped)}. Change data.validation_share or data.heldout_share, or name a source in "
+                f"data.{name}."
             )
     if config.subset is not None:
         train = fixed_subset(train, config.subset, seed)
@@ -148,7 +146,10 @@ def read(
         rows = _rows_where(part, where or {}, name)
         if len(rows) == 0:
             continue
-        table = _canonical_table(part.select(rows), origin=source)
+        try:
+            table = _canonical_table(part.select(rows), origin=source)
+        except UnicodeDecodeError as error:
+            raise PairsError(f"{name}: not UTF-8: {error}") from error
         valid = []
         for i, (pair_id, problem) in enumerate(zip(table["pair_id"], table["problem"], strict=True)):
             place = f"{name}: row {rows[i] + 1}"
@@ -180,7 +181,7 @@ def prompt_position(prompt: str) -> float:
 
 
 def stored_prompt(text: str) -> str:
-    """A prompt given as text in the stored form: turns stripped, without the trailing `Assistant:` of HH data.
+    """A prompt given as text in the stored form: turns stripped, and no `Assistant:` at the end.
 
     Raises:
         ValueError: a turn contains the start of another turn.
@@ -292,7 +293,7 @@ def _rows_where(part: Dataset, where: Mapping[str, Any], name: str) -> NDArray[n
 
 
 def _canonical_table(part: Dataset, origin: str) -> Dataset:
-    """The columns `COLUMNS` and `problem`: why a row is invalid, as `reason` or `reason: detail`, or empty."""
+    """`COLUMNS`, and `problem`: empty, or why the row is invalid, as `reason` or `reason: detail`."""
     read_columns = [column for column in ("id", *COLUMNS) if column in part.column_names]
     return part.select_columns(read_columns).map(
         _canonical_batch,
@@ -336,29 +337,33 @@ def _texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
     for name in ("prompt", "chosen", "rejected"):
         if name in row and row[name] is None:
             raise ValueError(f"{name} is null")
-    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
-    if isinstance(chosen, str) != isinstance(rejected, str):
-        raise ValueError("only one of chosen and rejected is text")
-    asked: list[dialogue.Turn] = []
-    if isinstance(chosen, str):
-        if prompt is None:
-            prompt, chosen, rejected = _split_transcripts(chosen, rejected)
-    else:
-        asked, chosen = _split_conversation(chosen, "chosen")
-        asked_too, rejected = _split_conversation(rejected, "rejected")
-        if asked != asked_too:
-            raise ValueError("chosen and rejected differ before their last turn")
-    if prompt is not None:
-        given = _spoken(prompt) if isinstance(prompt, str) else _conversation(prompt, "prompt")
-        # Some sources repeat the prompt at the head of both conversations.
-        asked = asked if all(turn in asked for turn in given) else given + asked
-    texts = {"prompt": "".join(turn.content for turn in asked), "chosen": chosen, "rejected": rejected}
-    for name, text in texts.items():
+    asked, chosen, rejected = _turns_and_responses(row)
+    prompt = "".join(turn.content for turn in asked)
+    for name, text in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
         if not text.strip():
             raise ValueError(f"{name} is empty")
     if chosen.strip() == rejected.strip():
         raise ValueError("chosen equals rejected")
     return dialogue.transcript(asked), chosen.strip(), rejected.strip()
+
+
+def _turns_and_responses(row: Mapping[str, Any]) -> tuple[list[dialogue.Turn], str, str]:
+    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
+    if isinstance(chosen, str) != isinstance(rejected, str):
+        raise ValueError("only one of chosen and rejected is text")
+    asked: list[dialogue.Turn] = []
+    if not isinstance(chosen, str):
+        asked, chosen = _split_conversation(chosen, "chosen")
+        asked_too, rejected = _split_conversation(rejected, "rejected")
+        if asked != asked_too:
+            raise ValueError("chosen and rejected differ before their last turn")
+    elif prompt is None:
+        prompt, chosen, rejected = _split_transcripts(chosen, rejected)
+    if prompt is not None:
+        given = _spoken(prompt) if isinstance(prompt, str) else _conversation(prompt, "prompt")
+        # Some sources repeat the prompt in both conversations.
+        asked = asked if all(turn in asked for turn in given) else given + asked
+    return asked, chosen, rejected
 
 
 def _spoken(text: str) -> list[dialogue.Turn]:
@@ -369,7 +374,7 @@ def _spoken(text: str) -> list[dialogue.Turn]:
 
 
 def _split_transcripts(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """Prompt and the two responses of transcripts that begin alike, split at their last common `Assistant:`."""
+    """Prompt and responses of two transcripts that begin alike, split at the last `Assistant:` in common."""
     at = chosen.rfind(_ASSISTANT)
     while at >= 0 and not rejected.startswith(chosen[: at + len(_ASSISTANT)]):
         at = chosen.rfind(_ASSISTANT, 0, at)

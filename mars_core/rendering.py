@@ -18,6 +18,9 @@ from typing import Any
 from mars_core import dialogue
 from mars_core.errors import MarsError
 
+TEXTS_AT_ONCE = 1024
+"""Texts that are tokenised together; a tokenizer's own result is many times the size of the ids."""
+
 
 class RenderingError(MarsError, ValueError):
     """The tokenizer cannot render this dialogue."""
@@ -36,7 +39,13 @@ class Renderer:
     """Renders (prompt, response) for one tokenizer, at most `max_length` tokens each."""
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
-        """Learn which special tokens the tokenizer puts before and after a text."""
+        """Learn which special tokens the tokenizer puts before and after a text.
+
+        Raises:
+            RenderingError: the tokenizer does not tell which characters a token stands for.
+        """
+        if not tokenizer.is_fast:
+            raise RenderingError(f"{type(tokenizer).__name__} gives no offsets; a fast tokenizer is needed")
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._template = bool(getattr(tokenizer, "chat_template", None))
@@ -51,47 +60,62 @@ class Renderer:
             self._after = [tokenizer.eos_token_id]
 
     def render(self, prompts: Sequence[str], responses: Sequence[str]) -> Rendering:
-        """Render aligned prompts and responses; each distinct text is tokenised once."""
-        texts = {pair: self._text(*pair) for pair in dict.fromkeys(zip(prompts, responses, strict=True))}
-        ids = self._tokenise([text for pair in texts.values() for text in pair])
+        """Render aligned prompts and responses; each distinct pair is tokenised once.
+
+        Raises:
+            RenderingError: the chat template refuses a dialogue.
+        """
+        pairs = list(zip(prompts, responses, strict=True))
+        distinct = list(dict.fromkeys(pairs))
+        halves: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+        for start in range(0, len(distinct), TEXTS_AT_ONCE):
+            some = distinct[start : start + TEXTS_AT_ONCE]
+            halves.update(zip(some, self._tokenise([self._text(*pair) for pair in some]), strict=True))
+
         prompts_cut = responses_cut = 0
-        rendered = []
-        for pair in zip(prompts, responses, strict=True):
-            prompt_text, response_text = texts[pair]
-            prompt_ids, response_ids = ids[prompt_text], ids[response_text]
+        ids = []
+        for prompt_ids, response_ids in map(halves.__getitem__, pairs):
             before = self._before
             if self._template:  # a template writes its own beginning-of-sequence token, or none
                 before = before if prompt_ids[: len(before)] == before else []
                 prompt_ids = prompt_ids[len(before) :]
             room = self.max_length - len(before) - len(self._after)
+            room_for_prompt = max(0, room - len(response_ids))
             responses_cut += len(response_ids) > room
-            response_ids = response_ids[:room]
-            room -= len(response_ids)
-            prompts_cut += len(prompt_ids) > room
-            prompt_ids = prompt_ids[len(prompt_ids) - room :] if len(prompt_ids) > room else prompt_ids
-            rendered.append([*before, *prompt_ids, *response_ids, *self._after])
-        return Rendering(rendered, prompts_cut, responses_cut)
+            prompts_cut += len(prompt_ids) > room_for_prompt
+            kept = prompt_ids[max(0, len(prompt_ids) - room_for_prompt) :]
+            ids.append([*before, *kept, *response_ids[:room], *self._after])
+        return Rendering(ids, prompts_cut, responses_cut)
 
-    def _text(self, prompt: str, response: str) -> tuple[str, str]:
-        """The two texts whose tokens, one after the other, are the rendering."""
+    def _text(self, prompt: str, response: str) -> tuple[str, int]:
+        """The whole text, and where in it the prompt ends."""
         turns = dialogue.turns(prompt)
         if not self._template:
-            spoken = "\n\n".join(f"{dialogue.SPEAKERS[turn.role]}: {turn.content}" for turn in turns)
-            return f"{spoken}\n\nAssistant:", f" {response}"
+            asked = "".join(f"{dialogue.SPEAKERS[turn.role]}: {turn.content}\n\n" for turn in turns)
+            asked += f"{dialogue.SPEAKERS['assistant']}:"
+            return f"{asked} {response}", len(asked)
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         answered = [*messages, {"role": "assistant", "content": response}]
         try:
-            asked_text = self.tokenizer.apply_chat_template(messages, tokenize=False)
-            whole_text = self.tokenizer.apply_chat_template(answered, tokenize=False)
+            asked = self.tokenizer.apply_chat_template(messages, tokenize=False)
+            whole = self.tokenizer.apply_chat_template(answered, tokenize=False)
         except Exception as error:  # templates raise whatever their author chose
             raise RenderingError(f"the chat template refuses {prompt[:80]!r}: {error}") from error
-        if not whole_text.startswith(asked_text):
+        if not whole.startswith(asked):
             raise RenderingError(f"the chat template changes the prompt once it is answered: {prompt[:80]!r}")
-        return asked_text, whole_text[len(asked_text) :]
+        return whole, len(asked)
 
-    def _tokenise(self, texts: Sequence[str]) -> dict[str, list[int]]:
-        distinct = list(dict.fromkeys(texts))
-        if not distinct:
-            return {}
-        encoded = self.tokenizer(distinct, add_special_tokens=False, verbose=False)["input_ids"]
-        return dict(zip(distinct, encoded, strict=True))
+    def _tokenise(self, texts: Sequence[tuple[str, int]]) -> list[tuple[list[int], list[int]]]:
+        """Token ids of each text up to and from where its prompt ends.
+
+        A text is tokenised as a whole: some tokenizers begin every text with a space of their own, so
+        that a response by itself would get other tokens than behind its prompt.
+        """
+        encoded = self.tokenizer([text for text, _ in texts], add_special_tokens=False, verbose=False)
+        halves = []
+        for row, ((text, end), ids) in enumerate(zip(texts, encoded["input_ids"], strict=True)):
+            # A tokenizer may drop characters (accents, spaces): look for the first that is in a token.
+            found = (encoded.char_to_token(row, at) for at in range(end, len(text)))
+            first = next((token for token in found if token is not None), len(ids))
+            halves.append((ids[:first], ids[first:]))
+        return halves

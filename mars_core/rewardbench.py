@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset, Value, load_dataset
+from datasets import Dataset, Value
 from numpy.typing import ArrayLike, NDArray
 
 from mars_core import samples
-from mars_core.pairs import READERS, load_hub
+from mars_core.pairs import READERS, load_file, load_hub
 from mars_core.statistics import Interval, stratified_bootstrap
 
 SECTIONS: dict[str, dict[str, int]] = {
@@ -186,13 +186,10 @@ def _load(source: str) -> Dataset:
             raise ValueError(f"{source} is no sample of a benchmark; there is sample://rewardbench")
         return Dataset.from_list(samples.rewardbench())
     path = Path(source).expanduser()
-    builder = next((READERS[suffix] for suffix in READERS if path.name.endswith(suffix)), None)
-    if builder:
+    if path.name.endswith(tuple(READERS)):
         if not path.is_file():
             raise FileNotFoundError(f"RewardBench file {source} does not exist")
-        # A CSV says nothing of types: unasked, its answer "None" is read as missing and its id 007 as 7.
-        as_text = {"converters": dict.fromkeys(COLUMNS, str), "na_filter": False} if builder == "csv" else {}
-        return load_dataset(builder, data_files=str(path), split="train", **as_text)
+        return load_file(path, COLUMNS)
     if path.exists() or "/" not in source or "@" not in source:
         raise ValueError(
             f"cannot read RewardBench from {source!r}: name a file ending in {', '.join(READERS)}, "

@@ -55,7 +55,7 @@ def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..
         @functools.wraps(compute)
         def run_step(run: RunFolder, round: int | None, *inputs: Any) -> Result:
             outcome: Any = prefect_task(run, round, *inputs)
-            return outcome.data if isinstance(outcome, State) else outcome
+            return outcome.result() if isinstance(outcome, State) else outcome
 
         return run_step
 

@@ -25,8 +25,8 @@ _AROUND = (
     re.compile(r"^<(?:text|dispreferred|preferred)>\s*|\s*</(?:text|dispreferred|preferred)>$"),
     # A last paragraph such as "(Note: I kept the meaning of the original.)"
     re.compile(
-        rf"\n\s*\n\W*(?:note|this {_THING}|i(?:['’]ve| have)? (?:tried|kept|changed)|let me know)\b"
-        rf"[^\n]*\b(?:{_TASK}|original|meaning)\b[^\n]*$",
+        rf"\n[ \t]*\n[^\w\n]{{0,6}}(?:note|this {_THING}|i(?:['’]ve| have)? (?:tried|kept|changed)"
+        rf"|let me know)\b[^\n]*\b(?:{_TASK}|original|meaning)\b[^\n]*$",
         re.IGNORECASE,
     ),
 )

@@ -46,28 +46,30 @@ _ORDER = re.compile(
     re.IGNORECASE,
 )
 _ORDERS = ("Please {}", "I'd like you to {}", "I want you to {}")
-_THING = r"(?:the|a|an|your|my|our|their) [^,.?!;:\n]{2,60}|[a-z-]{6,}(?<!ing)"
+_THING = r"(?:the|a|an|your|my|our|their) [^,.?!;:\n\0]{2,60}|[a-z-]{6,}(?<!ing)"
 _WHO = "I|you|we|they|he|she|it|one|people"
 _MODAL = "can|could|should|would|will"
 _VERB = rf"{_MODAL}|may|might|must|is|are|was|were|am|did|does|do|has|have|had"
-_ASKING = rf"(?:how|where|when|why)|(?:what|which|how many|how much|how often)(?: (?!(?:{_VERB}|{_WHO}|if)\b)[a-z]+){{0,3}}"
+_BETWEEN = rf"(?: (?!(?:{_VERB}|{_WHO}|if)\b)[a-z]+){{0,3}}"
+_ASKING = rf"(?:how|where|when|why)|(?:what|which|how many|how much|how often){_BETWEEN}"
+_REST = r"[^?!,;:\n\0]+"
 _TELL_ME = ("Can you tell me {}?", "Could you tell me {}?", "I'd like to know {}.", "Please tell me {}.")
 _TELL_IF = ("I'd like to know if {}.", "Can you tell me if {}?")
 # Questions, what follows "tell me" when they are put indirectly, and the frames for that.
 _QUESTIONS = tuple(
     (re.compile(pattern, re.IGNORECASE), indirect, frames)
     for pattern, indirect, frames in (
-        (r"(can|could|would|will) you (?!tell )([^?!;:\n]+)\?", r"you could \2", ("I was wondering if {}.",)),
+        (rf"(can|could) you (?!tell )({_REST})\?", r"you could \2", ("I was wondering if {}.",)),
         (rf"(what|who|where) (is|are|was|were) ({_THING})\?", r"\1 \3 \2", _TELL_ME),
-        (r"(how) does ([^,.?!;:\n]{2,60}) work\?", r"\1 \2 works", _TELL_ME),
-        (rf"({_ASKING}) ({_MODAL}) ({_WHO}) ([^?!;:\n]+)\?", r"\1 \3 \2 \4", _TELL_ME),
-        (rf"({_ASKING}) do (?!not )([^?!;:\n]+)\?", r"\1 \2", _TELL_ME),
+        (r"(how) does ([^,.?!;:\n\0]{2,60}) work\?", r"\1 \2 works", _TELL_ME),
+        (rf"({_ASKING}) ({_MODAL}) ({_WHO}) ({_REST})\?", r"\1 \3 \2 \4", _TELL_ME),
+        (rf"({_ASKING}) do (?!not )({_REST})\?", r"\1 \2", _TELL_ME),
         (
-            rf"(should|is|are|was|were|has|have) ({_WHO}|there|this|that) ([^?!;:\n]+)\?",
+            rf"(should|is|are|was|were|has|have) ({_WHO}|there|this|that) ({_REST})\?",
             r"\2 \1 \3",
             _TELL_IF,
         ),
-        (r"do (?!not |tell )([^?!;:\n]+)\?", r"\1", _TELL_IF),
+        (rf"do (?!not |tell )({_REST})\?", r"\1", _TELL_IF),
     )
 )
 
@@ -81,21 +83,19 @@ class Edit(NamedTuple):
 
 
 def edits(text: str, *, of_prompt: bool) -> list[Edit]:
-    """All places where a wording may change, in order, none overlapping."""
+    """All places where a wording may change, in order; some overlap, as a question and its words do."""
     prose = masked(text).replace("’", "'")
-    typographic = "’" in text
-    candidates = chain(
+    found = chain(
         _phrase_edits(prose),
         _noun_pair_edits(prose),
         _small_word_edits(prose),
         _request_edits(prose) if of_prompt else (),
     )
-    kept: list[Edit] = []
-    for edit in sorted(candidates):
-        if not kept or edit.start >= kept[-1].end:
-            options = tuple(option.replace("'", "’") for option in edit.options)
-            kept.append(edit._replace(options=options) if typographic else edit)
-    return kept
+    apostrophe = "’" if "’" in text else "'"
+    return sorted(
+        edit._replace(options=tuple(option.replace("'", apostrophe) for option in edit.options))
+        for edit in found
+    )
 
 
 def conditions_last(text: str) -> str:
@@ -169,11 +169,9 @@ def _request_edits(prose: str) -> Iterator[Edit]:
     start = 0
     for sentence in sentences(prose):
         question = sentence.rstrip()
-        for pattern, indirect, frames in _QUESTIONS if "\0" not in question else ():
-            if match := pattern.fullmatch(question):
+        for pattern, indirect, frames in _QUESTIONS:
+            if match := pattern.fullmatch(question[:1].lower() + question[1:]):
                 asked = match.expand(indirect)
-                if indirect.startswith(r"\1") and match.start(1) == 0:
-                    asked = asked[0].lower() + asked[1:]
                 yield Edit(start, start + len(question), tuple(frame.format(asked) for frame in frames))
                 break
         start += len(sentence)

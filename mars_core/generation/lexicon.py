@@ -525,7 +525,6 @@ do you mean > are you referring to !by that . to
 have a nice day = have a good day = have a great day
 point you to > direct you to
 I'm here to help > I'm happy to help
-makes sense > is understandable !to of for
 turn into = change into
 try it out > give it a try
 each of the > every one of the

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import chain, product
 from random import Random
 
-from mars_core.generation.edits import conditions_last, edits
+from mars_core.generation.edits import Edit, conditions_last, edits
 from mars_core.generation.lexicon import FUNCTION_WORDS
 from mars_core.generation.sentences import masked
 
@@ -46,9 +46,12 @@ def paraphrases(text: str, n: int, seed: str, draw: int, *, of_prompt: bool) -> 
     def reworded(rng: Random) -> str:
         wording, possible = bases[rng.random() < _REORDERED_SHARE]
         share = rng.uniform(*_EDITED_SHARE)
-        chosen = [edit for edit in possible if rng.random() < share]
-        if possible and not chosen:
-            chosen = [rng.choice(possible)]
+        chosen: list[Edit] = []
+        for edit in [edit for edit in possible if rng.random() < share] or possible[:1]:
+            if not chosen or edit.start >= chosen[-1].end:
+                chosen.append(edit)
+            elif rng.random() < 0.5:
+                chosen[-1] = edit
         for edit in reversed(chosen):
             wording = wording[: edit.start] + rng.choice(edit.options) + wording[edit.end :]
         return wording

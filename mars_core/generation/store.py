@@ -104,7 +104,7 @@ class GenerationStore:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         del record["error"]
-        self._place[answer.key] = (self._path, self._append(json.dumps(record).encode() + b"\n"))
+        self._place[answer.key] = self._append(json.dumps(record).encode() + b"\n")
 
     def __contains__(self, key: str) -> bool:
         return key in self._place
@@ -127,8 +127,8 @@ class GenerationStore:
     ) -> None:
         self.close()
 
-    def _append(self, line: bytes) -> int:
-        """Write one line to this process's segment; returns its offset."""
+    def _append(self, line: bytes) -> tuple[Path, int]:
+        """Write one line to this process's segment; returns where it begins."""
         if self._segment is None:
             self._path = self.folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}.jsonl"
             self._segment = FileIO(self._path, "ab")
@@ -145,7 +145,7 @@ class GenerationStore:
         if time.monotonic() - self._synced > SYNC_SECONDS:
             os.fsync(self._segment.fileno())
             self._synced = time.monotonic()
-        return offset
+        return self._path, offset
 
     def _index(self, segment: Path) -> None:
         """Note the keys of the lines that were not read before, up to a torn last one."""

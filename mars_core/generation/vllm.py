@@ -23,7 +23,7 @@ from mars_core.generation.cleaning import clean, is_refusal
 from mars_core.generation.instructions import messages
 from mars_core.generation.interface import Answer, GenerationError, Request, digest
 
-ATTEMPTS = 6
+ATTEMPTS = 8
 CHECK_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
 SEED_STRIDE = 1000

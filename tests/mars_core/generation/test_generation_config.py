@@ -1,0 +1,58 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from mars_core.configurable import Operational
+from mars_core.generation import GenerationConfig, open_backend
+
+
+def test_the_backend_is_the_one_that_is_named():
+    assert open_backend(GenerationConfig()).name == "rules"
+    assert open_backend(GenerationConfig(backend="vllm", model="m")).name == "vllm:m"
+
+
+def test_vllm_without_a_model_is_an_error_that_says_what_to_set():
+    with pytest.raises(ValidationError, match=r"generation\.model"):
+        GenerationConfig(backend="vllm")
+
+
+def test_each_role_has_the_sampling_of_the_paper_unless_told_otherwise():
+    config = GenerationConfig.model_validate({"rewrite_rejected": {"max_tokens": 99}})
+    assert config.sampling("paraphrase_prompt").model_dump() == {
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "max_tokens": 512,
+    }
+    assert config.sampling("rewrite_rejected").model_dump() == {
+        "temperature": 0.9,
+        "top_p": 1.0,
+        "max_tokens": 99,
+    }
+    assert config.sampling("rewrite_chosen").temperature == 0.8
+
+
+def test_what_shapes_a_text_is_scientific_and_the_rest_operational():
+    operational = {
+        name
+        for name, field in GenerationConfig.model_fields.items()
+        if any(isinstance(mark, Operational) for mark in field.metadata)
+    }
+    assert set(GenerationConfig.model_fields) - operational == {
+        "backend",
+        "model",
+        "paraphrase",
+        "rewrite_rejected",
+        "rewrite_chosen",
+        "extra_body",
+    }
+
+
+def test_the_rules_need_neither_an_http_client_nor_torch():
+    code = (
+        "import sys; from mars_core.generation import GenerationConfig, open_backend;"
+        "open_backend(GenerationConfig()); print({'httpx', 'torch', 'tenacity'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

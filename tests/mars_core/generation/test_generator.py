@@ -1,0 +1,132 @@
+from dataclasses import replace
+
+import pytest
+
+from mars_core.generation import GenerationError, GenerationStore, Generator, Request
+from mars_core.generation.generator import GIVE_UP_AFTER
+from mars_core.generation.rules import RulesBackend
+
+
+class Watched(RulesBackend):
+    """The rules, with a record of what was asked and failures on demand (`fails` maps text to error)."""
+
+    def __init__(self, fails=None):
+        self.asked = []
+        self.fails = fails or {}
+        self.closed = False
+
+    def answers(self, requests):
+        try:
+            for index, answer in super().answers(requests):
+                self.asked.append(requests[index].text)
+                if error := self.fails.get(requests[index].text):
+                    answer = replace(answer, texts=(), finish_reasons=(), error=error)
+                yield index, replace(answer, prompt_tokens=10, completion_tokens=3)
+        finally:
+            self.closed = True
+
+
+def paraphrase(text, n=2, draw=0):
+    return Request("paraphrase_chosen", "What is a lark?", text, "A fish.", n, draw)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with GenerationStore(tmp_path) as store:
+        yield store
+
+
+def test_answers_come_in_the_order_of_the_requests(store):
+    requests = [paraphrase(f"There are {count} larks in the big tree.") for count in (3, 1, 2)]
+    answers = Generator(Watched(), store).generate(requests)
+    for request, answer in zip(requests, answers, strict=True):
+        assert len(answer.texts) == 2
+        assert all(request.text.split()[2] in text for text in answer.texts)
+
+
+def test_what_the_store_has_is_not_sent_again(store):
+    texts = ["A lark is a small bird.", "Larks usually sing in flight."]
+    first = Generator(Watched(), store).generate([paraphrase(text) for text in texts])
+    backend = Watched()
+    generator = Generator(backend, store)
+    requests = [paraphrase("It cannot swim."), *map(paraphrase, texts)]
+    assert generator.generate(requests)[1:] == first
+    assert backend.asked == ["It cannot swim."]
+    assert (generator.counts.requests, generator.counts.sent, generator.counts.cached) == (3, 1, 2)
+
+
+def test_what_another_process_stored_meanwhile_is_not_sent(store, tmp_path):
+    with GenerationStore(tmp_path) as other:
+        Generator(Watched(), other).generate([paraphrase("A lark is a small bird.")])
+    backend = Watched()
+    Generator(backend, store).generate([paraphrase("A lark is a small bird.")])
+    assert backend.asked == []
+
+
+def test_identical_requests_are_sent_once_and_all_answered(store):
+    backend = Watched()
+    generator = Generator(backend, store)
+    done = []
+    same = paraphrase("A lark is a small bird.")
+    answers = generator.generate([same, paraphrase("It cannot swim."), same], done.append)
+    assert len(backend.asked) == 2
+    assert answers[0] == answers[2]
+    assert sorted(done) == [0, 1, 2]
+    assert (generator.counts.requests, generator.counts.sent, generator.counts.cached) == (3, 2, 1)
+
+
+def test_another_draw_or_number_of_samples_is_another_request(store):
+    backend = Watched()
+    text = "A lark is a small bird that usually sings in flight."
+    Generator(backend, store).generate([paraphrase(text), paraphrase(text, draw=1), paraphrase(text, n=3)])
+    assert len(backend.asked) == 3
+
+
+def test_few_failures_are_handed_back_and_asked_again_next_time(store):
+    requests = [paraphrase(f"There are {count} larks.") for count in range(20)]
+    generator = Generator(Watched(fails={"There are 7 larks.": "HTTP 400: too long"}), store)
+    answers = generator.generate(requests)
+    assert [index for index, answer in enumerate(answers) if answer.error] == [7]
+    assert generator.counts.failed == 1
+    assert (generator.counts.prompt_tokens, generator.counts.completion_tokens) == (200, 60)
+    backend = Watched()
+    assert all(answer.error is None for answer in Generator(backend, store).generate(requests))
+    assert backend.asked == ["There are 7 larks."]
+
+
+def test_too_many_failures_raise_with_reasons_after_the_rest_is_stored(store):
+    fails = {"There are 1 larks.": "HTTP 400: too long", "There are 2 larks.": "ConnectError: refused"}
+    generator = Generator(Watched(fails), store, max_failed_share=0.1)
+    requests = [paraphrase(f"There are {count} larks.") for count in range(10)]
+    with pytest.raises(GenerationError, match=r"2 of 10 .* 1 × HTTP 400, 1 × ConnectError.*too long"):
+        generator.generate(requests)
+    assert len(store) == 8
+
+
+def test_a_share_of_failures_at_the_limit_is_let_pass(store):
+    generator = Generator(Watched({"There are 1 larks.": "HTTP 400: no"}), store, max_failed_share=0.1)
+    assert len(generator.generate([paraphrase(f"There are {count} larks.") for count in range(10)])) == 10
+
+
+def test_a_dead_server_is_not_asked_to_the_end(store):
+    requests = [paraphrase(f"There are {count} larks.") for count in range(3 * GIVE_UP_AFTER)]
+    backend = Watched({request.text: "ConnectError: refused" for request in requests})
+    with pytest.raises(GenerationError, match="ConnectError"):
+        Generator(backend, store).generate(requests)
+    assert len(backend.asked) == GIVE_UP_AFTER
+    assert backend.closed
+
+
+def test_an_interruption_loses_no_answer_and_closes_the_backend(store):
+    backend = Watched()
+
+    def interrupt(index):
+        if index == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Generator(backend, store).generate(
+            [paraphrase(f"{count} larks sing.") for count in range(9)], interrupt
+        )
+    assert len(store) == 3
+    assert backend.closed

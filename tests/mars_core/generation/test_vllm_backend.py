@@ -1,0 +1,340 @@
+"""The vLLM backend against a scripted server, which stands for a real one: that cannot run in unit tests."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from tenacity import wait_none
+
+from mars_core.generation import GenerationConfig, GenerationError, Request
+from mars_core.generation.vllm import ATTEMPTS, SEED_STRIDE, VllmBackend
+
+
+def completion(*texts, reason="stop"):
+    """A chat completion with one choice a text; a text may be (text, finish reason)."""
+    choices = [text if isinstance(text, tuple) else (text, reason) for text in texts]
+    return 200, {
+        "choices": [
+            {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+            for index, (text, reason) in enumerate(choices)
+        ],
+        "usage": {"prompt_tokens": 30, "completion_tokens": 12},
+    }
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """Answers chat requests by `script(number of the request, body)` → (status, JSON object or text)."""
+
+    daemon_threads = True
+
+    def __init__(self, script, models=("m",), models_status=200):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = script
+        self.models = models_status, {"data": [{"id": name} for name in models]}
+        self.bodies, self.headers = [], []
+        self.in_flight = self.most_in_flight = 0
+        self.lock = threading.Lock()
+
+    def handle_error(self, *_):
+        """A client that has gone away is nothing to report."""
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.reply(*(self.server.models if self.path == "/v1/models" else (404, "no")))
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.bodies.append(body)
+            self.server.headers.append(dict(self.headers))
+            number = len(self.server.bodies) - 1
+            self.server.in_flight += 1
+            self.server.most_in_flight = max(self.server.most_in_flight, self.server.in_flight)
+        status, content = self.server.script(number, body)
+        with self.server.lock:
+            self.server.in_flight -= 1
+        self.reply(status, content)
+
+    def reply(self, status, content):
+        if status is None:  # hang up
+            self.close_connection = True
+            return
+        data = (content if isinstance(content, str) else json.dumps(content)).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving(script, **options):
+    server = ScriptedServer(script, **options)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def backend(url, **settings):
+    config = GenerationConfig(backend="vllm", model="m", base_url=url, **settings)
+    return VllmBackend(config, retry_wait=wait_none())
+
+
+def paraphrase(text="Larks sing in flight.", n=2, draw=0):
+    return Request("paraphrase_chosen", "What is a lark?", text, "A fish.", n, draw)
+
+
+def answer_to(server, request=None, **settings):
+    ((_, answer),) = backend(server.url, **settings).answers([request or paraphrase()])
+    return answer
+
+
+def test_all_samples_come_from_one_request_that_says_everything():
+    with serving(lambda *_: completion("In flight larks sing.", '"Larks sing as they fly."')) as server:
+        request = paraphrase(draw=3)
+        answer = answer_to(server, request, extra_body={"chat_template_kwargs": {"enable_thinking": False}})
+    assert answer.texts == ("In flight larks sing.", "Larks sing as they fly.")
+    assert answer.finish_reasons == ("stop", "stop")
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.error) == (30, 12, None)
+    (body,) = server.bodies
+    assert "Larks sing in flight." in body.pop("messages")[1]["content"]
+    assert body == {
+        "model": "m",
+        "n": 2,
+        "seed": 3 * SEED_STRIDE,
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "max_tokens": 512,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+
+
+def test_the_key_of_the_server_is_sent_if_there_is_one(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    with serving(lambda *_: completion("a", "b")) as server:
+        answer_to(server, api_key_env="MY_KEY")
+        answer_to(server, api_key_env="NO_SUCH_KEY")
+    assert [headers.get("Authorization") for headers in server.headers] == ["Bearer secret", None]
+
+
+@pytest.mark.parametrize("trouble", [(500, "oops"), (503, "starting"), (429, "slow down"), (None, "")])
+def test_passing_trouble_is_tried_again(trouble):
+    with serving(lambda number, _: trouble if number < 2 else completion("one", "two")) as server:
+        assert answer_to(server).texts == ("one", "two")
+    assert len(server.bodies) == 3
+
+
+def test_lasting_trouble_costs_the_request_alone():
+    def script(_, body):
+        return (
+            (500, "out of memory") if "boom" in body["messages"][1]["content"] else completion("one", "two")
+        )
+
+    with serving(script) as server:
+        answers = dict(backend(server.url).answers([paraphrase("boom"), paraphrase("fine")]))
+    assert answers[0].error == "HTTP 500: out of memory"
+    assert answers[0].texts == ()
+    assert answers[1].texts == ("one", "two")
+    assert len(server.bodies) == ATTEMPTS + 1
+
+
+def test_a_request_that_is_at_fault_is_not_tried_again():
+    with serving(lambda *_: (400, {"message": "maximum context length is 2048"})) as server:
+        assert answer_to(server).error.startswith("HTTP 400: ")
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["<html>gateway</html>", "", "[]", "null", {"choices": []}, {"choices": [{"text": "no message"}]}, {}],
+)
+def test_a_malformed_answer_costs_its_request_alone(content):
+    with serving(
+        lambda number, body: (200, content) if body["n"] == 1 else completion("one", "two")
+    ) as server:
+        answers = dict(backend(server.url).answers([paraphrase(n=1), paraphrase(n=2)]))
+    assert answers[0].error.startswith("malformed answer: ")
+    assert answers[1].texts == ("one", "two")
+    assert len(server.bodies) == 2
+
+
+def test_cut_and_empty_texts_are_dropped():
+    samples = [("A whole text.", "stop"), ("A text that is cu", "length"), ("  ", "stop"), (None, "stop")]
+    with serving(lambda *_: completion(*samples)) as server:
+        answer = answer_to(server)
+    assert answer.texts == ("A whole text.",)
+    assert answer.finish_reasons == ("stop",)
+    assert answer.error is None
+
+
+def test_refusals_are_dropped_unless_the_source_is_one():
+    refusal = "I'm sorry, but I can't help with that."
+    with serving(lambda *_: completion(refusal, "Larks sing.")) as server:
+        assert answer_to(server).texts == ("Larks sing.",)
+        assert answer_to(server, paraphrase("Sorry, I cannot assist you.")).texts == (refusal, "Larks sing.")
+
+
+def test_a_paraphrased_prompt_comes_back_with_its_earlier_turns():
+    prompt = "Human: What is a lark?\n\nAssistant: A songbird.\n\nHuman: Does it sing?"
+    samples = ("Can it sing?", "Can it sing?\n\nAssistant: Yes, it can.")
+    with serving(lambda *_: completion(*samples)) as server:
+        answer = answer_to(server, Request("paraphrase_prompt", prompt, "Yes.", "No.", n=2))
+    assert answer.texts == (prompt.replace("Does it sing?", "Can it sing?"),)
+
+
+def test_prompts_with_the_same_last_turn_have_keys_of_their_own():
+    keys = {
+        backend("http://127.0.0.1:1/v1").key(Request("paraphrase_prompt", prompt, "c", "r", n=2))
+        for prompt in (
+            "Human: A?\n\nAssistant: B.\n\nHuman: Why?",
+            "Human: C?\n\nAssistant: D.\n\nHuman: Why?",
+            "Why?",
+        )
+    }
+    assert len(keys) == 3
+
+
+def test_the_key_holds_what_shapes_a_text_and_not_where_it_came_from():
+    def key(request=None, **settings):
+        config = GenerationConfig(backend="vllm", **({"model": "m"} | settings))
+        return VllmBackend(config).key(request or paraphrase())
+
+    assert key() == key(base_url="http://elsewhere:9/v1", concurrency=1)
+    others = [
+        key(model="other"),
+        key(paraphrase={"temperature": 0.7}),
+        key(extra_body={"min_p": 0.1}),
+        key(paraphrase(n=3)),
+        key(paraphrase(draw=1)),
+    ]
+    assert len({key(), *others}) == 6
+
+
+def test_a_model_that_is_not_served_is_one_error_that_names_those_that_are():
+    with (
+        serving(lambda *_: completion("a"), models=("x/one", "x/two")) as server,
+        pytest.raises(GenerationError, match="does not serve m; it serves x/one, x/two"),
+    ):
+        list(backend(server.url).answers([paraphrase()]))
+    assert server.bodies == []
+
+
+def test_an_address_where_nobody_answers_is_one_error_that_names_it():
+    with serving(lambda *_: completion("a")) as server:
+        url = server.url
+    with pytest.raises(GenerationError, match=rf"no server answers at {url}.*vllm serve m"):
+        list(backend(url).answers([paraphrase()]))
+
+
+@pytest.mark.parametrize(("status", "advice"), [(401, "VLLM_API_KEY"), (404, "base_url")])
+def test_a_server_that_lists_no_models_is_an_error_with_advice(status, advice):
+    with (
+        serving(lambda *_: completion("a"), models_status=status) as server,
+        pytest.raises(GenerationError, match=rf"HTTP {status}: .*{advice}"),
+    ):
+        list(backend(server.url).answers([paraphrase()]))
+
+
+def test_a_base_model_is_an_error_that_says_so():
+    message = {"message": "you must provide a chat template if the tokenizer does not define one."}
+    with (
+        serving(lambda *_: (400, message)) as server,
+        pytest.raises(GenerationError, match="m has no chat template, as base models do"),
+    ):
+        list(backend(server.url).answers([paraphrase(str(number)) for number in range(20)]))
+
+
+def test_many_requests_are_in_flight_at_once_and_never_more_than_allowed():
+    def script(*_):
+        time.sleep(0.02)
+        return completion("one", "two")
+
+    with serving(script) as server:
+        requests = [paraphrase(f"{number} larks") for number in range(40)]
+        answers = dict(backend(server.url, concurrency=8).answers(requests))
+    assert sorted(answers) == list(range(40))
+    assert 4 <= server.most_in_flight <= 8
+
+
+def is_event_loop(thread):
+    return "run_until_complete" in thread.name
+
+
+def test_closing_the_iterator_ends_what_is_under_way_at_once():
+    release = threading.Event()
+
+    def script(number, _):
+        if number:
+            release.wait(20)
+        return completion("one", "two")
+
+    with serving(script) as server:
+        stream = backend(server.url, concurrency=4).answers([paraphrase(str(number)) for number in range(50)])
+        next(stream)
+        assert any(map(is_event_loop, threading.enumerate()))
+        started = time.monotonic()
+        stream.close()
+        took = time.monotonic() - started
+        assert not any(map(is_event_loop, threading.enumerate()))
+        release.set()
+    assert took < 2
+    assert len(server.bodies) <= 6
+
+
+def test_a_request_that_takes_too_long_fails_without_a_second_try():
+    def script(*_):
+        time.sleep(0.5)
+        return completion("one", "two")
+
+    with serving(script) as server:
+        assert answer_to(server, timeout_seconds=0.1).error.startswith("ReadTimeout")
+    assert len(server.bodies) == 1
+
+
+ASK = """
+import sys
+from mars_core.generation import GenerationConfig, Request, open_backend
+backend = open_backend(GenerationConfig(backend="vllm", model="m", base_url=sys.argv[1]))
+list(backend.answers([Request("paraphrase_chosen", "p", "c", "r", 1)]))
+"""
+
+
+def test_an_interrupt_from_the_keyboard_ends_the_wait_at_once():
+    asked, release = threading.Event(), threading.Event()
+
+    def script(*_):
+        asked.set()
+        release.wait(20)
+        return completion("one")
+
+    with (
+        serving(script) as server,
+        subprocess.Popen(
+            [sys.executable, "-c", ASK, server.url], stderr=subprocess.PIPE, text=True
+        ) as asking,
+    ):
+        assert asked.wait(20)
+        asking.send_signal(signal.SIGINT)
+        _, said = asking.communicate(timeout=5)
+        release.set()
+    assert said.strip().endswith("KeyboardInterrupt")

@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mars_core.selection import SelectionConfig, SelectionError, allocate, capped_shares, check_budget
+
+
+@st.composite
+def problems(draw, largest_margin=30.0, largest_tau=3.0):
+    """(pair ids, margins, configuration, capacity) that can be solved."""
+    margins = draw(
+        st.lists(st.floats(-largest_margin, largest_margin, width=32), min_size=1, max_size=30)
+        | st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=30)
+    )
+    ids = draw(st.permutations([f"pair-{i:02d}" for i in range(len(margins))]))
+    capacity = draw(st.integers(1, 40))
+    cap = draw(st.none() | st.integers(1, 40))
+    config = SelectionConfig(
+        margin=draw(st.sampled_from(["signed", "absolute"])),
+        tau=draw(st.just(0.0) | st.floats(0, largest_tau)),
+        budget=draw(st.integers(1, len(margins) * min(capacity, cap or capacity))),
+        cap=cap,
+    )
+    return ids, margins, config, capacity
+
+
+def cap_of(config, capacity):
+    return min(capacity, config.cap or capacity)
+
+
+def score(config, margins):
+    return np.abs(margins) if config.margin == "absolute" else np.asarray(margins)
+
+
+@given(problems())
+def test_budgets_sum_to_b_and_keep_the_cap(problem):
+    allocation = allocate(*problem)
+    _, _, config, capacity = problem
+    assert allocation["budget"].sum() == config.budget
+    assert allocation["budget"].between(0, cap_of(config, capacity)).all()
+
+
+@given(problems())
+def test_q_is_the_normalised_exponential_of_the_score(problem):
+    ids, margins, config, _ = problem
+    allocation = allocate(*problem)
+    weights = np.exp(-config.tau * (score(config, margins) - score(config, margins).min()))
+    np.testing.assert_allclose(allocation["probability"], weights / weights.sum(), atol=1e-6)
+    assert allocation["pair_id"].tolist() == list(ids)
+    assert allocation["margin"].tolist() == margins
+
+
+@given(problems())
+def test_a_harder_pair_gets_at_least_the_budget_of_an_easier_one_but_for_rounding(problem):
+    _, margins, config, _ = problem
+    hardest_first = np.argsort(score(config, margins), kind="stable")
+    budget = allocate(*problem)["budget"].to_numpy()[hardest_first]
+    assert (np.minimum.accumulate(budget) >= budget - 1).all()
+
+
+@given(problems(), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(problem, random):
+    ids, margins, config, capacity = problem
+    order = random.sample(range(len(ids)), len(ids))
+    once = allocate(*problem).set_index("pair_id")
+    again = allocate([ids[i] for i in order], [margins[i] for i in order], config, capacity)
+    assert again.set_index("pair_id")["budget"].to_dict() == once["budget"].to_dict()
+
+
+@given(problems())
+def test_the_same_input_gives_the_same_allocation(problem):
+    assert allocate(*problem).equals(allocate(*problem))
+
+
+@given(problems(largest_margin=8.0, largest_tau=2.0))
+def test_shares_are_those_of_plain_water_filling(problem):
+    _, margins, config, capacity = problem
+    logits = -config.tau * score(config, margins).astype(np.float64)
+    cap = cap_of(config, capacity)
+    shares = capped_shares(logits, config.budget, cap)
+    np.testing.assert_allclose(shares, water_filled(np.exp(logits), config.budget, cap), rtol=1e-6, atol=1e-9)
+
+
+def water_filled(weights, budget, cap):
+    """The slow way: fill by weight, take what is over the cap, share it among the rest, until none is over."""
+    full = np.zeros(len(weights), dtype=bool)
+    while True:
+        left = budget - cap * full.sum()
+        shares = np.where(full, cap, left * weights / weights[~full].sum() if not full.all() else 0)
+        over = ~full & (shares > cap * (1 + 1e-12))
+        if not over.any():
+            return shares
+        full |= over
+
+
+@given(problems())
+def test_where_no_share_reaches_the_cap_a_budget_is_bq_rounded(problem):
+    _, _, config, capacity = problem
+    allocation = allocate(*problem)
+    shares = config.budget * allocation["probability"]
+    assume((shares < cap_of(config, capacity)).all())
+    assert (allocation["budget"] - shares).abs().max() < 1
+
+
+def test_what_a_capped_pair_cannot_take_goes_to_the_others_by_q():
+    ids, margins = list("abcd"), [0.0, np.log(2), np.log(2), np.log(4)]  # q is proportional to 4, 2, 2, 1
+    free = allocate(ids, margins, SelectionConfig(tau=1, budget=9), capacity=9)
+    assert free["budget"].tolist() == [4, 2, 2, 1]
+    capped = allocate(ids, margins, SelectionConfig(tau=1, budget=9), capacity=3)
+    assert capped["budget"].tolist() == [3, 3, 2, 1]  # 2.4, 2.4 and 1.2 are left to the others
+
+
+@pytest.mark.parametrize("tau", [0.5, 100.0])
+def test_extreme_margins_neither_overflow_nor_starve_the_next_hardest(tau):
+    margins = [5e3, -1e4, 1e4, 0.0]
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        allocation = allocate(list("abcd"), margins, SelectionConfig(tau=tau, budget=10), capacity=4)
+    assert allocation["budget"].tolist() == [2, 4, 0, 4]
+    assert allocation["probability"].tolist() == [0, 1, 0, 0]
+
+
+def test_a_budget_of_exactly_the_capacity_fills_every_pair():
+    margins = np.random.default_rng(0).normal(0, 1e3, 257)
+    ids = [str(i) for i in range(257)]
+    allocation = allocate(ids, margins, SelectionConfig(tau=100, budget=257 * 35), capacity=35)
+    assert (allocation["budget"] == 35).all()
+
+
+def test_tau_0_spends_the_budget_uniformly_and_ties_go_by_pair_id():
+    allocation = allocate(["c", "a", "b"], [-9.0, 0.0, 9.0], SelectionConfig(tau=0, budget=7), capacity=35)
+    assert allocation["probability"].tolist() == pytest.approx([1 / 3] * 3)
+    assert allocation["budget"].tolist() == [2, 3, 2]
+
+
+def test_signed_margins_prefer_misranked_pairs_and_absolute_ones_uncertain_pairs():
+    margins = [-3.0, 0.0, 3.0]
+    signed = allocate(list("abc"), margins, SelectionConfig(margin="signed", tau=1, budget=100), 100)
+    absolute = allocate(list("abc"), margins, SelectionConfig(margin="absolute", tau=1, budget=100), 100)
+    assert signed["budget"].tolist() == [95, 5, 0]
+    assert absolute["budget"].tolist() == [5, 91, 4]
+
+
+def test_a_large_budget_over_many_pairs_is_spent_to_the_last_unit():
+    margins = np.random.default_rng(1).normal(0, 3, 50_000)
+    ids = [str(i) for i in range(50_000)]
+    allocation = allocate(ids, margins, SelectionConfig(tau=0.5, budget=700_001), capacity=35)
+    assert allocation["budget"].sum() == 700_001
+    assert allocation["budget"].max() == 35
+
+
+@pytest.mark.parametrize(("capacity", "cap", "room"), [(3, None, 6), (35, 2, 4)], ids=["capacity", "cap"])
+def test_a_budget_above_what_the_pairs_can_take_is_refused_with_both_numbers(capacity, cap, room):
+    config = SelectionConfig(budget=room + 1, cap=cap)
+    with pytest.raises(SelectionError, match=rf"selection\.budget={room + 1} .*\({room}\)"):
+        check_budget(2, config, capacity)
+    with pytest.raises(SelectionError, match=str(room)):
+        allocate(["a", "b"], [0.0, 1.0], config, capacity)
+    check_budget(3, config, capacity)
+
+
+def test_no_pairs_is_an_error_of_its_own():
+    with pytest.raises(SelectionError, match="no pairs"):
+        allocate([], [], SelectionConfig(), capacity=35)
+
+
+@pytest.mark.parametrize(
+    "values", [{"budget": 0}, {"tau": -0.1}, {"tau": float("inf")}, {"cap": 0}, {"margin": "squared"}], ids=str
+)
+def test_values_out_of_range_are_refused(values):
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        SelectionConfig(**values)
