@@ -121,7 +121,7 @@ def export(
     run: RunPath,
     format: Annotated[
         Literal["hh", "trl", "parquet"],
-        typer.Option(help="hh: transcripts; trl: conversations; parquet: all columns."),
+        typer.Option(help="hh: transcripts, trl: conversations, parquet: all."),
     ] = "trl",
     output: Annotated[
         Path | None, typer.Option(help="File to write; by default beside the run's artifacts.")
@@ -172,7 +172,7 @@ def _quiet_known_errors() -> None:
 
     def without_trace(record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], MarsError):
-            record.exc_info, record.msg, record.args = None, str(record.exc_info[1]), ()
+            record.msg, record.args, record.exc_info = str(record.exc_info[1]), (), None
         return True
 
     import prefect  # noqa: F401 - sets up the loggers
@@ -182,12 +182,13 @@ def _quiet_known_errors() -> None:
 
 
 def _print_rounds(report: "RunReport") -> None:
+    """Print a column a round: a terminal is seldom as wide as the report's table."""
     from mars_core.report import rounds_table
 
-    headers, rows = rounds_table(report)
-    table = Table(title=report.name, *headers)
-    for row in rows:
-        table.add_row(*row)
+    (_, *names), rows = rounds_table(report)
+    table = Table("", *(f"round {row[0]}" for row in rows), title=report.name)
+    for position, name in enumerate(names, start=1):
+        table.add_row(name, *(row[position] for row in rows))
     console.print(table)
 
 

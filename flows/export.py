@@ -23,7 +23,9 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
         RunFolderError: no run there, or no round of it has synthetic pairs yet.
     """
     run = existing_run(root)
-    files = sorted(run.root.glob("round-*/synthetic.parquet"), key=lambda file: int(file.parent.name.split("-")[1]))
+    files = sorted(
+        run.root.glob("round-*/synthetic.parquet"), key=lambda file: int(file.parent.name.split("-")[1])
+    )
     if not files:
         raise RunFolderError(f"{root}: no round has synthetic pairs yet")
     pairs = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")

@@ -1,4 +1,4 @@
-"""Where a synthetic pair comes from: its original, the margin that bought it, the requests that made its texts."""
+"""Where a synthetic pair comes from: its original, the margin that bought it, the requests behind it."""
 
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,10 @@ def lineage(root: Path, synthetic_id: str) -> dict[str, dict[str, Any]]:
     for folder in sorted(run.root.glob("round-*")):
         found = _rows(folder / "synthetic.parquet", "synthetic_id", synthetic_id)
         if len(found):
-            return _facts(run, folder, found.iloc[0].to_dict())
-    raise UnknownPairError(f"{root}: no synthetic pair {synthetic_id!r}; its ids are in round-*/synthetic.parquet")
+            return _facts(run, folder, dict(found.iloc[0]))
+    raise UnknownPairError(
+        f"{root}: no synthetic pair {synthetic_id!r}; its ids are in round-*/synthetic.parquet"
+    )
 
 
 def _facts(run: RunFolder, folder: Path, pair: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -40,7 +42,8 @@ def _facts(run: RunFolder, folder: Path, pair: dict[str, Any]) -> dict[str, dict
     allocation = _rows(folder / "allocation.parquet", "pair_id", parent).iloc[0].to_dict()
     facts = {
         f"Synthetic pair {pair['synthetic_id']} ({folder.name})": {
-            name: pair[name] for name in ("prompt", "chosen", "rejected", "margin_before", "margin_after", "generator")
+            name: pair[name]
+            for name in ("prompt", "chosen", "rejected", "margin_before", "margin_after", "generator")
         },
         f"Original {parent}": {name: original[name] for name in ("source", "prompt", "chosen", "rejected")},
         "What bought it": {name: allocation[name] for name in ("margin", "probability", "budget")},
@@ -66,7 +69,9 @@ def _request(store: GenerationStore, key: str) -> dict[str, Any]:
         return {}
     record = store.find(key) if key in store else {}
     asked = "\n".join(f"{message['role']}: {message['content']}" for message in record.get("messages", ()))
-    facts = {"request": key} | {name: record[name] for name in ("created", "generator", "role") if name in record}
+    facts = {"request": key} | {
+        name: record[name] for name in ("created", "generator", "role") if name in record
+    }
     return facts | ({"asked": asked} if asked else {})
 
 

@@ -1,4 +1,4 @@
-"""Prefect and MLflow on this machine: what `mars refine` uses where no server is configured, and `mars ui` shows.
+"""Prefect and MLflow on this machine: what `mars refine` uses without a configured server, and `mars ui` shows.
 
 Both keep their data in the working folder: prefect.db, mlflow.db and mlartifacts. The servers run on a
 leash, so that they end with the command that started them, however that ends, and listen on loopback only.
@@ -21,6 +21,7 @@ PREFECT_STORE = "prefect.db"
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
 START_SECONDS = 120.0
+DRAIN_SECONDS = 10.0
 
 
 class ServerError(MarsError, RuntimeError):
@@ -29,10 +30,12 @@ class ServerError(MarsError, RuntimeError):
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
-    """An API that Prefect runs against for the length of a `with` block: the configured one, or a local server.
+    """The API that Prefect uses for the length of a `with` block: the configured one, or a local server.
 
     A local server that another command started on the same store is used as it is.
     """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     configured = get_current_settings().api.url
@@ -40,7 +43,11 @@ def prefect_api() -> Iterator[str]:
         yield configured
         return
     with prefect_server() as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-        yield f"{address}/api"
+        try:
+            yield f"{address}/api"
+        finally:  # what is still to be sent, while there is a server to take it
+            APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+            EventsWorker.drain_all(timeout=DRAIN_SECONDS)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Self-refinement: T rounds of MARS. Reads as the paper does (arXiv 2602.17658; METHOD steps 1–7)."""
 
-from mars_core.report import RunReport
 from prefect import flow
 from prefect.runtime import flow_run
 
 from mars_core.config import load
+from mars_core.report import RunReport
 from tasks.augmentation import augment_hard_pairs, measure_synthetic_pairs
 from tasks.evaluation import evaluate_reward_model
 from tasks.fitting import fit_reward_model, initial_reward_model

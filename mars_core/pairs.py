@@ -26,6 +26,8 @@ NAMED_ROWS = 5
 """How many invalid rows an error names; it counts the others."""
 _ASSISTANT = "\n\nAssistant:"
 
+datasets.disable_progress_bars()
+
 
 class PairsError(MarsError, ValueError):
     """The data cannot be used as they are; the message names file, row and field."""

@@ -109,10 +109,8 @@ def capped_shares(logits: Floats, budget: int, cap: int) -> Floats:
 
 def largest_remainder(shares: Floats, budget: int, cap: int, pair_ids: NDArray[np.str_]) -> NDArray[np.int64]:
     """Round shares to whole budgets that sum to `budget`; equal remainders go by pair id."""
-    # Shares are sums of rounded exponentials: one that is a whole number but for rounding is that number.
-    snapped = np.where(np.abs(shares - np.rint(shares)) < 1e-9, np.rint(shares), shares)
-    budgets = np.floor(snapped).astype(np.int64)
-    order = np.lexsort((pair_ids, -(snapped - budgets)))
+    budgets = np.floor(shares).astype(np.int64)
+    order = np.lexsort((pair_ids, -(shares - budgets)))
     takers = order[budgets[order] < cap]
     budgets[takers[: budget - int(budgets.sum())]] += 1
     return budgets

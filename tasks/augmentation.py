@@ -17,14 +17,14 @@ def augment_hard_pairs(
     config = run.config
     budgets = run.table(allocation)
     rewritten = run.table(rewrites).set_index("pair_id")
-    rows = budgets["budget"].to_numpy().nonzero()[0]
+    budget = budgets["budget"].to_numpy()
+    rows = budget.nonzero()[0]
     hardest_first = rows[(-budgets["probability"].to_numpy()[rows]).argsort(kind="stable")]
     parents = []
     for row, pair in zip(hardest_first, run.dataset(train).select(hardest_first), strict=True):
-        sharpened = rewritten.loc[pair["pair_id"]] if pair["pair_id"] in rewritten.index else pair
-        budget = int(budgets["budget"].iat[row])
+        texts = rewritten.loc[pair["pair_id"]] if pair["pair_id"] in rewritten.index else pair
         parents.append(
-            Parent(pair["pair_id"], pair["prompt"], sharpened["chosen"], sharpened["rejected"], budget)
+            Parent(pair["pair_id"], pair["prompt"], texts["chosen"], texts["rejected"], int(budget[row]))
         )
     with (
         open_generator(run) as generator,

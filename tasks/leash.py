@@ -8,6 +8,7 @@ first by SIGTERM and after a grace by SIGKILL. The leash exits as the command di
 for one that a signal ended).
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,10 +25,8 @@ def main(command: list[str]) -> int:
 
     def end_group() -> None:
         _signal_group(child.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
         _signal_group(child.pid, signal.SIGKILL)
 
     def watch_starter() -> None:
@@ -43,10 +42,8 @@ def main(command: list[str]) -> int:
 
 
 def _signal_group(group: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 if __name__ == "__main__":

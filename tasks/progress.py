@@ -44,7 +44,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]
             done += more
             now = time.monotonic()
             rate = f"{done / max(now - started, 1e-9):.1f} {unit}/s"
-            bar.update(row, completed=done, rate=rate)
+            bar.update(row, completed=done, total=max(total, done), rate=rate)
             if artifact and now - last_artifact > ARTIFACT_SECONDS:
                 last_artifact = now
                 update_progress_artifact(artifact, progress=min(100.0, 100 * done / max(total, 1)))

@@ -21,7 +21,9 @@ def run_report(run: RunFolder) -> RunReport:
     if not metrics:
         raise RunFolderError(f"{run.root}: no round is finished yet; mars refine continues the run")
     best = best_round(metrics)
-    first, chosen = (pd.read_parquet(run.path(f"round-{t}/heldout_rewards.parquet"))["margin"] for t in (0, best))
+    first, chosen = (
+        pd.read_parquet(run.path(f"round-{t}/heldout_rewards.parquet"))["margin"] for t in (0, best)
+    )
     allocations = {
         t: pd.read_parquet(run.path(f"round-{t}/allocation.parquet")) for t in range(1, len(metrics))
     }

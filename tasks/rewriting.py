@@ -15,7 +15,7 @@ def rewrite_close_pairs(
     """Sharpen the pairs whose two responses say nearly the same."""
     config = run.config.rewriting
     measured, budget = run.table(distances), run.table(allocation)["budget"].to_numpy()
-    rows = (measured["is_close"].to_numpy() & (budget > 0)).nonzero()[0] if config.enabled else []
+    rows = (measured["is_close"].to_numpy() & (budget > 0) & config.enabled).nonzero()[0]
     distance = measured["distance"].to_numpy()
     close = [
         Rewrite(pair["pair_id"], pair["prompt"], pair["chosen"], pair["rejected"], float(far), float(far))

@@ -5,6 +5,7 @@ keys of the configuration sections it names. A hotfix of code that does not chan
 its version, and so its artifacts, alone. Prefect shows a step that was found as `Cached`.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from typing import Any, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from mars_core.config import digest, scientific
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder
@@ -31,7 +33,7 @@ def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..
     """
 
     def decorate(compute: Callable[..., Result]) -> Callable[..., Result]:
-        def once(run: RunFolder, round: int | None, *inputs: Any) -> Result | State[Result]:
+        def once(run: RunFolder, round: int | None, *inputs: Any) -> Any:
             label = name if round is None else f"round-{round}-{name}"
             key = step_key(name, version, round, run, reads, inputs)
             found = run.finished(label, key)
@@ -85,10 +87,8 @@ def step_key(
 
 def tell(message: str, *values: Any) -> None:
     """Say something in the log of the Prefect run, where there is one."""
-    try:
+    with contextlib.suppress(MissingContextError):
         get_run_logger().info(message, *values)
-    except MissingContextError:
-        pass
 
 
 def _content(value: Any) -> Any:

@@ -6,6 +6,7 @@ fluent API's active run belongs to a thread and would start stray runs.
 """
 
 import json
+import logging
 import math
 import os
 import time
@@ -28,6 +29,7 @@ LOCAL_ARTIFACTS = "mlartifacts"
 LOCAL_ADDRESS = "http://127.0.0.1:5000"
 BATCH = 1000
 """Most metrics of one request to MLflow."""
+logging.getLogger("mlflow").setLevel(logging.ERROR)  # its notes on schema migrations and model cards
 HEADLINES = (
     "validation/accuracy", "heldout/accuracy", "heldout/accuracy_low", "heldout/accuracy_high",
     "heldout/mean_margin", "heldout/snr", "heldout/brier", "heldout/calibration_error", "rewardbench/total",
@@ -103,7 +105,7 @@ def track_round(run: RunFolder, round: int, parent_id: str, metrics: ArtifactRef
 def track_result(
     run: RunFolder, parent_id: str, rounds: list[dict[str, float]], best: int, models: list[ArtifactRef]
 ) -> str:
-    """Log the best round's figures, model, report and figures on the parent. Returns the address of its page."""
+    """Log the best round's figures and model, and the report, on the parent; returns the address of its page."""
     client = _client(run.config.tracking)
     result = {f"best/{name}": rounds[best][name] for name in HEADLINES if name in rounds[best]} | {
         "best/round": best

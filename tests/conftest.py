@@ -3,7 +3,10 @@
 import os
 import tempfile
 
-# Read when the libraries are imported, so they are set before any test module is; child processes inherit them.
+import hypothesis
+import pytest
+
+# The libraries read these on import, which test modules do after this one; child processes inherit them.
 _CACHE = tempfile.TemporaryDirectory(prefix="mars-tests-")
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
@@ -12,9 +15,6 @@ os.environ |= {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-
-import hypothesis
-import pytest
 
 hypothesis.settings.register_profile("mars", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("mars")

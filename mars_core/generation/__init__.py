@@ -49,7 +49,7 @@ class ParaphraseSampling(Sampling):
 
 
 class RejectedRewriteSampling(Sampling):
-    """Rewrites of the rejected response may wander (METHOD step 4)."""
+    """Rewrites of the rejected response may wander farther."""
 
     temperature: float = Field(default=0.9, gt=0)
     """Flatness of the token distribution; above 0, because samples of one text must differ."""

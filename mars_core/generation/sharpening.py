@@ -1,4 +1,4 @@
-"""Rewrites by rule, which move one response of a close pair away from the other (METHOD step 4).
+"""Rewrites by rule: semantic refinement, which moves one response of a close pair away from the other.
 
 The rejected response becomes worse in harmless ways: it keeps the sentences that share least with
 the chosen one and goes on in vague talk beside the point. The chosen response becomes better
@@ -75,6 +75,8 @@ TOPICS = (
     "Your message is about {topics}, so I will keep to that.",
     "The points that matter here: {topics}.",
     "This is about {topics}, one point at a time.",
+    "With {topics} in mind:",
+    "What you brought up was {topics}.",
 )
 SUMMARIES = ("To sum up: {point}", "The main point again: {point}", "In one sentence: {point}")
 
@@ -90,7 +92,7 @@ will without work would wouldn't yours
 _COMMON = frozenset(_COMMON_WORDS.split())
 _LONGEST_GOAL = 300  # characters
 _MOST_NUMBERED = 10
-_TRIES_A_SAMPLE = 4
+_TRIES_A_SAMPLE = 8
 
 
 def rewritten_rejected(request: Request, seed: str) -> list[str]:
@@ -132,7 +134,8 @@ def rewritten_chosen(request: Request, seed: str) -> list[str]:
         if 0 < len(goal) <= _LONGEST_GOAL and rng.random() < 0.8:
             parts.insert(0, rng.choice(GOALS).format(goal=goal))
         elif topics:
-            parts.insert(0, rng.choice(TOPICS).format(topics=", ".join(topics[:4])))
+            named = rng.sample(topics, min(4, len(topics)))
+            parts.insert(0, rng.choice(TOPICS).format(topics=", ".join(named)))
         if statements and (len(parts) == 1 or rng.random() < 0.5):
             point = min(statements, key=lambda point: _overlap(point, of_rejected))
             parts.append(rng.choice(SUMMARIES).format(point=point))

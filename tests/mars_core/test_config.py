@@ -3,7 +3,16 @@ import sys
 
 import pytest
 
-from mars_core.config import ConfigError, ExperimentConfig, digest, explained, known_keys, load, scientific, to_yaml
+from mars_core.config import (
+    ConfigError,
+    ExperimentConfig,
+    digest,
+    explained,
+    known_keys,
+    load,
+    scientific,
+    to_yaml,
+)
 
 
 @pytest.fixture
@@ -33,7 +42,14 @@ def test_a_name_is_all_that_a_configuration_needs(write):
 def test_overrides_go_by_dotted_key_and_beat_the_file(write):
     file = write("name: lark\nselection: {tau: 0.1, budget: 7}\n")
     config = load(
-        file, ["selection.tau=0.9", "fit.learning_rate=1e-5", "data.where.split=a=b", "data.subset=null", "rounds=4"]
+        file,
+        [
+            "selection.tau=0.9",
+            "fit.learning_rate=1e-5",
+            "data.where.split=a=b",
+            "data.subset=null",
+            "rounds=4",
+        ],
     )
     assert (config.selection.tau, config.selection.budget) == (0.9, 7)
     assert config.fit.learning_rate == 1e-5
@@ -65,7 +81,9 @@ def test_an_unknown_key_is_named_with_the_nearest_known(write, key, nearest):
 
 
 def test_every_mistake_is_listed_by_its_dotted_key(write):
-    file = write("rounds: 0\nselection: {budget: 0, tau: .inf, margin: both}\nfit: 3\ntracking: {model: all}\n")
+    file = write(
+        "rounds: 0\nselection: {budget: 0, tau: .inf, margin: both}\nfit: 3\ntracking: {model: all}\n"
+    )
     said = refusal(file)
     assert said.startswith(f"{file}: ")
     for line in (
@@ -129,7 +147,13 @@ def test_only_scientific_keys_change_the_digest(write):
     def of(*overrides):
         return digest(scientific(load(write(), overrides)))
 
-    operational = ["rounds=9", "model.device=cpu", "model.batch_tokens=8", "tracking.models=none", "name=other"]
+    operational = [
+        "rounds=9",
+        "model.device=cpu",
+        "model.batch_tokens=8",
+        "tracking.models=none",
+        "name=other",
+    ]
     assert of(*operational) == of()
     assert len({of(), of("seed=1"), of("selection.cap=3"), of("data.where.fold=1")}) == 4
 

@@ -11,12 +11,16 @@ HH_TURNS = [
     Turn("user", "Does it sing in flight?"),
 ]
 
-words = st.lists(st.sampled_from(["Human:", "Assistant: ", "System:", "\n\n", "\n", " ", "lark", "é"])).map("".join)
+words = st.lists(st.sampled_from(["Human:", "Assistant: ", "System:", "\n\n", "\n", " ", "lark", "é"])).map(
+    "".join
+)
 one_line = st.text(st.characters(exclude_characters="\n\r")).map(str.strip)
 
 
 def dialogues(text):
-    return st.lists(st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), text), min_size=1, max_size=4)
+    return st.lists(
+        st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), text), min_size=1, max_size=4
+    )
 
 
 def test_a_prompt_without_speakers_is_one_user_turn():
@@ -68,7 +72,10 @@ def test_every_prompt_that_was_read_can_be_stored_again(prompt):
 @pytest.mark.parametrize(
     ("dialogue", "said"),
     [
-        ([Turn("user", "Hi"), Turn("assistant", "Hello\n\nHuman: and?")], "contains the start of another turn"),
+        (
+            [Turn("user", "Hi"), Turn("assistant", "Hello\n\nHuman: and?")],
+            "contains the start of another turn",
+        ),
         ([Turn("tool", "42")], "unknown role: 'tool', where system, user, assistant are known"),
         ([], "a dialogue without turns"),
     ],

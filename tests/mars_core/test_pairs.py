@@ -81,6 +81,11 @@ def test_every_file_format_gives_the_same_rows(write, name):
     assert not left_out
 
 
+def test_the_ids_of_a_csv_keep_their_leading_zeros(write):
+    table, _ = pairs.read(write([ROW | {"id": "007"}], "p.csv"))
+    assert list(table["pair_id"]) == ["007"]
+
+
 def test_a_folder_is_the_rows_of_its_files_by_name(write, tmp_path):
     write(numbered(2, first=2), "folder/b.csv")
     write(numbered(2), "folder/a.jsonl.gz")
@@ -205,7 +210,9 @@ def test_a_single_turn_is_stored_as_its_plain_text(write):
         {"prompt": "  What is a lark? "},
         {"prompt": ASKED[:1]},
     ]
-    table, _ = pairs.read(write([{"id": i, "chosen": "a", "rejected": "b"} | form for i, form in enumerate(forms)]))
+    table, _ = pairs.read(
+        write([{"id": i, "chosen": "a", "rejected": "b"} | form for i, form in enumerate(forms)])
+    )
     assert list(table["prompt"]) == ["What is a lark?"] * 3
 
 
@@ -239,11 +246,14 @@ def test_a_pair_without_an_id_is_known_by_its_texts(write):
     ids = list(pairs.read(write(rows))[0]["pair_id"])
     assert len(set(ids)) == 3
     assert list(pairs.read(write(rows[::-1]))[0]["pair_id"]) == ids[::-1]
-    assert list(pairs.read(write([row | {"id": None} for row in rows]))[0]["pair_id"]) == ids
+    for nothing in (None, ""):
+        assert list(pairs.read(write([row | {"id": nothing} for row in rows]))[0]["pair_id"]) == ids
 
 
 def test_what_was_read_can_be_written_and_read_again(write, tmp_path):
-    table, _ = pairs.read(write([ROW, {"pair_id": "2", "prompt": PROMPT, "chosen": "Yes.", "rejected": "No."}]))
+    table, _ = pairs.read(
+        write([ROW, {"pair_id": "2", "prompt": PROMPT, "chosen": "Yes.", "rejected": "No."}])
+    )
     table.to_parquet(str(tmp_path / "again.parquet"))
     assert pairs.read(str(tmp_path / "again.parquet"))[0][:] == table[:]
 
@@ -289,9 +299,12 @@ def test_an_invalid_row_is_named_with_its_file_row_and_fault(write, change, reas
     [
         ({"chosen": ASKED, "rejected": ASKED}, "chosen does not end with an assistant turn"),
         ({"chosen": answer("a"), "rejected": answer("b")}, "prompt is empty"),
-        ({"chosen": ASKED + answer("a"), "rejected": ASKED[:1] + answer("b")}, "differ before their last turn"),
         (
-            {"chosen": ASKED + [{"role": "assistant", "content": None}], "rejected": ASKED + answer("b")},
+            {"chosen": ASKED + answer("a"), "rejected": ASKED[:1] + answer("b")},
+            "differ before their last turn",
+        ),
+        (
+            {"chosen": [*ASKED, {"role": "assistant", "content": None}], "rejected": ASKED + answer("b")},
             "chosen is neither text nor a list of turns",
         ),
         ({"chosen": "Yes.", "rejected": "No."}, "neither a prompt nor a common Assistant turn"),
@@ -300,7 +313,11 @@ def test_an_invalid_row_is_named_with_its_file_row_and_fault(write, change, reas
             "unknown role: 'tool'",
         ),
         (
-            {"prompt": [*ASKED[:2], {"role": "user", "content": "a\n\nHuman: b"}], "chosen": "a", "rejected": "b"},
+            {
+                "prompt": [*ASKED[:2], {"role": "user", "content": "a\n\nHuman: b"}],
+                "chosen": "a",
+                "rejected": "b",
+            },
             "a turn contains the start of another turn",
         ),
         ({"prompt": "Hi", "chosen": 1, "rejected": 2}, "chosen is neither text nor"),
@@ -384,7 +401,12 @@ def test_a_pair_stays_in_its_set_when_data_are_added(write):
         assert ids(getattr(before, name)) <= ids(getattr(after, name))
 
 
-@given(st.text(), st.sampled_from([str.upper, str.lower, lambda text: f"  {text}\n", lambda text: text.replace(" ", "\n ")]))
+@given(
+    st.text(),
+    st.sampled_from(
+        [str.upper, str.lower, lambda text: f"  {text}\n", lambda text: text.replace(" ", "\n ")]
+    ),
+)
 def test_case_and_spacing_do_not_move_a_prompt(text, change):
     prompt = "".join(character for character in text if character.isascii())
     assert 0 <= prompt_position(prompt) < 1
@@ -457,8 +479,10 @@ def test_an_empty_set_is_an_error_that_names_it(write, change, name):
 
 def test_a_training_set_that_is_all_held_out_is_an_error(write):
     source = write(numbered(9))
-    with pytest.raises(PairsError, match="the train set is empty.*held-out set': 9"):
-        three_sets(DataConfig(train=source, validation=write(numbered(2, 50), "v.jsonl"), heldout=source), seed=0)
+    with pytest.raises(PairsError, match=r"the train set is empty.*held-out set': 9"):
+        three_sets(
+            DataConfig(train=source, validation=write(numbered(2, 50), "v.jsonl"), heldout=source), seed=0
+        )
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_shares_are_those_of_plain_water_filling(problem):
 
 
 def water_filled(weights, budget, cap):
-    """The slow way: fill by weight, take what is over the cap, share it among the rest, until none is over."""
+    """The slow way: share by weight, cap what is over, share the rest again, until nothing is over."""
     full = np.zeros(len(weights), dtype=bool)
     while True:
         left = budget - cap * full.sum()
@@ -166,7 +166,9 @@ def test_no_pairs_is_an_error_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "values", [{"budget": 0}, {"tau": -0.1}, {"tau": float("inf")}, {"cap": 0}, {"margin": "squared"}], ids=str
+    "values",
+    [{"budget": 0}, {"tau": -0.1}, {"tau": float("inf")}, {"cap": 0}, {"margin": "squared"}],
+    ids=str,
 )
 def test_values_out_of_range_are_refused(values):
     with pytest.raises(ValidationError, match=next(iter(values))):
