@@ -108,7 +108,7 @@ def show(run: RunPath) -> None:
 def explain(
     run: RunPath, synthetic_id: Annotated[str, typer.Argument(help="Id of a synthetic pair.")]
 ) -> None:
-    """Follow a synthetic pair back to its original, the requests that made it, and the margin that bought it."""
+    """Follow a synthetic pair back to its original, its requests, and the margin that bought it."""
     with _told_errors():
         from flows.lineage import lineage
 
@@ -121,7 +121,7 @@ def export(
     run: RunPath,
     format: Annotated[
         Literal["hh", "trl", "parquet"],
-        typer.Option(help="hh: transcripts, trl: conversations, parquet: all."),
+        typer.Option(help="hh: transcripts; trl: conversations."),
     ] = "trl",
     output: Annotated[
         Path | None, typer.Option(help="File to write; by default beside the run's artifacts.")

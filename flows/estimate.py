@@ -55,7 +55,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     checkpoint = sum(p.numel() for p in model.network.parameters()) * 4
 
     return {
-        "original pairs": f"{originals:,}; validation {len(sets.validation):,}, held-out {len(sets.heldout):,}",
+        "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out",
         "paraphrase requests a round": f"at most {3 * with_budget:,}, for {texts:,} texts",
         "rewriting requests a round": f"at most {4 * with_budget:,}, if every pair with a budget were close",
         "generated tokens a round": f"about {texts * text_tokens / 2:,.0f} (none are paid for with rules)",

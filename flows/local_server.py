@@ -1,4 +1,4 @@
-"""Prefect and MLflow on this machine: what `mars refine` uses without a configured server, and `mars ui` shows.
+"""Prefect and MLflow on this machine: what `mars refine` uses where none is configured, and `mars ui` shows.
 
 Both keep their data in the working folder: prefect.db, mlflow.db and mlartifacts. The servers run on a
 leash, so that they end with the command that started them, however that ends, and listen on loopback only.

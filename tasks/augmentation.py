@@ -13,7 +13,7 @@ from tasks.steps import step, tell
 def augment_hard_pairs(
     run: RunFolder, round: int, train: ArtifactRef, allocation: ArtifactRef, rewrites: ArtifactRef
 ) -> Outputs:
-    """Make each pair's synthetic pairs: `augmented` (the pairs) and `variants` (the texts bought for them)."""
+    """Make the synthetic pairs, `augmented`, from the texts bought for them, `variants`."""
     config = run.config
     budgets = run.table(allocation)
     rewritten = run.table(rewrites).set_index("pair_id")
@@ -48,7 +48,7 @@ def augment_hard_pairs(
         **counted(generator, "augmentation"),
     }
     tell(
-        "%s synthetic pairs of %s originals from %s new texts; %d moved to other pairs, %d could not be made.",
+        "%s synthetic pairs of %s originals from %s new texts; %d moved to others, %d could not be made.",
         f"{len(augmentation.pairs):,}", f"{len(parents):,}", f"{len(augmentation.variants):,}",
         augmentation.moved, augmentation.shortfall,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from tasks.steps import step, tell
 def fit_reward_model(
     run: RunFolder, round: int, start: ArtifactRef | str, train: ArtifactRef, synthetic: Sequence[ArtifactRef]
 ) -> ArtifactRef:
-    """Train on originals ∪ synthetic pairs, from the weights `start`, a reference or an earlier round's model.
+    """Train on originals ∪ synthetic pairs, from `start`: an earlier round's model, or a model reference.
 
     Raises:
         ChildError: the training process crashed, was killed, or took too long.

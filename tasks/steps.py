@@ -33,7 +33,7 @@ def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..
     """
 
     def decorate(compute: Callable[..., Result]) -> Callable[..., Result]:
-        def once(run: RunFolder, round: int | None, *inputs: Any) -> Any:
+        def once(title: str, run: RunFolder, round: int | None, *inputs: Any) -> Any:
             label = name if round is None else f"round-{round}-{name}"
             key = step_key(name, version, round, run, reads, inputs)
             found = run.finished(label, key)
@@ -46,17 +46,18 @@ def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..
             run.record(label, key, outputs, time.monotonic() - started)
             return made
 
-        def run_name(parameters: dict[str, Any]) -> str:
-            return name if parameters["round"] is None else f"round {parameters['round']} · {name}"
-
         prefect_task = task(
-            once, name=name, task_run_name=run_name, description=compute.__doc__,
-            cache_policy=NO_CACHE, persist_result=False,
-        )  # fmt: skip
+            name=name,
+            task_run_name="{title}",
+            description=compute.__doc__,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )(once)
 
         @functools.wraps(compute)
         def run_step(run: RunFolder, round: int | None, *inputs: Any) -> Result:
-            outcome: Any = prefect_task(run, round, *inputs)
+            title = name if round is None else f"round {round} · {name}"
+            outcome: Any = prefect_task(title, run, round, *inputs)
             return outcome.result() if isinstance(outcome, State) else outcome
 
         return run_step

@@ -105,7 +105,7 @@ def track_round(run: RunFolder, round: int, parent_id: str, metrics: ArtifactRef
 def track_result(
     run: RunFolder, parent_id: str, rounds: list[dict[str, float]], best: int, models: list[ArtifactRef]
 ) -> str:
-    """Log the best round's figures and model, and the report, on the parent; returns the address of its page."""
+    """Log the best round's figures, model and report on the parent; returns the address of its page."""
     client = _client(run.config.tracking)
     result = {f"best/{name}": rounds[best][name] for name in HEADLINES if name in rounds[best]} | {
         "best/round": best

@@ -1,22 +1,29 @@
+from itertools import combinations, pairwise
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.batching import padded, token_batches
+from mars_core.batching import padded, tight_batches, token_batches
 
 lengths_of_texts = st.lists(st.integers(1, 60), max_size=50)
+either = pytest.mark.parametrize("batches_of", [token_batches, tight_batches])
 
 
-@given(lengths_of_texts, st.integers(1, 200))
-def test_every_text_is_in_one_batch(lengths, batch_tokens):
-    batches = token_batches(lengths, batch_tokens)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+@either
+@given(lengths=lengths_of_texts, batch_tokens=st.integers(1, 200))
+def test_every_text_is_in_one_batch_and_the_longest_come_first(batches_of, lengths, batch_tokens):
+    order = [i for batch in batches_of(lengths, batch_tokens) for i in batch]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[i] for i in order] == sorted(lengths, reverse=True)
 
 
-@given(lengths_of_texts, st.integers(1, 200))
-def test_a_batch_of_several_texts_keeps_to_its_padded_tokens(lengths, batch_tokens):
-    for batch in token_batches(lengths, batch_tokens):
+@either
+@given(lengths=lengths_of_texts, batch_tokens=st.integers(1, 200))
+def test_a_batch_of_several_texts_keeps_to_its_padded_tokens(batches_of, lengths, batch_tokens):
+    for batch in batches_of(lengths, batch_tokens):
         padded_tokens = len(batch) * max(lengths[i] for i in batch)
         assert padded_tokens <= batch_tokens or len(batch) == 1
 
@@ -30,6 +37,21 @@ def test_a_batch_takes_as_many_texts_as_fit(lengths, batch_tokens):
 def test_neighbours_in_length_share_a_batch_and_the_longest_come_first():
     batches = token_batches([3, 100, 4, 50, 4], batch_tokens=12)
     assert [batch.tolist() for batch in batches] == [[1], [3], [2, 4, 0]]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=7), st.integers(60, 200), st.integers(0, 40))
+def test_tight_batches_cost_no_more_than_any_other_cuts(lengths, batch_tokens, overhead):
+    lengths.sort(reverse=True)
+
+    def cost(sizes):
+        starts = np.cumsum([0, *sizes[:-1]])
+        batches = [size * lengths[start] for start, size in zip(starts, sizes, strict=True)]
+        return sum(batches) + overhead * len(batches) if max(batches) <= batch_tokens else np.inf
+
+    n = len(lengths)
+    cuts = [(0, *inner, n) for count in range(n) for inner in combinations(range(1, n), count)]
+    least = min(cost([end - start for start, end in pairwise(cut)]) for cut in cuts)
+    assert cost([len(batch) for batch in tight_batches(lengths, batch_tokens, overhead)]) == least
 
 
 def test_padding_is_on_the_right_and_masked():
