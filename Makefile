@@ -31,6 +31,10 @@ ui: install ## Open Prefect and MLflow on what `make run` has written.
 test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services"
 
+.PHONY: services-test
+services-test: install ## Follow the README on a fresh clone: real servers, real browser. Needs chromium.
+	@$(BIN)/pytest -m services
+
 .PHONY: lint
 lint: install ## Check style, format and types, as the pre-commit hooks do.
 	$(BIN)/ruff check

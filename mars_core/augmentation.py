@@ -168,9 +168,13 @@ def augment(
     if _move_budget(parents, config):
         _buy(parents, generator, embedder, config, dropped, on_answer)
 
-    rows = [row for parent in parents for row in _synthetic_pairs(parent, generator.backend.name, config, label)]
+    rows = [
+        row for parent in parents for row in _synthetic_pairs(parent, generator.backend.name, config, label)
+    ]
     if not rows:
-        raise AugmentationError(f"{generator.backend.name} gave no usable paraphrase; not used: {dict(dropped)}")
+        raise AugmentationError(
+            f"{generator.backend.name} gave no usable paraphrase; not used: {dict(dropped)}"
+        )
     bought = [
         (parent.pair_id, part, number, text, request)
         for parent in parents

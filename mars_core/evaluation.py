@@ -15,7 +15,7 @@ class EvaluationConfig(Configuration):
 
     rewardbench: str | None = None
     """RewardBench: sample://rewardbench, a local file, or a hub dataset such as
-    allenai/reward-bench@REVISION:filtered; by default it is not run."""
+    allenai/reward-bench@REVISION; by default it is not run."""
 
 
 def rewardbench_rewards(

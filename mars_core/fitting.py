@@ -16,7 +16,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +31,10 @@ from mars_core.batching import tight_batches, token_batches
 from mars_core.configurable import Configuration, Operational
 from mars_core.errors import MarsError
 from mars_core.reward_model import ModelConfig, RewardModel
+
+TEXT = datasets.Features(
+    {name: datasets.Value("string") for name in ("pair_id", "prompt", "chosen", "rejected")}
+)
 
 
 class FitError(MarsError, RuntimeError):
@@ -99,12 +103,11 @@ def training_pairs(files: list[Path]) -> Dataset:
         table = Dataset.from_parquet(str(file))
         if "synthetic_id" in table.column_names:
             table = table.rename_column("synthetic_id", "pair_id")
-        text = datasets.Features(dict.fromkeys(("pair_id", "prompt", "chosen", "rejected"), datasets.Value("string")))
-        tables.append(table.select_columns(list(text)).cast(text))
+        tables.append(table.select_columns(list(TEXT)).cast(TEXT))
     return datasets.concatenate_datasets(tables)
 
 
-def fit(spec: FitSpec, report: Any = None) -> dict[str, float]:
+def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None) -> dict[str, float]:
     """Train as `spec` says and save the checkpoint.
 
     Args:
@@ -116,7 +119,7 @@ def fit(spec: FitSpec, report: Any = None) -> dict[str, float]:
         second and the padding's share of the computed tokens.
 
     Raises:
-        FitError: the loss is not finite.
+        FitError: a margin or the gradient is NaN or infinite.
         ModelError: the checkpoint cannot be loaded.
     """
     config = spec.fit
@@ -139,12 +142,9 @@ def fit(spec: FitSpec, report: Any = None) -> dict[str, float]:
         batch = pairs[rows]
         ids = model.renderer.render(batch["prompt"] * 2, batch["chosen"] + batch["rejected"]).ids
         batch_margins, batch_computed = _backward(model, ids, config, spec.reward_model.batch_tokens)
-        loss = float(bradley_terry_loss(torch.from_numpy(batch_margins)).mean())
-        if not math.isfinite(loss):
-            raise FitError(
-                f"the loss is {loss} at step {step + 1}, on the pairs {', '.join(batch['pair_id'])}"
-            )
-        torch.nn.utils.clip_grad_norm_(weights, config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(weights, config.clip_norm)
+        if not (np.isfinite(batch_margins).all() and torch.isfinite(norm)):
+            raise FitError(_broken(step, batch["pair_id"], batch_margins))
         optimizer.step()
         optimizer.zero_grad()
         margins.append(batch_margins)
@@ -157,10 +157,10 @@ def fit(spec: FitSpec, report: Any = None) -> dict[str, float]:
                     "steps": steps,
                     "epoch": epoch,
                     "pairs": len(rows),
-                    "loss": loss,
+                    "loss": _mean_loss(batch_margins),
                     "accuracy": float((batch_margins > 0).mean()),
                     "margin": float(batch_margins.mean()),
-                    "learning_rate": scheduler.get_last_lr()[0],
+                    "learning_rate": float(scheduler.get_last_lr()[0]),
                     "tokens_per_second": tokens / (time.monotonic() - started),
                     "padding": 1 - tokens / computed,
                 }
@@ -171,7 +171,7 @@ def fit(spec: FitSpec, report: Any = None) -> dict[str, float]:
     last_epoch = np.concatenate(margins[-steps_per_epoch:])
     seconds = time.monotonic() - started
     return {
-        "loss": float(np.logaddexp(0, -last_epoch).mean()),
+        "loss": _mean_loss(last_epoch),
         "accuracy": float((last_epoch > 0).mean()),
         "mean_margin": float(last_epoch.mean()),
         "steps": steps,
@@ -206,6 +206,21 @@ def _backward(
         (bradley_terry_loss(group_margins).sum() / n).backward()  # type: ignore[no-untyped-call]
         margins[group] = group_margins.detach().cpu().numpy()
     return margins, computed
+
+
+def _mean_loss(margins: NDArray[np.float32]) -> float:
+    return float(bradley_terry_loss(torch.from_numpy(margins)).mean())
+
+
+def _broken(step: int, pair_ids: list[str], margins: NDArray[np.float32]) -> str:
+    broken = [pair_id for pair_id, margin in zip(pair_ids, margins, strict=True) if not np.isfinite(margin)]
+    what = "margins are" if broken else "the gradient is"
+    named = broken or pair_ids
+    more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+    return (
+        f"step {step + 1}: {what} NaN or infinite, on the pairs {', '.join(named[:5])}{more}; "
+        "lower fit.learning_rate, or set model.precision=float32"
+    )
 
 
 def _effective_batches(pairs: int, config: FitConfig, seed: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -244,11 +259,14 @@ def _save_whole(model: RewardModel, folder: Path) -> None:
     """Write beside, then rename: a folder of this name is always a whole checkpoint."""
     if hasattr(model.network, "merge_and_unload"):
         model.network = model.network.merge_and_unload()
-    beside = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside, before = (folder.with_name(folder.name + end) for end in (".partial", ".replaced"))
+    for leftover in (beside, before):
+        shutil.rmtree(leftover, ignore_errors=True)
     model.save(beside)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():  # a removal takes time, so it must not happen under the checkpoint's name
+        folder.rename(before)
     beside.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def main(spec_file: str) -> None:

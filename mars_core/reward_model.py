@@ -10,6 +10,8 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
+from types import MethodType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ import transformers
 from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field
+from safetensors import SafetensorError
 
 from mars_core.batching import padded, token_batches
 from mars_core.configurable import Configuration, Operational
@@ -51,7 +54,7 @@ class ModelConfig(Configuration):
     max_length: int = Field(512, ge=8)
     """Most tokens of a rendered prompt and response."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the backbone; auto takes bfloat16 where the hardware has it. Head and rewards: float32."""
+    """Arithmetic of the backbone, auto being bfloat16 where the hardware has it; the head's is float32."""
     allow_bin: bool = False
     """Also load a checkpoint without safetensors (`weights_only`, no pickled code)."""
     device: Annotated[str, Operational()] = "auto"
@@ -75,8 +78,8 @@ def locate(reference: str) -> Location:
     """
     scheme, found, package = reference.partition("://")
     if found and scheme == "package":
-        spec = importlib.util.find_spec(package)
-        if package not in PACKAGED_WEIGHTS or spec is None or spec.origin is None:
+        spec = importlib.util.find_spec(package) if package in PACKAGED_WEIGHTS else None
+        if spec is None or spec.origin is None:
             raise ModelError(
                 f"{reference}: no such installed package; known are {', '.join(PACKAGED_WEIGHTS)}"
             )
@@ -88,8 +91,9 @@ def locate(reference: str) -> Location:
                 f"{reference}: the weights have sha256 {digest}, pinned is {PACKAGED_WEIGHTS[package]}"
             )
         return Location(str(folder), None)
-    if Path(reference).is_dir():
-        return Location(reference, None)
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return Location(str(folder), None)
     if found or reference.startswith((".", "/", "~")):
         raise ModelError(f"{reference}: no such checkpoint folder")
     name, _, revision = reference.partition("@")
@@ -102,14 +106,7 @@ def has_trained_head(reference: str) -> bool:
     Raises:
         ModelError: it is not there, or its trained head has another number of outputs.
     """
-    config = _config(reference)
-    trained = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-    if trained and config.num_labels != 1:
-        raise ModelError(
-            f"{reference}: its head has {config.num_labels} outputs; a reward model has one. "
-            "Name a checkpoint with num_labels = 1, or a backbone without a head."
-        )
-    return trained
+    return _is_reward_model(reference, _settings(reference, locate(reference)))
 
 
 class RewardModel:
@@ -120,11 +117,11 @@ class RewardModel:
         self.device = torch.device(_device(config.device))
         self.network = network.to(self.device)
         self.tokenizer = tokenizer
-        self.renderer = Renderer(tokenizer, min(config.max_length, _positions(network.config, tokenizer)))
+        self.renderer = Renderer(tokenizer, min(config.max_length, _positions(network, tokenizer)))
         self.config = config
         self.bfloat16 = _uses_bfloat16(config.precision, self.device)
-        self.head = getattr(network, "score", None) or network.classifier
-        _keep_in_float32(self.head)
+        self.head = _head(network)
+        self.head.forward = MethodType(_in_float32, self.head)
 
     @classmethod
     def load(
@@ -132,49 +129,34 @@ class RewardModel:
     ) -> "RewardModel":
         """Load a checkpoint; a backbone without a head gets one with one output, drawn by `seed`.
 
+        `dropout` replaces every dropout rate of the checkpoint.
+
         Raises:
-            ModelError: no checkpoint there, no safetensors, or a trained head of other than one output.
+            ModelError: no checkpoint there, no safetensors, weights missing, or a trained head of other
+                than one output.
         """
-        has_trained_head(reference)
-        path, revision = locate(reference)
-        settings = _config(reference)
+        location = locate(reference)
+        settings = _settings(reference, location)
+        trained = _is_reward_model(reference, settings)
         settings.num_labels = 1
-        for name in (
-            "hidden_dropout_prob",
-            "attention_probs_dropout_prob",
-            "attention_dropout",
-            "classifier_dropout",
-        ):
-            if dropout is not None and hasattr(settings, name):
-                setattr(settings, name, dropout)
+        if dropout is not None:
+            for name, rate in settings.to_dict().items():
+                if ("dropout" in name or name.endswith("pdrop")) and isinstance(rate, int | float):
+                    setattr(settings, name, dropout)
         torch.manual_seed(seed)
-        try:
-            network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-                path,
-                revision=revision,
-                config=settings,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                use_safetensors=None if config.allow_bin else True,
-                output_loading_info=True,
-            )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                path, revision=revision, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{reference}: cannot be loaded: {error}") from error
+        network, tokenizer, missing = _from_pretrained(reference, location, settings, config.allow_bin)
         body = f"{network.base_model_prefix}."
-        lost = [name for name in report["missing_keys"] if name.startswith(body) and "pooler" not in name]
+        lost = [name for name in missing if trained or (name.startswith(body) and "pooler" not in name)]
         if lost:
             raise ModelError(
-                f"{reference}: the checkpoint lacks {len(lost)} weights of the backbone, such as {lost[0]}"
+                f"{reference}: the checkpoint lacks {len(lost)} of its weights, such as {min(lost)}"
             )
         _ensure_pad_token(network, tokenizer)
         return cls(network, tokenizer, config)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads."""
-        self.network.save_pretrained(folder, safe_serialization=True)
+        self.network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -217,8 +199,8 @@ class RewardModel:
                     on_scored(sum(len(distinct[window[i]]) for i in batch))
         if prompts_cut or responses_cut:
             logger.warning(
-                "Of %d distinct texts, %d lost the beginning of their prompt and %d the end of their response "
-                "to the limit of %d tokens.",
+                "Of %d distinct texts, %d lost the beginning of their prompt and %d the end of their "
+                "response to the limit of %d tokens.",
                 len(pairs), prompts_cut, responses_cut, self.renderer.max_length,
             )  # fmt: skip
         return rewards
@@ -258,12 +240,51 @@ def pair_rewards(
     )
 
 
-def _config(reference: str) -> Any:
-    path, revision = locate(reference)
+def _settings(reference: str, location: Location) -> Any:
+    """The checkpoint's configuration, as `transformers` knows it."""
     try:
-        return transformers.AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        return transformers.AutoConfig.from_pretrained(
+            location.path, revision=location.revision, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
-        raise ModelError(f"{reference}: no checkpoint there: {error}") from error
+        raise ModelError(f"{reference}: no model can be read from it: {error}") from error
+
+
+def _from_pretrained(
+    reference: str, location: Location, settings: Any, allow_bin: bool
+) -> tuple[Any, Any, Sequence[str]]:
+    """Network, tokenizer, and the names of the weights that the checkpoint did not hold."""
+    try:
+        network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            location.path,
+            revision=location.revision,
+            config=settings,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=None if allow_bin else True,
+            output_loading_info=True,
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            location.path, revision=location.revision, trust_remote_code=False
+        )
+    except UnpicklingError as error:
+        raise ModelError(f"{reference}: its .bin is damaged or holds more than tensors") from error
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        hint = ""
+        if "safetensors" in str(error) and not allow_bin:
+            hint = " Only safetensors are read; model.allow_bin=true also reads the tensors of a .bin."
+        raise ModelError(f"{reference}: cannot be loaded: {error}{hint}") from error
+    return network, tokenizer, report["missing_keys"]
+
+
+def _is_reward_model(reference: str, settings: Any) -> bool:
+    trained = any(name.endswith("ForSequenceClassification") for name in settings.architectures or ())
+    if trained and settings.num_labels != 1:
+        raise ModelError(
+            f"{reference}: its head has {settings.num_labels} outputs; a reward model has one. "
+            "Name a checkpoint with num_labels = 1, or a backbone without a head."
+        )
+    return trained
 
 
 def _device(name: str) -> str:
@@ -276,32 +297,41 @@ def _uses_bfloat16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
-def _positions(settings: Any, tokenizer: Any) -> int:
-    """Positions that the network has; RoBERTa's count from its padding index, so ask the tokenizer too."""
-    return min(
-        getattr(settings, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length or 10**9
-    )
+def _positions(network: Any, tokenizer: Any) -> int:
+    """Most tokens of one text; RoBERTa counts its positions from behind the padding index."""
+    settings = network.config
+    limits = [tokenizer.model_max_length, getattr(settings, "max_position_embeddings", None)]
+    for name, table in network.named_modules():
+        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
+            limits.append(table.num_embeddings - table.padding_idx - 1)
+    return min(int(limit) for limit in limits if limit)
 
 
-def _keep_in_float32(head: torch.nn.Module) -> None:
-    """Compute the scalar head outside autocast: bfloat16 has 8 bits, and margins are differences."""
-    forward = head.forward
+def _head(network: Any) -> Any:
+    for name in ("score", "classifier"):
+        if hasattr(network, name):
+            return getattr(network, name)
+    raise ModelError(f"{type(network).__name__} keeps its head under no known name (score, classifier)")
 
-    def in_float32(features: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with torch.autocast(features.device.type, enabled=False):
-            output: torch.Tensor = forward(features.float(), *args, **kwargs)
-        return output
 
-    head.forward = in_float32  # type: ignore[method-assign]
+def _in_float32(head: Any, features: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """A head's `forward` outside autocast: bfloat16 has 8 bits, and margins are differences.
+
+    A method, not a closure: the copy of the head that peft trains must compute with its own weights.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        output: torch.Tensor = type(head).forward(head, features.float(), *args, **kwargs)
+    return output
 
 
 def _ensure_pad_token(network: Any, tokenizer: Any) -> None:
     """Give a decoder a pad token of its own: where padding is the end token, the wrong position is scored."""
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
-        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        if len(tokenizer) > network.get_input_embeddings().num_embeddings:
+            network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     network.config.pad_token_id = tokenizer.pad_token_id

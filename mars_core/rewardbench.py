@@ -18,8 +18,14 @@ from datasets import Dataset, Value
 from numpy.typing import ArrayLike, NDArray
 
 from mars_core import samples
+from mars_core.errors import MarsError
 from mars_core.pairs import READERS, load_file, load_hub
 from mars_core.statistics import Interval, stratified_bootstrap
+
+
+class RewardBenchError(MarsError, ValueError):
+    """The benchmark cannot be read; the message names its source, and the row or column."""
+
 
 SECTIONS: dict[str, dict[str, int]] = {
     "Chat": {
@@ -76,21 +82,20 @@ def read(source: str) -> Dataset:
             `mars_core.dialogue`.
 
     Raises:
-        FileNotFoundError: the local file does not exist.
-        ValueError: the source is none of these, lacks a column, holds something other than text,
+        RewardBenchError: the source is none of these, lacks a column, holds something other than text,
             an unknown subset, an empty text, or the same (id, subset) twice.
     """
     dataset = _load(source)
     missing = [column for column in COLUMNS if column not in dataset.column_names]
     if missing:
-        raise ValueError(
+        raise RewardBenchError(
             f"{source} has no column {', '.join(missing)}; it has {', '.join(dataset.column_names)}"
         )
     dataset = dataset.select_columns(list(COLUMNS)).cast_column("id", Value("string"))
     for column in COLUMNS:
         feature = dataset.features[column]
         if getattr(feature, "dtype", None) not in ("string", "large_string"):
-            raise ValueError(f"{source}: column {column} must hold text, it holds {feature}")
+            raise RewardBenchError(f"{source}: column {column} must hold text, it holds {feature}")
     _check_rows(dataset, source)
     sections = [SECTION_OF[subset] for subset in dataset["subset"]]
     return dataset.add_column("section", sections).select_columns(["id", "subset", "section", *COLUMNS[2:]])
@@ -183,15 +188,15 @@ def _load(source: str) -> Dataset:
     """The rows of a source as its author wrote them."""
     if source.startswith("sample://"):
         if source != "sample://rewardbench":
-            raise ValueError(f"{source} is no sample of a benchmark; there is sample://rewardbench")
+            raise RewardBenchError(f"{source} is no sample of a benchmark; there is sample://rewardbench")
         return Dataset.from_list(samples.rewardbench())
     path = Path(source).expanduser()
     if path.name.endswith(tuple(READERS)):
         if not path.is_file():
-            raise FileNotFoundError(f"RewardBench file {source} does not exist")
+            raise RewardBenchError(f"RewardBench file {source} does not exist")
         return load_file(path, COLUMNS)
     if path.exists() or "/" not in source or "@" not in source:
-        raise ValueError(
+        raise RewardBenchError(
             f"cannot read RewardBench from {source!r}: name a file ending in {', '.join(READERS)}, "
             "a hub dataset with its revision (allenai/reward-bench@main), or sample://rewardbench"
         )
@@ -205,9 +210,9 @@ def _check_rows(dataset: Dataset, source: str) -> None:
         key = (row["id"], row["subset"])
         for column in COLUMNS:
             if not (row[column] or "").strip():
-                raise ValueError(f"{source}: id {row['id']} of {row['subset']} has an empty {column}")
+                raise RewardBenchError(f"{source}: id {row['id']} of {row['subset']} has an empty {column}")
         if key in seen:
-            raise ValueError(f"{source}: id {row['id']} of {row['subset']} occurs more than once")
+            raise RewardBenchError(f"{source}: id {row['id']} of {row['subset']} occurs more than once")
         seen.add(key)
 
 
@@ -215,4 +220,6 @@ def _check_subsets(subsets: Iterable[str | None], source: str) -> None:
     unknown = sorted(map(str, set(subsets) - set(SECTION_OF)))
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], SECTION_OF, n=1, cutoff=0)[0]
-        raise ValueError(f"{source}: {unknown[0]!r} is no RewardBench subset; the nearest is {nearest!r}")
+        raise RewardBenchError(
+            f"{source}: {unknown[0]!r} is no RewardBench subset; the nearest is {nearest!r}"
+        )

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect import get_run_logger, task
@@ -18,7 +19,7 @@ from prefect.exceptions import MissingContextError
 from prefect.states import Completed
 
 from mars_core.config import digest, scientific
-from tasks.run_folder import ArtifactRef, Outputs, RunFolder
+from tasks.run_folder import ArtifactRef, Outputs, RunFolder, sha256_of
 
 Result = TypeVar("Result", ArtifactRef, Outputs)
 
@@ -95,6 +96,8 @@ def tell(message: str, *values: Any) -> None:
 def _content(value: Any) -> Any:
     if isinstance(value, ArtifactRef):
         return value.sha256
+    if isinstance(value, str) and Path(value).is_dir():  # a local backbone counts by its weights
+        return sha256_of(Path(value))
     if isinstance(value, (list, tuple)):
         return [_content(item) for item in value]
     if isinstance(value, dict):

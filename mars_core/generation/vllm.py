@@ -168,7 +168,7 @@ class VllmBackend:
                 else "does generation.base_url end in the API's version, as in http://127.0.0.1:8000/v1?"
             )
             raise GenerationError(f"{address}/models answered HTTP {status}: {advice}") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise GenerationError(
                 f"no server answers at {address} ({type(error).__name__}: {error}): start one "
                 f"(vllm serve {self.config.model}) or set generation.base_url"

@@ -113,7 +113,7 @@ def test_one_id_may_occur_in_two_subsets(write):
 )
 def test_a_malformed_file_is_refused_with_its_name_and_the_fault(write, rows, said):
     source = write(rows)
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(rewardbench.RewardBenchError, match=said) as error:
         rewardbench.read(source)
     assert source in str(error.value)
 
@@ -122,12 +122,12 @@ def test_a_malformed_file_is_refused_with_its_name_and_the_fault(write, rows, sa
     "source", ["allenai/reward-bench", "bench.txt", "sample://preferences"], ids=["hub", "file", "sample"]
 )
 def test_a_source_that_names_no_benchmark_is_refused(source):
-    with pytest.raises(ValueError, match="sample://rewardbench"):
+    with pytest.raises(rewardbench.RewardBenchError, match="sample://rewardbench"):
         rewardbench.read(source)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.parquet"):
+    with pytest.raises(rewardbench.RewardBenchError, match=r"absent\.parquet"):
         rewardbench.read(str(tmp_path / "absent.parquet"))
 
 

@@ -1,0 +1,127 @@
+"""The README, followed by a newcomer: its commands verbatim on a fresh clone, both interfaces in a browser.
+
+Real parts throughout: pip, the Prefect and MLflow servers that `mars ui` starts, Debian's chromium. Only
+`make lint` and `make test` are left to whoever runs this test. MARS_SCREENSHOTS names a folder to keep
+the pictures in.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
+
+PROJECT = Path(__file__).parents[2]
+LEFT_OUT = {"make lint", "make test"}
+BUDGET_SECONDS = {"make run": 480}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A fresh clone in which every command of the README ran; gives its folder and each command's outcome."""
+    folder = tmp_path_factory.mktemp("newcomer") / "mars"
+    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(folder)], check=True)
+    blocks = re.findall(r"```console\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines() if line and line not in LEFT_OUT]
+    outcomes = {}
+    for command in commands:
+        started = time.monotonic()
+        outcome = _run(command, folder)
+        outcomes[command] = (outcome, time.monotonic() - started)
+    return folder, outcomes
+
+
+def test_every_command_of_the_readme_succeeds(clone):
+    _, outcomes = clone
+    failed = {command: text[-2000:] for command, ((status, text), _) in outcomes.items() if status}
+    assert not failed
+    assert "make run" in outcomes
+
+
+def test_make_run_is_ready_within_eight_minutes_installing_included(clone):
+    _, outcomes = clone
+    assert outcomes["make run"][1] < BUDGET_SECONDS["make run"]
+
+
+def test_make_run_prints_the_rounds_and_leaves_their_artifacts(clone):
+    folder, outcomes = clone
+    (_, printed), _ = outcomes["make run"]
+    for t in range(3):
+        assert f"round {t}" in printed
+        assert (folder / f"runs/quickstart/round-{t}/model/model.safetensors").exists()
+    assert (folder / "runs/quickstart/report.md").exists()
+
+
+def test_make_run_again_ends_within_a_minute_without_training_or_scoring(clone):
+    folder, _ = clone
+    models = {path: path.stat().st_mtime_ns for path in folder.glob("runs/quickstart/round-*/model/*")}
+    started = time.monotonic()
+    status, printed = _run("make run", folder)
+    assert status == 0
+    assert time.monotonic() - started < 60
+    assert "texts in" not in printed  # what scoring says when it is done
+    assert "Fitted in" not in printed
+    assert {path: path.stat().st_mtime_ns for path in models} == models
+
+
+def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, tmp_path):
+    folder, _ = clone
+    chromium = shutil.which("chromium")
+    assert chromium, "chromium is not installed; on Debian: apt-get install chromium"
+    pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
+    ui = subprocess.Popen([".venv/bin/mars", "ui"], cwd=folder, stdout=subprocess.PIPE, text=True)
+    try:
+        prefect, mlflow = (_address(ui.stdout.readline()) for _ in range(2))
+        run = httpx.post(f"{prefect}/api/flow_runs/filter", json={"sort": "START_TIME_DESC"}).json()[-1]
+        shown = _browse(chromium, f"{prefect}/runs/flow-run/{run['id']}", pictures / "prefect.png")
+        assert "quickstart" in shown
+        assert "round 2 · fit" in shown
+        experiments = httpx.post(
+            f"{mlflow}/api/2.0/mlflow/experiments/search", json={"max_results": 10, "filter": "name = 'mars'"}
+        ).json()["experiments"]
+        experiment = experiments[0]["experiment_id"]
+        shown = _browse(chromium, f"{mlflow}/#/experiments/{experiment}/runs", pictures / "mlflow.png")
+        for t in range(3):
+            assert f"quickstart · round {t}" in shown
+    finally:
+        ui.send_signal(signal.SIGINT)
+        assert ui.wait(30) == 0
+
+
+def _run(command, folder):
+    """Run a command line as a newcomer's shell would, without this environment's own settings."""
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=_environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def _environment():
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "PREFECT_", "MLFLOW_", "PYTEST_", "MAKE", "MFLAGS"))
+    }
+
+
+def _address(line):
+    return re.search(r"http://\S+", line).group()
+
+
+def _browse(chromium, address, picture):
+    """Open a page headless, keep its picture, return its document once its scripts have run."""
+    options = [
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--no-first-run", "--window-size=1400,900", "--virtual-time-budget=20000", "--hide-scrollbars",
+    ]  # fmt: skip
+    settings = {"check": True, "capture_output": True, "text": True, "timeout": 120}
+    subprocess.run([*options, f"--screenshot={picture}", address], **settings)
+    return subprocess.run([*options, "--dump-dom", address], **settings).stdout
