@@ -29,7 +29,7 @@ ui: install ## Open Prefect and MLflow on what `make run` has written.
 
 .PHONY: test
 test: install ## Run all tests that need no server of their own.
-	@$(BIN)/pytest -m "not services"
+	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile
 
 .PHONY: services-test
 services-test: install ## Follow the README on a fresh clone: real servers, real browser. Needs chromium.

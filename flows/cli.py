@@ -63,7 +63,9 @@ def refine(
             _print_pairs("Estimate", estimate(config))
             return
         from flows.local_server import prefect_api
+        from tasks.preparation import check
 
+        check(config)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.refine import refine as refine_flow
@@ -141,9 +143,11 @@ def ui() -> None:
     with _told_errors():
         from flows.local_server import PREFECT_PORT, mlflow_server, prefect_server
         from mars_core.config import TrackingConfig
-        from tasks.tracking import tracking_uri
+        from tasks.tracking import make_store, tracking_uri
 
-        with prefect_server(PREFECT_PORT) as prefect, mlflow_server(tracking_uri(TrackingConfig())) as mlflow:
+        store = tracking_uri(TrackingConfig())
+        make_store(store)
+        with prefect_server(PREFECT_PORT) as prefect, mlflow_server(store) as mlflow:
             console.print(
                 f"Prefect: [link]{prefect}[/link]\nMLflow:  [link]{mlflow}[/link]\nCtrl-C ends both."
             )
@@ -160,7 +164,9 @@ def _told_errors() -> Iterator[None]:
     try:
         yield
     except MarsError as error:
-        Console(stderr=True).print(f"mars: {error}", style="red", markup=False, highlight=False)
+        Console(stderr=True).print(
+            f"mars: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("mars: interrupted; the same command continues.", style="red")

@@ -10,11 +10,10 @@ import time
 
 import torch
 
-from mars_core import pairs, rewardbench
-from mars_core.augmentation import capacity, variants_for
+from mars_core.augmentation import variants_for
 from mars_core.config import ExperimentConfig
 from mars_core.reward_model import RewardModel, has_trained_head
-from mars_core.selection import check_budget
+from tasks.preparation import read_sources
 
 UTILISATION = 0.4
 """Share of the matrix-product rate that scoring and fitting are taken to reach."""
@@ -28,10 +27,9 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     Raises:
         PairsError, RewardBenchError, SelectionError, ModelError: what the run itself would raise.
     """
-    sets = pairs.three_sets(config.data, config.seed)
+    sets, rewardbench = read_sources(config)
+    benchmark = len(rewardbench) if rewardbench else 0
     originals, budget, rounds = len(sets.train), config.selection.budget, config.rounds
-    check_budget(originals, config.selection, capacity(config.augmentation, config.selection.budget_unit))
-    benchmark = len(rewardbench.read(config.evaluation.rewardbench)) if config.evaluation.rewardbench else 0
     model = RewardModel.load(config.model.backbone, config.model)
 
     with_budget = min(originals, budget)

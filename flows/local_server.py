@@ -2,6 +2,8 @@
 
 Both keep their data in the working folder: prefect.db, mlflow.db and mlartifacts. The servers run on a
 leash, so that they end with the command that started them, however that ends, and listen on loopback only.
+Every command has a server of its own, for one that was shared would end under those that did not start it;
+the store is what they share.
 """
 
 import os
@@ -9,10 +11,11 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+from filelock import FileLock
 
 from mars_core.errors import MarsError
 from tasks.child_process import leashed
@@ -25,14 +28,15 @@ DRAIN_SECONDS = 10.0
 
 
 class ServerError(MarsError, RuntimeError):
-    """A local server did not start; the message says where its log is."""
+    """A server does not answer; the message says which, and where its log is if it is a local one."""
 
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
     """The API that Prefect uses for the length of a `with` block: the configured one, or a local server.
 
-    A local server that another command started on the same store is used as it is.
+    Raises:
+        ServerError: nobody answers at the configured address, or the local server does not start.
     """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
@@ -40,6 +44,10 @@ def prefect_api() -> Iterator[str]:
 
     configured = get_current_settings().api.url
     if configured:
+        if not _answers(f"{configured}/health"):
+            raise ServerError(
+                f"no Prefect server answers at {configured}; start it, or unset PREFECT_API_URL"
+            )
         yield configured
         return
     with prefect_server() as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
@@ -51,14 +59,16 @@ def prefect_api() -> Iterator[str]:
 
 
 @contextmanager
-def prefect_server(port: int | None = None) -> Iterator[str]:
-    """A Prefect server with its UI on the working folder's store; its address."""
+def prefect_server(wanted_port: int = 0) -> Iterator[str]:
+    """A Prefect server with its UI on the working folder's store; its address.
+
+    It gets the wanted port, or another where that is 0 or taken.
+
+    Raises:
+        ServerError: it does not start.
+    """
     store = Path(PREFECT_STORE).resolve()
-    note = store.with_suffix(".address")
-    if note.exists() and _healthy(f"{note.read_text()}/api/health"):
-        yield note.read_text()
-        return
-    port = port or _free_port()
+    port = _free_port(wanted_port)
     address = f"http://127.0.0.1:{port}"
     environment = {
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{store}",
@@ -68,21 +78,26 @@ def prefect_server(port: int | None = None) -> Iterator[str]:
         "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with _server(command, f"{address}/api/health", store.with_suffix(".log"), environment):
-        note.write_text(address)
-        try:
-            yield address
-        finally:
-            note.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        with FileLock(f"{store}.lock"):  # two servers must not migrate one store at once
+            stack.enter_context(
+                _server(command, f"{address}/api/health", store.with_suffix(".log"), environment)
+            )
+        yield address
 
 
 @contextmanager
 def mlflow_server(store_uri: str) -> Iterator[str]:
-    """MLflow's UI on a local store; its address."""
-    address = f"http://127.0.0.1:{MLFLOW_PORT}"
+    """MLflow's UI on a local store; its address.
+
+    Raises:
+        ServerError: it does not start.
+    """
+    port = _free_port(MLFLOW_PORT)
+    address = f"http://127.0.0.1:{port}"
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri,
-        "--host", "127.0.0.1", "--port", str(MLFLOW_PORT), "--workers", "1",
+        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]  # fmt: skip
     with _server(command, f"{address}/health", Path("mlflow.log").resolve(), {}):
         yield address
@@ -92,22 +107,26 @@ def mlflow_server(store_uri: str) -> Iterator[str]:
 def _server(command: list[str], health: str, log: Path, environment: dict[str, str]) -> Iterator[None]:
     with leashed(command, log=log, env=os.environ | environment) as server:
         started = time.monotonic()
-        while not _healthy(health):
+        while not _answers(health):
             if server.poll() is not None or time.monotonic() - started > START_SECONDS:
                 raise ServerError(f"{' '.join(command[2:5])} did not start; its log is {log}")
             time.sleep(0.2)
         yield
 
 
-def _healthy(address: str) -> bool:
+def _answers(address: str) -> bool:
     try:
-        return httpx.get(address, timeout=2).is_success
+        return httpx.get(address, timeout=5).is_success
     except httpx.HTTPError:
         return False
 
 
-def _free_port() -> int:
+def _free_port(wanted: int = 0) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port just left counts as taken
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return _free_port()
         port: int = probe.getsockname()[1]
         return port

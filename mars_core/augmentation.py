@@ -6,12 +6,16 @@ no text is paraphrased for nothing. A synthetic pair (c, r) joins chosen variant
 and prompt variant (c + r) mod v_p, and inherits the order of its original.
 
 `scheme: grid` is the paper's: every text of a synthetic pair is a paraphrase, c and r count from 1.
+
+Filters may leave a pair with fewer texts than its budget needs. Then more are drawn; what is still missing
+goes to the hardest pairs that got all they asked for; what none of these can take is the shortfall.
 """
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import pandas as pd
@@ -19,7 +23,8 @@ from pydantic import Field
 
 from mars_core.configurable import Configuration
 from mars_core.errors import MarsError
-from mars_core.generation import Generator, Request
+from mars_core.generation import Generator, Request, Role
+from mars_core.generation.interface import last_user_turn
 from mars_core.semantics import Embedder, cosine_distances
 
 Part = Literal["prompt", "chosen", "rejected"]
@@ -53,11 +58,17 @@ class Variants(NamedTuple):
 
 def capacity(config: AugmentationConfig, unit: Literal["pairs", "paraphrases"]) -> int:
     """Most budget units that one pair can take."""
-    if unit == "paraphrases":
-        return 2 * config.max_paraphrases
-    if config.scheme == "grid":
-        return config.max_paraphrases**2
-    return (config.max_paraphrases + 1) ** 2 - 1
+    paraphrases = 2 * config.max_paraphrases
+    return paraphrases if unit == "paraphrases" else pairs_of(paraphrases, config)
+
+
+def pairs_of(paraphrases: int, config: AugmentationConfig) -> int:
+    """Synthetic pairs that n⁺ + n⁻ paraphrases of a pair's responses give: (n⁺ + 1)(n⁻ + 1) − 1.
+
+    In the grid, which takes no originals, it is n⁺·n⁻.
+    """
+    original = 0 if config.scheme == "grid" else 1
+    return (paraphrases // 2 + original) * ((paraphrases + 1) // 2 + original) - original
 
 
 def variants_for(budget: int, config: AugmentationConfig, *, chosen_first: bool) -> Variants:
@@ -79,15 +90,14 @@ def variants_for(budget: int, config: AugmentationConfig, *, chosen_first: bool)
 def cells(variants: Variants, config: AugmentationConfig) -> Iterator[tuple[int, int, int]]:
     """(prompt, chosen, rejected) variant numbers of a pair's synthetic pairs, by rising c + r."""
     first = 1 if config.scheme == "grid" else 0
+    prompts = range(first, variants.prompt)
     grid = sorted(
         ((c, r) for c in range(first, variants.chosen) for r in range(first, variants.rejected)),
         key=lambda cell: (sum(cell), cell),
     )
     for c, r in grid:
-        if first:
-            yield 1 + (c + r) % max(1, variants.prompt - 1) if variants.prompt > 1 else 0, c, r
-        elif (c, r) != (0, 0):
-            yield (c + r) % variants.prompt, c, r
+        if prompts and (c, r) != (0, 0):
+            yield prompts[(c + r) % len(prompts)], c, r
 
 
 @dataclass
@@ -105,6 +115,8 @@ class Parent:
     """Key of the request that gave each variant; empty for the text itself."""
     draws: Counter[Part] = field(default_factory=Counter)
     """How often paraphrases of each text were asked for."""
+    exhausted: bool = False
+    """Whether filters left it with less than its budget; then it can take no more."""
 
     def __post_init__(self) -> None:
         """Begin with the texts themselves."""
@@ -139,6 +151,7 @@ def augment(
     config: AugmentationConfig,
     *,
     unit: Literal["pairs", "paraphrases"] = "pairs",
+    cap: int | None = None,
     label: str = "",
     on_answer: Callable[[int], None] | None = None,
 ) -> Augmentation:
@@ -146,34 +159,39 @@ def augment(
 
     Args:
         parents: originals with a budget, hardest first: budget that a pair cannot use goes to the
-            next ones that can.
+            next ones that can. They are changed: their texts and, in pairs, their budgets.
         generator: writes the paraphrases.
         embedder: judges whether they keep their source's meaning.
         config: scheme, k, threshold, draws.
-        unit: what a budget counts; n⁺ + n⁻ = b paraphrases give (n⁺ + 1)(n⁻ + 1) − 1 pairs.
+        unit: what a budget counts; see `pairs_of` for paraphrases.
+        cap: most units that one parent may have once budget was moved; by default its capacity.
         label: begins every synthetic id, so that the ids of rounds differ.
         on_answer: called once for every request that is answered.
 
     Raises:
         AugmentationError: not one pair could be made; counts the reasons.
     """
-    dropped: Counter[str] = Counter()
+    most = min(cap or capacity(config, unit), capacity(config, unit))
     if unit == "paraphrases":
+        most = pairs_of(most, config)
         for parent in parents:
-            parent.budget = (parent.budget // 2 + 1) * ((parent.budget + 1) // 2 + 1) - 1
+            parent.budget = pairs_of(parent.budget, config)
     wanted = sum(parent.budget for parent in parents)
 
+    dropped: Counter[str] = Counter()
     _buy(parents, generator, embedder, config, dropped, on_answer)
-    short = wanted - sum(_made(parent, config) for parent in parents)
-    if _move_budget(parents, config):
-        _buy(parents, generator, embedder, config, dropped, on_answer)
+    short = wanted - _settle(parents, config)
+    while takers := _give(parents, wanted - sum(parent.budget for parent in parents), most):
+        _buy(takers, generator, embedder, config, dropped, on_answer)
+        _settle(takers, config)
 
-    rows = [
-        row for parent in parents for row in _synthetic_pairs(parent, generator.backend.name, config, label)
-    ]
+    name = generator.backend.name
+    rows = [row for parent in parents for row in _synthetic_pairs(parent, name, config, label)]
     if not rows:
+        reasons = ", ".join(f"{n} × {reason}" for reason, n in dropped.items()) or "it returned no text"
         raise AugmentationError(
-            f"{generator.backend.name} gave no usable paraphrase; not used: {dict(dropped)}"
+            f"{name} gave no usable paraphrase of {len(parents)} pairs: {reasons}; "
+            "look at its texts in the store of generations, or lower augmentation.min_similarity"
         )
     bought = [
         (parent.pair_id, part, number, text, request)
@@ -189,22 +207,6 @@ def augment(
     )
 
 
-def _wanted(parent: Parent, config: AugmentationConfig) -> Variants:
-    if parent.budget == 0:
-        return Variants(1, 1, 1)
-    odd = hash_parity(parent.pair_id)
-    return variants_for(parent.budget, config, chosen_first=odd)
-
-
-def hash_parity(pair_id: str) -> bool:
-    """A coin that falls the same way for a pair on every machine."""
-    return bool(sum(pair_id.encode()) & 1)
-
-
-def _made(parent: Parent, config: AugmentationConfig) -> int:
-    return min(parent.budget, sum(1 for _ in cells(parent.have(), config)))
-
-
 def _buy(
     parents: Sequence[Parent],
     generator: Generator,
@@ -215,42 +217,53 @@ def _buy(
 ) -> None:
     """Ask for the variants that the parents lack, at most `draws` times; all samples of a text at once."""
     for _ in range(config.draws):
-        requests, places = [], []
-        for parent in parents:
-            for part, wanted, have in zip(PARTS, _wanted(parent, config), parent.have(), strict=True):
-                if wanted > have:
-                    requests.append(_request(parent, part, wanted - have))
-                    places.append((parent, part, wanted))
-        if not requests:
+        lacking = [(parent, part, n) for parent in parents for part, n in _lacking(parent, config)]
+        if not lacking:
             return
-        answers = generator.generate(requests, on_answer)
-        texts = [text for answer in answers for text in answer.texts]
-        sources = [
-            parent.texts[part][0]
-            for (parent, part, _), a in zip(places, answers, strict=True)
-            for _ in a.texts
+        answers = generator.generate([_request(*lack) for lack in lacking], on_answer)
+        drawn = [
+            (parent, part, text, answer.key)
+            for (parent, part, _), answer in zip(lacking, answers, strict=True)
+            for text in answer.texts
         ]
-        vectors = embedder.embed([*texts, *sources])
-        similarities = iter(1 - cosine_distances(vectors[: len(texts)], vectors[len(texts) :]))
-        for (parent, part, wanted), answer in zip(places, answers, strict=True):
-            for text in answer.texts:
-                if next(similarities) < config.min_similarity:
-                    dropped["meaning lost"] += 1
-                elif _taken(text, parent, part):
-                    dropped["not distinct"] += 1
-                elif len(parent.texts[part]) < wanted:
-                    parent.texts[part].append(text)
-                    parent.requests[part].append(answer.key)
+        sources = [_meant(part, parent.texts[part][0]) for parent, part, _, _ in drawn]
+        vectors = embedder.embed([*(_meant(part, text) for _, part, text, _ in drawn), *sources])
+        distances = cosine_distances(vectors[: len(drawn)], vectors[len(drawn) :])
+        for (parent, part, text, request), distance in zip(drawn, distances, strict=True):
+            if 1 - distance < config.min_similarity:
+                dropped["meaning lost"] += 1
+            elif _taken(text, parent, part):
+                dropped["not distinct"] += 1
+            else:
+                parent.texts[part].append(text)
+                parent.requests[part].append(request)
+
+
+def _lacking(parent: Parent, config: AugmentationConfig) -> Iterator[tuple[Part, int]]:
+    """The parts of which a parent's budget needs more variants, and how many more."""
+    if parent.budget:
+        coin = bool(sum(parent.pair_id.encode()) & 1)  # falls the same way on every machine
+        wanted = variants_for(parent.budget, config, chosen_first=coin)
+        for part, number, there in zip(PARTS, wanted, parent.have(), strict=True):
+            if number > there:
+                yield part, number - there
 
 
 def _request(parent: Parent, part: Part, n: int) -> Request:
     """Ask for n more paraphrases; every further request for a text is another draw."""
     draw = parent.draws[part]
     parent.draws[part] += 1
-    texts = (parent.prompt, parent.chosen, parent.rejected)
-    if part == "prompt":
-        return Request("paraphrase_prompt", *texts, n, draw)
-    return Request("paraphrase_chosen" if part == "chosen" else "paraphrase_rejected", *texts, n, draw)
+    role: dict[Part, Role] = {
+        "prompt": "paraphrase_prompt",
+        "chosen": "paraphrase_chosen",
+        "rejected": "paraphrase_rejected",
+    }
+    return Request(role[part], parent.prompt, parent.chosen, parent.rejected, n, draw)
+
+
+def _meant(part: Part, text: str) -> str:
+    """What a paraphrase may change: in a long dialogue the turns before it would hide a lost meaning."""
+    return last_user_turn(text) if part == "prompt" else text
 
 
 def _taken(text: str, parent: Parent, part: Part) -> bool:
@@ -262,27 +275,31 @@ def _taken(text: str, parent: Parent, part: Part) -> bool:
     return any(folded == " ".join(other.lower().split()) for other in others)
 
 
-def _move_budget(parents: Sequence[Parent], config: AugmentationConfig) -> bool:
-    """Give what some parents could not use to the hardest ones that got all they asked for."""
-    made = [_made(parent, config) for parent in parents]
-    left = sum(parent.budget for parent in parents) - sum(made)
-    moved = False
-    for parent, pairs in zip(parents, made, strict=True):
-        if pairs < parent.budget:
-            parent.budget = pairs
-        elif pairs:
-            extra = min(left, capacity(config, "pairs") - pairs)
+def _settle(parents: Sequence[Parent], config: AugmentationConfig) -> int:
+    """Lower each budget to what the parent's variants give; returns the sum."""
+    for parent in parents:
+        possible = sum(1 for _ in cells(parent.have(), config))
+        if possible < parent.budget:
+            parent.budget, parent.exhausted = possible, True
+    return sum(parent.budget for parent in parents)
+
+
+def _give(parents: Sequence[Parent], left: int, most: int) -> list[Parent]:
+    """Add what is left to the budgets of the hardest parents that have one and can take more; who took."""
+    takers = []
+    for parent in parents:
+        extra = min(left, most - parent.budget)
+        if parent.budget and not parent.exhausted and extra > 0:
             parent.budget += extra
             left -= extra
-            moved = moved or extra > 0
-    return moved
+            takers.append(parent)
+    return takers
 
 
 def _synthetic_pairs(
     parent: Parent, generator: str, config: AugmentationConfig, label: str
 ) -> Iterator[dict[str, str | int]]:
-    made = _made(parent, config)
-    for (p, c, r), _ in zip(cells(parent.have(), config), range(made), strict=False):
+    for p, c, r in islice(cells(parent.have(), config), parent.budget):
         yield {
             "synthetic_id": f"{label}{parent.pair_id}-p{p}c{c}r{r}",
             "parent_id": parent.pair_id,

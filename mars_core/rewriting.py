@@ -30,6 +30,19 @@ class RewritingConfig(Configuration):
     """Samples asked for at first; the others only where none of these is farther than the original."""
 
 
+COLUMNS = {
+    "pair_id": "str",
+    "rewritten": "str",
+    "chosen": "str",
+    "rejected": "str",
+    "distance_before": "float32",
+    "distance_after": "float32",
+    "attempts": "int64",
+    "request": "str",
+}
+"""Columns of the rewrites and their types, which a round without close pairs has too."""
+
+
 @dataclass
 class Rewrite:
     """A close pair on its way: the responses as they stand, and what was tried."""
@@ -67,12 +80,7 @@ def rewrite(
             unsettled = [pair for pair in close_pairs if pair.rewritten == "none"]
             if samples > 0 and unsettled:
                 _wave(unsettled, side, samples, draw, generator, embedder, on_answer)
-    columns = [
-        "pair_id", "rewritten", "chosen", "rejected", "distance_before", "distance_after", "attempts", "request",
-    ]  # fmt: skip
-    return pd.DataFrame([vars(pair) for pair in close_pairs], columns=columns).astype(
-        {"distance_before": np.float32, "distance_after": np.float32, "attempts": np.int64}
-    )
+    return pd.DataFrame([vars(pair) for pair in close_pairs], columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def _wave(
@@ -100,6 +108,7 @@ def _wave(
     for row, text, distance in zip(owners, texts, distances, strict=True):
         pair = pairs[row]
         pair.attempts += 1
-        if distance > np.float32(pair.distance_after):
+        # A text that came back as it was is no farther, but rounding in another batch may say so.
+        if text != getattr(pair, side) and distance > np.float32(pair.distance_after):
             setattr(pair, side, text)
             pair.rewritten, pair.distance_after, pair.request = side, float(distance), answers[row].key

@@ -5,7 +5,6 @@
 """
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from mars_core.configurable import Configuration, Operational
-from mars_core.reward_model import locate
+from mars_core.reward_model import ModelError, locate
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +40,14 @@ class SemanticsConfig(Configuration):
     @classmethod
     def _known_threshold(cls, value: Any) -> str:
         text = str(value)
-        quantile = re.fullmatch(r"quantile:(0?\.\d+|[01](?:\.0*)?)", text)
-        if text != "mean" and not quantile and not re.fullmatch(r"\d*\.?\d+", text):
-            raise ValueError("is mean, quantile:Q with Q between 0 and 1, or a number")
+        kind, _, level = text.partition(":")
+        number, highest = (level, 1) if kind == "quantile" else (text, 2)
+        try:
+            known = text == "mean" or 0 <= float(number) <= highest
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("is mean, quantile:Q with Q between 0 and 1, or a distance between 0 and 2")
         return text
 
 
@@ -54,37 +58,48 @@ class Embedder:
         """Load the embedding model.
 
         Raises:
-            ModelError: it is not there.
+            ModelError: it is not there, or has no safetensors.
         """
         from sentence_transformers import SentenceTransformer
 
         path, revision = locate(config.embedder)
-        self._model = SentenceTransformer(
-            path, revision=revision, device=config.device, trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
-        )  # fmt: skip
+        try:
+            self._model = SentenceTransformer(
+                path,
+                revision=revision,
+                device=config.device,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{config.embedder}: no embedder can be read from it: {error}") from error
         self._batch_texts = config.batch_texts
         self.texts_cut = 0
         """Texts so far of which the embedder saw the beginning only."""
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed texts: [n] → [n, d] float32 rows of length 1."""
-        distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        if not distinct:
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        if not rows:
             return np.empty((0, 0), dtype=np.float32)
+        distinct = list(rows)
         vectors = self._model.encode(
-            list(distinct), batch_size=self._batch_texts, normalize_embeddings=True, show_progress_bar=False
+            distinct, batch_size=self._batch_texts, normalize_embeddings=True, show_progress_bar=False
         )
-        limit = self._model.max_seq_length
-        lengths = self._model.tokenizer(list(distinct), truncation=False, verbose=False)["input_ids"]
-        self.texts_cut += sum(len(ids) > limit for ids in lengths)
-        embeddings: Embeddings = np.asarray(vectors, dtype=np.float32)[[distinct[text] for text in texts]]
+        whole = self._model.tokenizer(distinct, truncation=False, verbose=False)["input_ids"]
+        limit = self._model.max_seq_length or np.inf
+        self.texts_cut += sum(len(ids) > limit for ids in whole)
+        embeddings: Embeddings = np.asarray(vectors, dtype=np.float32)[[rows[text] for text in texts]]
         return embeddings
 
 
 def cosine_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
-    """1 − cos of aligned rows of length 1: [n, d], [n, d] → [n], in [0, 2]."""
-    return np.clip(1 - np.einsum("nd,nd->n", a, b), 0, 2).astype(np.float32)
+    """1 − cos of aligned rows of length 1: [n, d], [n, d] → [n], in [0, 2].
+
+    Computed as ‖a − b‖² / 2, which for rows of length 1 is the same and does not cancel where they are close.
+    """
+    distances: NDArray[np.float32] = np.square(a - b).sum(axis=1) / np.float32(2)
+    return np.minimum(distances, np.float32(2))
 
 
 def measure_distances(

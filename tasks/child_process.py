@@ -87,8 +87,9 @@ def run_child(
 def _ending(status: int, late: bool, deadline_seconds: float) -> str:
     if late:
         return f"was ended after its deadline of {deadline_seconds / 3600:g} hours"
-    if status < 128:
+    try:
+        name = signal.Signals(-status if status < 0 else status - 128).name
+    except ValueError:
         return f"failed with exit status {status}"
-    name = signal.Signals(status - 128).name
     hint = " (the system ends a process so when memory runs out)" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"

@@ -62,9 +62,7 @@ def fit_reward_model(
 @step("adopt", version=1, reads=("model",))
 def _adopt_backbone(run: RunFolder, round: int, backbone: str) -> ArtifactRef:
     """Take a backbone that is a reward model already as the model of round 0."""
-    place = run.path(f"round-{round}/model")
-    RewardModel.load(backbone, run.config.model).save(place)
-    return run.adopt(f"round-{round}/model")
+    return run.write(f"round-{round}/model", RewardModel.load(backbone, run.config.model).save)
 
 
 def initial_reward_model(run: RunFolder, train: ArtifactRef) -> ArtifactRef:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 GRACE_SECONDS = 5.0
 
@@ -25,8 +26,7 @@ def main(command: list[str]) -> int:
 
     def end_group() -> None:
         _signal_group(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(GRACE_SECONDS)
+        time.sleep(GRACE_SECONDS)
         _signal_group(child.pid, signal.SIGKILL)
 
     def watch_starter() -> None:
@@ -34,10 +34,13 @@ def main(command: list[str]) -> int:
             pass
         end_group()
 
-    signal.signal(signal.SIGTERM, lambda *_: end_group())
+    # Not in the handler itself: it would hold up the thread that notices the command's end.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end_group, daemon=True).start())
     threading.Thread(target=watch_starter, daemon=True).start()
-    status = child.wait()
+    # Until the command is reaped, no other process can get its id, and so no other group is hit.
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     _signal_group(child.pid, signal.SIGKILL)  # what the command itself left behind
+    status = child.wait()
     return status if status >= 0 else 128 - status
 
 

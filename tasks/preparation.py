@@ -3,11 +3,14 @@
 import hashlib
 from pathlib import Path
 
+from datasets import Dataset
+
 from mars_core import pairs, rewardbench, samples
 from mars_core.augmentation import capacity
 from mars_core.config import ExperimentConfig, digest
+from mars_core.reward_model import has_trained_head
 from mars_core.selection import check_budget
-from tasks.run_folder import Outputs, RunFolder
+from tasks.run_folder import Outputs, RunFolder, open_run
 from tasks.steps import step, tell
 
 
@@ -24,6 +27,32 @@ def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Outputs:
         update={"figures": {reason: float(count) for reason, count in sets.dropped.items()}}
     )
     return outputs
+
+
+def check(config: ExperimentConfig) -> None:
+    """Say what is wrong with a run before a server is started, or a model loaded, for it.
+
+    Raises:
+        RunFolderError: its folder is in use, or was made with other scientific keys.
+        PairsError: the data cannot be used.
+        RewardBenchError: the benchmark cannot be used.
+        SelectionError: the budget exceeds what the originals can take.
+        ModelError: the backbone is not there, or its trained head has another number of outputs than one.
+    """
+    with open_run(config) as run:
+        if not run.path(".steps/prepare.json").exists():
+            read_sources(config)
+        has_trained_head(config.model.backbone)
+
+
+def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, Dataset | None]:
+    """The three sets and RewardBench, if that is to be run; raises what `check` raises of data and budget."""
+    sets = pairs.three_sets(config.data, config.seed)
+    check_budget(
+        len(sets.train), config.selection, capacity(config.augmentation, config.selection.budget_unit)
+    )
+    benchmark = config.evaluation.rewardbench
+    return sets, rewardbench.read(benchmark) if benchmark else None
 
 
 def prepare(run: RunFolder) -> Outputs:

@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from rich.console import Console
@@ -47,14 +48,14 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]
             bar.update(row, completed=done, total=max(total, done), rate=rate)
             if artifact and now - last_artifact > ARTIFACT_SECONDS:
                 last_artifact = now
-                update_progress_artifact(artifact, progress=min(100.0, 100 * done / max(total, 1)))
+                _update(artifact, min(100.0, 100 * done / max(total, 1)))
             if bar.disable and now - last_line > LINE_SECONDS:
                 last_line = now
                 tell("%s: %s of %s %s, %s.", what, f"{done:,}", f"{total:,}", unit, rate)
 
         yield advance
     if artifact:
-        update_progress_artifact(artifact, progress=100.0)
+        _update(artifact, 100.0)
     seconds = time.monotonic() - started
     tell("%s: %s %s in %.1f s (%.1f a second).", what, f"{done:,}", unit, seconds, done / max(seconds, 1e-9))
 
@@ -64,3 +65,8 @@ def _artifact(what: str) -> UUID | None:
         return None
     found: UUID = create_progress_artifact(progress=0.0, description=what)  # type: ignore[assignment]
     return found
+
+
+def _update(artifact: UUID, percent: float) -> None:
+    with suppress(httpx.HTTPError):  # a busy server must not end hours of work
+        update_progress_artifact(artifact, progress=percent)

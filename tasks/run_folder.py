@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from datasets import Dataset
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
-from mars_core.config import ExperimentConfig, scientific, to_yaml
+from mars_core.config import ExperimentConfig, digest, load, scientific, to_yaml
 from mars_core.errors import MarsError
 
 SCHEMA_VERSION = 1
@@ -71,12 +70,17 @@ class RunFolder:
         return self.root / (artifact.uri if isinstance(artifact, ArtifactRef) else artifact)
 
     def write(self, uri: str, put: Callable[[Path], Any], **about: Any) -> ArtifactRef:
-        """Let `put` write a file beside its place, then move it there."""
+        """Let `put` write a file or folder beside its place, then move it there."""
         place = self.path(uri)
         place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.with_name(f".{place.name}.partial")
+        beside, before = (place.with_name(f".{place.name}.{end}") for end in ("partial", "replaced"))
+        for leftover in (beside, before):
+            shutil.rmtree(leftover, ignore_errors=True)
         put(beside)
+        if place.is_dir():  # a removal takes time, so it must not happen under the artifact's name
+            place.rename(before)
         beside.replace(place)
+        shutil.rmtree(before, ignore_errors=True)
         return ArtifactRef(uri=uri, sha256=sha256_of(place), **about)
 
     def write_table(
@@ -102,14 +106,14 @@ class RunFolder:
 
     def link(self, artifact: ArtifactRef, uri: str) -> None:
         """Let an artifact appear under a second name, at no cost in space."""
-        place = self.path(uri)
+        source, place = self._verified(artifact), self.path(uri)
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.exists() or sha256_of(place) != artifact.sha256:
             place.unlink(missing_ok=True)
             try:
-                os.link(self.path(artifact), place)
+                os.link(source, place)
             except OSError:  # a file system without hard links
-                shutil.copyfile(self.path(artifact), place)
+                shutil.copyfile(source, place)
 
     def table(self, artifact: ArtifactRef) -> pd.DataFrame:
         """Read a table of numbers into memory."""
@@ -159,7 +163,7 @@ class RunFolder:
 
     def seconds(self) -> dict[str, float]:
         """How long each finished step took."""
-        records = sorted((self.root / ".steps").glob("*.json"), key=lambda path: path.stat().st_mtime)
+        records = (self.root / ".steps").glob("*.json")
         return {path.stem: json.loads(path.read_text())["seconds"] for path in records}
 
 
@@ -184,9 +188,17 @@ def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
         run = RunFolder(root, config)
         if not run.path(".identity").exists():
             run.write(".identity", lambda path: path.write_text(uuid.uuid4().hex))
-        header = f"# Resolved configuration of {config.name}, written {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
-        run.write("config.yaml", lambda path: path.write_text(header + to_yaml(config)))
-        yield run
+        header = (
+            f"# Resolved configuration of {config.name}, written {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+            f"# sha256 of its scientific keys: {digest(scientific(config))}\n"
+        )
+        run.write("config.yaml", lambda path: path.write_text(header + to_yaml(config), encoding="utf-8"))
+        try:
+            yield run
+        except Exception:
+            if not any(run.path(".steps").glob("round-*.json")):
+                run.path("config.yaml").unlink()  # nothing was made with these keys, so they may still change
+            raise
     finally:
         lock.release()
 
@@ -196,11 +208,12 @@ def existing_run(root: Path) -> RunFolder:
 
     Raises:
         RunFolderError: it is no run folder.
+        ConfigError: its configuration has keys or values that this version does not know.
     """
     file = root / "config.yaml"
     if not file.exists():
         raise RunFolderError(f"{root}: no run here; a run's folder holds a config.yaml")
-    return RunFolder(root.resolve(), ExperimentConfig.model_validate(yaml.safe_load(file.read_text())))
+    return RunFolder(root.resolve(), load(file))
 
 
 def sha256_of(path: Path) -> str:
@@ -216,12 +229,11 @@ def sha256_of(path: Path) -> str:
 def _check_configuration(file: Path, config: ExperimentConfig) -> None:
     if not file.exists():
         return
-    before = flat(yaml.safe_load(file.read_text()))
-    wanted = flat(json.loads(json.dumps(scientific(config))))
+    there, now = flat(scientific(load(file))), flat(scientific(config))
     differing = [
-        f"{key}: {before[key]!r} there, {value!r} now"
-        for key, value in wanted.items()
-        if key in before and before[key] != value
+        f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+        for key in there | now
+        if there.get(key) != now.get(key)
     ]
     if differing:
         raise RunFolderError(
@@ -235,7 +247,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by their dotted keys."""
     dotted: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             dotted |= flat(value, f"{prefix}{key}.")
         else:
             dotted[prefix + key] = value

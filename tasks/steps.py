@@ -96,7 +96,7 @@ def tell(message: str, *values: Any) -> None:
 def _content(value: Any) -> Any:
     if isinstance(value, ArtifactRef):
         return value.sha256
-    if isinstance(value, str) and Path(value).is_dir():  # a local backbone counts by its weights
+    if isinstance(value, str) and value and Path(value).is_dir():  # a local backbone counts by its weights
         return sha256_of(Path(value))
     if isinstance(value, (list, tuple)):
         return [_content(item) for item in value]

@@ -1,19 +1,23 @@
 """MLflow: one parent run a run folder, one child run a round.
 
 Logging is a step of its own and may be repeated: a run is found again by the identity of its folder, and
-a round whose metrics were logged before is left alone. Everything goes through a client and a run id; the
-fluent API's active run belongs to a thread and would start stray runs.
+a round whose metrics were logged before is left alone. A start that ended half-way through a round leaves
+no double rows either: a metric bears the time of the file it is read from, and MLflow keeps equal rows once.
+Everything goes through a client and a run id; the fluent API's active run belongs to a thread and would
+start stray runs.
 """
 
 import json
 import logging
 import math
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import mlflow
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from prefect import task
@@ -24,11 +28,12 @@ from mars_core.config import TrackingConfig
 from mars_core.reward_model import ModelConfig, RewardModel
 from tasks.run_folder import ArtifactRef, RunFolder, flat
 
+SQLITE = "sqlite:///"
 LOCAL_STORE = "mlflow.db"
 LOCAL_ARTIFACTS = "mlartifacts"
 LOCAL_ADDRESS = "http://127.0.0.1:5000"
-BATCH = 1000
-"""Most metrics of one request to MLflow."""
+METRICS_AT_ONCE, PARAMETERS_AT_ONCE = 1000, 100
+"""Most of one request to MLflow."""
 logging.getLogger("mlflow").setLevel(logging.ERROR)  # its notes on schema migrations and model cards
 HEADLINES = (
     "validation/accuracy", "heldout/accuracy", "heldout/accuracy_low", "heldout/accuracy_high",
@@ -41,7 +46,7 @@ HEADLINES = (
 
 def tracking_uri(config: TrackingConfig) -> str:
     """Where MLflow keeps the numbers: as configured, by environment, or in the working folder."""
-    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(LOCAL_STORE).resolve()}"
+    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path(LOCAL_STORE).resolve()}"
 
 
 @task(name="track run", task_run_name="track run", cache_policy=NO_CACHE, persist_result=False)
@@ -50,23 +55,29 @@ def track_run(run: RunFolder, sets: dict[str, ArtifactRef]) -> str:
     config = run.config.tracking
     client = _client(config)
     experiment = client.get_experiment_by_name(config.experiment)
-    if experiment:
-        experiment_id = experiment.experiment_id
-    else:
-        local = tracking_uri(config).startswith("sqlite:")
-        artifacts = Path(LOCAL_ARTIFACTS).resolve().as_uri() if local else None
-        experiment_id = client.create_experiment(config.experiment, artifact_location=artifacts)
-    parent = _find(client, experiment_id, {"mars.run": run.identity, "mars.kind": "run"})
-    if parent is None:
-        tags = {"mars.run": run.identity, "mars.kind": "run", "mars.folder": str(run.root)}
-        parent = client.create_run(experiment_id, run_name=run.config.name, tags=tags)
-        parameters = flat(run.config.model_dump(mode="json"))
-        client.log_batch(
-            parent.info.run_id,
-            params=[Param(key, str(value)[:6000]) for key, value in parameters.items()][:100],
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment(
+            config.experiment, artifact_location=_artifact_location(tracking_uri(config))
         )
-        client.log_inputs(parent.info.run_id, [_dataset(run, name, part) for name, part in sets.items()])
+    )
+    identity = {"mars.run": run.identity, "mars.kind": "run"}
+    parent = _find(client, experiment_id, identity) or client.create_run(
+        experiment_id, run_name=run.config.name, tags=identity | {"mars.folder": str(run.root)}
+    )
     run_id: str = parent.info.run_id
+    # A parameter of MLflow is set once: the first start's value of an operational key stays, and
+    # config.yaml among the artifacts has the present one.
+    parameters = [
+        Param(key, str(value)[:6000])
+        for key, value in _parameters(run).items()
+        if key not in parent.data.params
+    ]
+    for start in range(0, len(parameters), PARAMETERS_AT_ONCE):
+        client.log_batch(run_id, params=parameters[start : start + PARAMETERS_AT_ONCE])
+    client.log_inputs(run_id, [_dataset(run, name, part) for name, part in sets.items()])
+    client.log_artifact(run_id, str(run.path("config.yaml")))
     client.set_tag(run_id, "prefect.flow_run", str(flow_run.id))
     client.set_tag(run_id, "prefect.url", str(flow_run.ui_url))
     client.update_run(run_id, status="RUNNING")
@@ -85,18 +96,19 @@ def track_round(run: RunFolder, round: int, parent_id: str, metrics: ArtifactRef
         tags=identity | {"mlflow.parentRunId": parent_id},
     )
     child_id: str = child.info.run_id
-    if child.data.tags.get("mars.logged") == metrics.sha256:
-        return child_id
-    figures = {name: value for name, value in run.json(metrics).items() if value is not None}
-    _log(client, child_id, [_metric(name, value, round) for name, value in figures.items()])
-    _log(client, parent_id, [_metric(name, figures[name], round) for name in HEADLINES if name in figures])
-    curve = run.path(f"round-{round}/training.jsonl")
-    if curve.exists():
-        _log(client, child_id, _training_curve(curve))
-    client.log_artifact(child_id, str(run.path(metrics)))
+    if child.data.tags.get("mars.logged") != metrics.sha256:
+        figures = {name: value for name, value in run.json(metrics).items() if value is not None}
+        time_ms = _time_ms(run.path(metrics))
+        rows = [Metric(name, value, time_ms, round) for name, value in figures.items()]
+        _log(client, child_id, rows)
+        _log(client, parent_id, [row for row in rows if row.key in HEADLINES])
+        curve = run.path(f"round-{round}/training.jsonl")
+        if curve.exists():
+            _log(client, child_id, _training_curve(curve))
+        client.log_artifact(child_id, str(run.path(metrics)))
+        client.set_tag(child_id, "mars.logged", metrics.sha256)
     if run.config.tracking.models == "all":
-        _log_model(run, child_id, model)
-    client.set_tag(child_id, "mars.logged", metrics.sha256)
+        _log_model(client, run, child_id, model)
     client.set_terminated(child_id)
     return child_id
 
@@ -107,21 +119,24 @@ def track_result(
 ) -> str:
     """Log the best round's figures, model and report on the parent; returns the address of its page."""
     client = _client(run.config.tracking)
-    result = {f"best/{name}": rounds[best][name] for name in HEADLINES if name in rounds[best]} | {
-        "best/round": best
-    }
+    result = {name: rounds[best][name] for name in HEADLINES if name in rounds[best]} | {"round": float(best)}
+    known = client.get_run(parent_id).data.metrics
+    now_ms = int(time.time() * 1000)
     _log(
-        client, parent_id, [_metric(name, value, 0) for name, value in result.items() if math.isfinite(value)]
+        client,
+        parent_id,
+        [
+            Metric(f"result/{name}", value, now_ms, 0)
+            for name, value in result.items()
+            if math.isfinite(value) and known.get(f"result/{name}") != value
+        ],
     )
     client.log_artifact(parent_id, str(run.path("report.md")))
     client.log_artifacts(parent_id, str(run.path("figures")), "figures")
-    client.log_artifact(parent_id, str(run.path("config.yaml")))
-    report = run.path("report.md").read_text()
+    report = run.path("report.md").read_text(encoding="utf-8")
     client.set_tag(parent_id, "mlflow.note.content", report[:5000])
-    logged = client.get_run(parent_id).data.tags.get("mars.model")
-    if run.config.tracking.models == "best" and logged != models[best].sha256:
-        _log_model(run, parent_id, models[best])
-        client.set_tag(parent_id, "mars.model", models[best].sha256)
+    if run.config.tracking.models == "best":
+        _log_model(client, run, parent_id, models[best])
     client.set_terminated(parent_id)
     return run_address(run.config.tracking, client.get_run(parent_id))
 
@@ -133,10 +148,44 @@ def run_address(config: TrackingConfig, run: Run) -> str:
     return f"{server.rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
 
+def make_store(uri: str) -> None:
+    """Make a local store that is not there yet, whole or not at all; a server's is the server's to make.
+
+    MLflow makes its tables one after the other. Where that is interrupted, or two processes do it at once,
+    it is left with a database that it can neither use nor mend.
+    """
+    store = _local_file(uri)
+    if store is None or store.exists():
+        return
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{store}.lock"):
+        if not store.exists():
+            beside = Path(f"{store}.partial")
+            beside.unlink(missing_ok=True)
+            MlflowClient(SQLITE + str(beside)).search_experiments(max_results=1)
+            beside.replace(store)
+
+
 def _client(config: TrackingConfig) -> MlflowClient:
     uri = tracking_uri(config)
-    mlflow.set_tracking_uri(uri)
+    make_store(uri)
     return MlflowClient(uri)
+
+
+def _local_file(uri: str) -> Path | None:
+    return Path(uri.removeprefix(SQLITE)).resolve() if uri.startswith(SQLITE) else None
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Beside the database of a local store; a server knows itself where it keeps artifacts."""
+    store = _local_file(uri)
+    return (store.parent / LOCAL_ARTIFACTS).as_uri() if store else None
+
+
+def _parameters(run: RunFolder) -> dict[str, Any]:
+    """The resolved configuration by dotted keys, in the characters that MLflow takes."""
+    values = flat(run.config.model_dump(mode="json"))
+    return {re.sub(r"[^\w\-./ :]", "_", key): value for key, value in values.items()}
 
 
 def _find(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> Run | None:
@@ -157,31 +206,35 @@ def _dataset(run: RunFolder, name: str, part: ArtifactRef) -> DatasetInput:
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", name)])
 
 
-def _metric(name: str, value: float, step: int) -> Metric:
-    return Metric(name, float(value), int(time.time() * 1000), step)
+def _time_ms(file: Path) -> int:
+    return file.stat().st_mtime_ns // 1_000_000
 
 
 def _training_curve(file: Path) -> list[Metric]:
-    metrics = []
-    for line in file.read_text().splitlines():
-        figures: dict[str, Any] = json.loads(line)
-        names = ("loss", "accuracy", "margin", "learning_rate", "tokens_per_second")
-        metrics += [_metric(f"training/{name}", figures[name], figures["step"]) for name in names]
-    return metrics
+    time_ms = _time_ms(file)
+    names = ("loss", "accuracy", "margin", "learning_rate", "tokens_per_second")
+    return [
+        Metric(f"training/{name}", figures[name], time_ms, figures["step"])
+        for figures in map(json.loads, file.read_text().splitlines())
+        for name in names
+    ]
 
 
 def _log(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+    for start in range(0, len(metrics), METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
 
 
-def _log_model(run: RunFolder, run_id: str, model: ArtifactRef) -> None:
-    """Log a checkpoint as an MLflow model that `mlflow.transformers.load_model` loads.
+def _log_model(client: MlflowClient, run: RunFolder, run_id: str, model: ArtifactRef) -> None:
+    """Log a checkpoint, once, as an MLflow model that `mlflow.transformers.load_model` loads.
 
     The network and its tokenizer are handed over in memory: MLflow's way of logging a folder asks
     transformers 5 for a pipeline in a form that it no longer has.
     """
+    if client.get_run(run_id).data.tags.get("mars.model") == model.sha256:
+        return
     loaded = RewardModel.load(str(run.path(model)), ModelConfig(device="cpu"))
+    mlflow.set_tracking_uri(client.tracking_uri)
     with mlflow.start_run(run_id=run_id):
         mlflow.transformers.log_model(
             transformers_model={"model": loaded.network, "tokenizer": loaded.tokenizer},
@@ -189,3 +242,4 @@ def _log_model(run: RunFolder, run_id: str, model: ArtifactRef) -> None:
             task="text-classification",
             pip_requirements=["torch", "transformers"],
         )
+    client.set_tag(run_id, "mars.model", model.sha256)

@@ -14,6 +14,11 @@ os.environ |= {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",  # two test processes share the cores; more threads would wait for each other
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_HOME": f"{_CACHE.name}/prefect",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 hypothesis.settings.register_profile("mars", deadline=None, derandomize=True)
@@ -83,3 +88,32 @@ def _save_tiny_llama(folder, **special):
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_server():
+    """The Prefect server, with a store of its own, that flows use from the first test that asks for it on."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    # Without heartbeats a flow need not wait for the thread that sends them, which takes it a second.
+    with (
+        prefect_test_harness(server_startup_timeout=90),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+@pytest.fixture
+def in_flow(prefect_server):
+    """Calls a function without arguments inside a Prefect flow; its result."""
+    from prefect import flow
+
+    def call(function):
+        @flow(name="tiny", persist_result=False)
+        def tiny():
+            return function()
+
+        return tiny()
+
+    return call

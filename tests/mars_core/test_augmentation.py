@@ -1,0 +1,360 @@
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, reject
+from hypothesis import strategies as st
+
+from mars_core.augmentation import (
+    AugmentationConfig,
+    AugmentationError,
+    Parent,
+    Variants,
+    augment,
+    capacity,
+    cells,
+    variants_for,
+)
+from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator, open_backend
+from mars_core.generation.interface import digest
+from mars_core.samples.preferences import preferences
+from mars_core.semantics import Embedder, SemanticsConfig, cosine_distances
+
+COLUMNS = [
+    *("synthetic_id", "parent_id", "prompt", "chosen", "rejected"),
+    *("prompt_variant", "chosen_variant", "rejected_variant", "generator"),
+]
+configs = st.builds(
+    AugmentationConfig, scheme=st.sampled_from(["minimal", "grid"]), max_paraphrases=st.integers(1, 7)
+)
+
+
+@st.composite
+def affordable(draw):
+    """A configuration and a budget that one pair can take."""
+    config = draw(configs)
+    return config, draw(st.integers(1, capacity(config, "pairs")))
+
+
+class GoodParaphraser:
+    """Gives every sample asked for: the text with a new number. `spoil` may change or drop what it says."""
+
+    name = "scripted"
+
+    def __init__(self, spoil=lambda request, texts: texts):
+        self.spoil = spoil
+        self.asked = []
+
+    def key(self, request):
+        return digest(request.role, request.text, request.n, request.draw)
+
+    def answers(self, requests):
+        for index, request in enumerate(requests):
+            self.asked.append(request)
+            said = [f"{request.text} ({request.draw}.{sample})" for sample in range(request.n)]
+            texts = tuple(self.spoil(request, said))
+            yield index, Answer(self.key(request), texts, ("stop",) * len(texts), 0, 0, 0.0)
+
+
+class MeaningsOfTopics:
+    """An embedder for which a text means its first word."""
+
+    def embed(self, texts):
+        topics = sorted({text.split()[0] for text in texts})
+        return np.eye(max(1, len(topics)), dtype=np.float32)[
+            [topics.index(text.split()[0]) for text in texts]
+        ]
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Augment pairs with these budgets, hardest first: the result, and what the backend was asked."""
+
+    def run(budgets, config=None, spoil=lambda request, texts: texts, **options):
+        parents = [
+            Parent(f"pair-{row:02d}", f"Ask {row}", f"Yes {row}", f"No {row}", budget)
+            for row, budget in enumerate(budgets)
+        ]
+        backend = GoodParaphraser(spoil)
+        with GenerationStore(tmp_path / digest(budgets, str(config), str(options))) as store:
+            result = augment(
+                parents,
+                Generator(backend, store),
+                MeaningsOfTopics(),
+                config or AugmentationConfig(),
+                **options,
+            )
+        return result, backend.asked
+
+    return run
+
+
+def by_parent(result):
+    return dict(result.pairs["parent_id"].value_counts())
+
+
+# How many variants
+
+
+@given(affordable())
+def test_no_fewer_variants_would_give_the_budget(case):
+    config, budget = case
+    for chosen_first in (True, False):
+        wanted = variants_for(budget, config, chosen_first=chosen_first)
+        of_the_text_itself = 1 if config.scheme == "grid" else 0
+        chosen, rejected = wanted.chosen - of_the_text_itself, wanted.rejected - of_the_text_itself
+        needed = budget + 1 - of_the_text_itself
+        total = chosen + rejected
+        assert chosen * rejected >= needed
+        assert all(c * (total - 1 - c) < needed for c in range(total))
+        assert max(wanted) <= 1 + config.max_paraphrases
+        assert (chosen >= rejected) if chosen_first else (rejected >= chosen)
+
+
+@given(affordable(), st.booleans())
+def test_the_cells_hold_the_budget_and_use_every_variant(case, chosen_first):
+    config, budget = case
+    wanted = variants_for(budget, config, chosen_first=chosen_first)
+    some = list(cells(wanted, config))
+    assert len(some) >= budget
+    assert len({(c, r) for _, c, r in some}) == len(some)
+    assert (0, 0) not in {(c, r) for _, c, r in some}
+    first = 1 if config.scheme == "grid" else 0
+    for part, numbers in zip(wanted, zip(*some[:budget], strict=True), strict=True):
+        assert set(numbers) <= set(range(first, part))
+        assert set(range(1, part)) <= set(numbers)
+
+
+def test_capacities_are_those_of_the_paper():
+    minimal, grid = AugmentationConfig(), AugmentationConfig(scheme="grid")
+    assert [capacity(config, "pairs") for config in (minimal, grid)] == [35, 25]
+    assert capacity(minimal, "paraphrases") == 10
+
+
+def test_prompts_cycle_by_the_sum_of_the_variants():
+    assert list(cells(Variants(2, 2, 2), AugmentationConfig())) == [(1, 0, 1), (1, 1, 0), (0, 1, 1)]
+    grid = list(cells(Variants(3, 3, 3), AugmentationConfig(scheme="grid")))
+    assert grid == [(1, 1, 1), (2, 1, 2), (2, 2, 1), (1, 2, 2)]
+    assert list(cells(Variants(1, 3, 3), AugmentationConfig(scheme="grid"))) == []
+
+
+# Spending
+
+
+def test_good_paraphrases_give_exact_budgets_for_the_fewest_texts(made):
+    budgets = [35, 8, 3, 1, 0, 2, 11]
+    result, asked = made(budgets, label="r1-")
+    assert by_parent(result) == {f"pair-{row:02d}": budget for row, budget in enumerate(budgets) if budget}
+    assert (result.moved, result.shortfall, result.dropped) == (0, 0, {})
+    assert list(result.pairs) == COLUMNS
+    assert result.pairs["synthetic_id"].is_unique
+    assert result.pairs["synthetic_id"].str.startswith("r1-pair-").all()
+    assert not result.pairs.duplicated(["prompt", "chosen", "rejected"]).any()
+    assert (result.pairs["chosen"] != result.pairs["rejected"]).all()
+    assert set(result.pairs["generator"]) == {"scripted"}
+
+    wanted = [variants_for(budget, AugmentationConfig(), chosen_first=True) for budget in budgets if budget]
+    assert sum(request.n for request in asked) == sum(sum(variants) - 3 for variants in wanted)
+    assert len(result.variants) == sum(request.n for request in asked)
+    assert len(asked) <= 3 * len(wanted)
+    assert not any(request.prompt == "Ask 4" for request in asked)
+
+
+def test_every_synthetic_text_can_be_followed_to_its_request(made):
+    result, asked = made([35, 4])
+    assert list(result.variants) == ["parent_id", "part", "variant", "text", "request"]
+    assert set(result.variants["request"]) == {GoodParaphraser().key(request) for request in asked}
+    bought = result.variants.set_index(["parent_id", "part", "variant"])["text"]
+    for pair in result.pairs.itertuples():
+        for part in ("prompt", "chosen", "rejected"):
+            number = getattr(pair, f"{part}_variant")
+            if number:
+                assert getattr(pair, part) == bought[pair.parent_id, part, number]
+            else:
+                assert re.fullmatch(r"\w+ \d+", getattr(pair, part))
+
+
+def test_which_side_gets_the_odd_variant_is_balanced(made):
+    result, asked = made([1] * 40)
+    sides = Counter(request.role for request in asked)
+    assert sides["paraphrase_chosen"] + sides["paraphrase_rejected"] == 40
+    assert min(sides["paraphrase_chosen"], sides["paraphrase_rejected"]) >= 15
+    assert len(result.pairs) == 40
+
+
+def test_the_grid_takes_no_originals(made):
+    budgets = [25, 7, 1]
+    result, asked = made(budgets, AugmentationConfig(scheme="grid"))
+    assert list(by_parent(result).values()) == budgets
+    assert (result.pairs[["prompt_variant", "chosen_variant", "rejected_variant"]] > 0).all(axis=None)
+    whole = result.pairs[result.pairs["parent_id"] == "pair-00"]
+    assert len(set(whole["chosen"])) == len(set(whole["rejected"])) == len(set(whole["prompt"])) == 5
+    assert sum(request.n for request in asked) == 15 + (3 + 6) + 3
+
+
+@pytest.mark.parametrize(
+    ("scheme", "pairs"), [("minimal", [35, 11, 5, 3, 1, 0]), ("grid", [25, 6, 2, 1, 0, 0])]
+)
+def test_a_budget_of_paraphrases_buys_that_many_responses(made, scheme, pairs):
+    budgets = [10, 5, 3, 2, 1, 0]
+    result, asked = made(budgets, AugmentationConfig(scheme=scheme), unit="paraphrases")
+    assert [by_parent(result).get(f"pair-{row:02d}", 0) for row in range(6)] == pairs
+    assert result.shortfall == 0
+    responses = Counter()
+    for request in asked:
+        responses[request.prompt] += request.n * (request.role != "paraphrase_prompt")
+    spent = [budget if pairs else 0 for budget, pairs in zip(budgets, pairs, strict=True)]
+    assert [responses[f"Ask {row}"] for row in range(6)] == spent
+
+
+# What filters take
+
+
+def test_texts_that_are_dropped_are_drawn_again(made):
+    def first_draws_are_bad(request, texts):
+        return {0: ["Lost meaning"] * len(texts), 1: [request.text] * len(texts)}.get(request.draw, texts)
+
+    result, asked = made([3, 8], spoil=first_draws_are_bad)
+    assert list(by_parent(result).values()) == [8, 3]
+    assert {request.draw for request in asked} == {0, 1, 2}
+    assert (result.moved, result.shortfall) == (0, 0)
+    assert result.dropped == {"meaning lost": 9, "not distinct": 9}
+
+
+def test_a_paraphrase_equal_to_the_other_response_is_dropped(made):
+    def the_other(request, texts):
+        if request.role == "paraphrase_rejected" and request.draw == 0:
+            return [f"  {request.chosen.upper()} "] * len(texts)
+        return texts
+
+    config = AugmentationConfig(min_similarity=-1)
+    result, _ = made([8], config, spoil=the_other)
+    assert result.dropped == {"not distinct": 2}
+    assert (result.pairs["chosen"].str.lower() != result.pairs["rejected"].str.strip().str.lower()).all()
+
+
+def hopeless(*rows):
+    """Of some pairs no paraphrase keeps the meaning."""
+
+    def spoil(request, texts):
+        return ["Lost meaning"] * len(texts) if int(request.prompt.split()[1]) in rows else texts
+
+    return spoil
+
+
+def test_what_one_pair_cannot_use_goes_to_the_next_hardest(made):
+    budgets = [6, 9, 30, 4]
+    result, asked = made(budgets, spoil=hopeless(1))
+    assert by_parent(result) == {"pair-00": 15, "pair-02": 30, "pair-03": 4}
+    assert (result.moved, result.shortfall) == (9, 0)
+    assert (
+        max(request.draw for request in asked if request.prompt == "Ask 1") == AugmentationConfig().draws - 1
+    )
+
+
+def test_moved_budget_moves_on_where_it_is_not_used_either(made):
+    def runs_dry(request, texts):
+        row = int(request.prompt.split()[1])
+        if row == 0:
+            return ["Lost meaning"] * len(texts)
+        return texts if row == 2 or request.draw == 0 else []
+
+    result, _ = made([10, 3, 2], spoil=runs_dry)
+    assert by_parent(result)["pair-01"] == 3
+    assert by_parent(result)["pair-02"] == 12
+    assert (result.moved, result.shortfall) == (10, 0)
+
+
+def test_moved_budget_keeps_the_cap_and_the_rest_is_the_shortfall(made):
+    result, _ = made([10, 3, 2, 0], spoil=hopeless(0), cap=5)
+    assert by_parent(result) == {"pair-01": 5, "pair-02": 5}
+    assert (result.moved, result.shortfall) == (5, 5)
+
+
+@pytest.mark.parametrize("scheme", ["minimal", "grid"])
+@given(data=st.data())
+def test_every_unit_of_budget_is_made_moved_or_short(scheme, data, tmp_path_factory):
+    config = AugmentationConfig(scheme=scheme, max_paraphrases=3, draws=2)
+    most = capacity(config, "pairs")
+    budgets = data.draw(st.lists(st.integers(0, most), min_size=1, max_size=6).filter(any))
+    texts_a_draw = data.draw(st.lists(st.integers(0, 4), min_size=3, max_size=11))
+
+    def miserly(request, texts):
+        return texts[: texts_a_draw[(len(request.text) + request.draw) % len(texts_a_draw)]]
+
+    parents = [
+        Parent(f"{row}", f"Ask {'x' * row}", f"Yes {row}", f"No {row}", budget)
+        for row, budget in enumerate(budgets)
+    ]
+    with GenerationStore(tmp_path_factory.mktemp("store")) as store:
+        try:
+            result = augment(parents, Generator(GoodParaphraser(miserly), store), MeaningsOfTopics(), config)
+        except AugmentationError:
+            reject()
+    made = by_parent(result)
+    assert len(result.pairs) + result.shortfall == sum(budgets)
+    assert 0 <= result.moved <= sum(budgets)
+    assert all(count <= most for count in made.values())
+    assert all(budgets[int(parent)] for parent in made)
+    assert result.pairs["synthetic_id"].is_unique
+    assert not result.pairs.duplicated(["parent_id", "chosen", "rejected"]).any()
+    if result.shortfall:  # whoever has room left has run dry
+        assert all(parent.exhausted or parent.budget in (0, most) for parent in parents)
+
+
+def test_the_meaning_of_a_prompt_is_that_of_its_last_turn(tmp_path):
+    prompt = "Human: Larks?\n\nAssistant: Birds.\n\nHuman: Singing?"
+
+    def other_last_turn(request, texts):
+        return [f"Human: Larks?\n\nAssistant: Birds.\n\nHuman: Trains {text[-2]}" for text in texts]
+
+    def spoil(request, texts):
+        return other_last_turn(request, texts) if request.role == "paraphrase_prompt" else texts
+
+    with GenerationStore(tmp_path) as store:
+        generator = Generator(GoodParaphraser(spoil), store)
+        parents = [Parent("a", prompt, "Yes 1", "No 1", 3)]
+        result = augment(parents, generator, MeaningsOfTopics(), AugmentationConfig(draws=1))
+    assert result.dropped == {"meaning lost": 1}
+    assert set(result.pairs["prompt"]) == {prompt}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda request, texts: ["Lost meaning"] * len(texts), "18 × meaning lost"),
+        (lambda request, texts: [], "it returned no text"),
+    ],
+    ids=["dropped", "silent"],
+)
+def test_nothing_usable_is_an_error_that_counts_the_reasons(made, spoil, reason):
+    with pytest.raises(AugmentationError, match=f"scripted gave no usable paraphrase of 2 pairs: {reason}"):
+        made([3, 3], spoil=spoil)
+
+
+# The rules
+
+
+def test_rules_spend_nearly_every_budget_on_real_pairs(tmp_path):
+    rows = preferences()[:30]
+    budgets = [1 + row % 10 for row in range(30)]
+    parents = [
+        Parent(row["id"], row["prompt"], row["chosen"], row["rejected"], budget)
+        for row, budget in zip(rows, budgets, strict=True)
+    ]
+    embedder = Embedder(SemanticsConfig())
+    with GenerationStore(tmp_path) as store:
+        generator = Generator(open_backend(GenerationConfig()), store)
+        result = augment(parents, generator, embedder, AugmentationConfig(), label="r1-")
+    print(f"shortfall {result.shortfall} of {sum(budgets)}, moved {result.moved}, dropped {result.dropped}")
+    assert result.shortfall < 0.05 * sum(budgets)
+    assert len(result.pairs) + result.shortfall == sum(budgets)
+    assert not result.pairs.duplicated(["prompt", "chosen", "rejected"]).any()
+    assert (result.pairs["chosen"] != result.pairs["rejected"]).all()
+
+    sources = {row["id"]: row for row in rows}
+    some = result.variants[result.variants["part"] != "prompt"].iloc[::7]
+    originals = [sources[parent][part] for parent, part in zip(some["parent_id"], some["part"], strict=True)]
+    distances = cosine_distances(embedder.embed(list(some["text"])), embedder.embed(originals))
+    assert 0 < distances.max() < 1 - AugmentationConfig().min_similarity + 1e-5

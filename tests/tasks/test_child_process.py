@@ -1,0 +1,186 @@
+"""Children end with the run, however it ends, and say in a sentence how they failed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from tasks.child_process import ChildError, leashed, run_child
+
+FAMILY = ["sh", "-c", "sleep 1000 & echo $$ $!; wait"]
+"""A command with a child of its own; prints both process ids."""
+STUBBORN = ["sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.1; done"]
+LEASHING = f"""
+import pathlib, time
+from tasks.child_process import leashed
+with leashed({FAMILY}, log=pathlib.Path("log"), capture=True) as child:
+    print(child.stdout.readline(), flush=True)
+    time.sleep(1000)
+"""
+
+
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end_soon(pids, seconds=4.0):
+    """Whether all processes are gone within some seconds, which are fewer than the leash's grace."""
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def family(line):
+    pids = [int(pid) for pid in line.split()]
+    assert len(pids) == 2
+    assert all(map(alive, pids))
+    return pids
+
+
+@contextmanager
+def starter(tmp_path):
+    """A process that has a family on a leash, and the family's process ids."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEASHING],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process, family(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def run(script, tmp_path, on_line=lambda line: None, deadline_seconds=60):
+    run_child(["sh", "-c", script], log=tmp_path / "log", on_line=on_line, deadline_seconds=deadline_seconds)
+
+
+def test_lines_of_a_child_are_delivered_as_they_come(tmp_path):
+    lines, release = [], tmp_path / "release"
+
+    def on_line(line):
+        lines.append(line)
+        release.touch()
+
+    run(f"echo one; until [ -e {release} ]; do sleep 0.02; done; echo two; echo aside >&2", tmp_path, on_line)
+    assert lines == ["one\n", "two\n"]
+    assert (tmp_path / "log").read_text() == "aside\n"
+
+
+def test_a_failing_child_is_told_by_its_exit_status_and_last_words(tmp_path):
+    with pytest.raises(ChildError, match=r"failed with exit status 3\b") as told:
+        run("echo the pairs file is gone >&2; exit 3", tmp_path)
+    assert str(told.value).endswith("the pairs file is gone")
+    assert str(tmp_path / "log") in str(told.value)
+
+
+def test_a_silent_failure_is_told_as_such(tmp_path):
+    with pytest.raises(ChildError, match=r"exit status 1\..*\n\(none\)"):
+        run("exit 1", tmp_path)
+
+
+def test_an_exit_status_beyond_all_signals_is_no_signal(tmp_path):
+    with pytest.raises(ChildError, match="failed with exit status 255"):
+        run("exit 255", tmp_path)
+
+
+def test_a_child_that_was_killed_is_told_with_the_usual_reason(tmp_path):
+    with pytest.raises(ChildError, match=r"was ended by SIGKILL .*memory runs out"):
+        run("kill -9 $$", tmp_path)
+
+
+def test_a_child_that_crashed_is_told_by_its_signal(tmp_path):
+    with pytest.raises(ChildError, match=r"was ended by SIGSEGV\. "):
+        run("kill -SEGV $$", tmp_path)
+
+
+def test_a_command_that_is_not_there_is_a_failed_child(tmp_path):
+    with pytest.raises(ChildError, match="FileNotFoundError"):
+        run_child(["/no/such/command"], log=tmp_path / "log", on_line=print, deadline_seconds=60)
+
+
+def test_a_child_is_ended_at_its_deadline_without_waiting_for_the_grace(tmp_path):
+    pids = []
+    started = time.monotonic()
+    with pytest.raises(ChildError, match="after its deadline"):
+        run_child(
+            FAMILY,
+            log=tmp_path / "log",
+            on_line=lambda line: pids.extend(family(line)),
+            deadline_seconds=0.7,
+        )
+    assert time.monotonic() - started < 4
+    assert end_soon(pids)
+
+
+def test_an_error_over_a_line_ends_the_child(tmp_path):
+    pids = []
+
+    def on_line(line):
+        pids.extend(family(line))
+        raise LookupError(line)
+
+    with pytest.raises(LookupError):
+        run_child(FAMILY, log=tmp_path / "log", on_line=on_line, deadline_seconds=60)
+    assert end_soon(pids)
+
+
+def test_the_end_of_the_with_block_ends_the_child_and_its_children(tmp_path):
+    with leashed(FAMILY, log=tmp_path / "log", capture=True) as child:
+        pids = family(child.stdout.readline())
+    assert end_soon(pids)
+
+
+def test_what_a_finished_command_leaves_behind_is_ended(tmp_path):
+    lines = []
+    run("sleep 1000 & echo $!", tmp_path, lines.append)
+    assert end_soon([int(lines[0])])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_the_end_of_the_starter_ends_the_child_and_its_children(number, tmp_path):
+    with starter(tmp_path) as (process, pids):
+        process.send_signal(number)
+        process.wait(10)
+        assert end_soon(pids)
+
+
+def test_ctrl_c_in_the_terminal_ends_the_child_through_its_starter(tmp_path):
+    with starter(tmp_path) as (process, pids):
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(10)
+        assert end_soon(pids)
+
+
+def test_a_child_that_ignores_the_request_to_end_is_killed_after_the_grace(tmp_path):
+    shortened = "import sys; from tasks import leash; leash.GRACE_SECONDS = 0.3; leash.main(sys.argv[1:])"
+    leash = subprocess.Popen(
+        [sys.executable, "-c", shortened, *STUBBORN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    pid = int(leash.stdout.readline())
+    leash.stdin.close()
+    time.sleep(0.1)
+    asked_only = alive(pid)
+    assert leash.wait(5) == 0
+    leash.stdout.close()
+    assert asked_only
+    assert end_soon([pid])
+
+
+def test_a_leash_that_is_asked_to_end_ends_the_child(tmp_path):
+    with leashed(FAMILY, log=tmp_path / "log", capture=True) as child:
+        pids = family(child.stdout.readline())
+        child.terminate()
+        assert end_soon(pids)
+        assert child.wait(5) == 128 + signal.SIGTERM

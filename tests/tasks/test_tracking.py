@@ -1,0 +1,309 @@
+"""MLflow on SQLite: what a run logs, that logging may be repeated, and that a logged model is the model."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from prefect import flow
+from prefect.runtime import flow_run
+
+from mars_core.config import ExperimentConfig, TrackingConfig
+from mars_core.reward_model import ModelConfig, RewardModel
+from tasks.run_folder import open_run
+from tasks.tracking import LOCAL_ADDRESS, run_address, track_result, track_round, track_run, tracking_uri
+
+FIGURES = {
+    "validation/accuracy": 0.5,
+    "heldout/accuracy": 0.625,
+    "heldout/snr": None,
+    "selection/mean_margin": -1.5,
+}
+CURVE = {"loss": 0.7, "accuracy": 0.5, "margin": 0.1, "learning_rate": 1e-5, "tokens_per_second": 9.0}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Address of a database whose tables are there: making them takes MLflow seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _own_address():
+    """Logging a model sets MLflow's address for the whole process, by an environment variable."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    mlflow.set_tracking_uri(before or "")
+
+
+class Tracked:
+    """A run with a finished round or more, and the calls that log it."""
+
+    def __init__(self, run, model_folder):
+        self.run, self.config = run, run.config.tracking
+        self.client = MlflowClient(self.config.uri)
+        self.sets = {
+            name: run.write_table(f"{name}.parquet", pd.DataFrame({"pair_id": list("abcd")[:rows]}))
+            for name, rows in (("train", 4), ("validation", 2), ("heldout", 3))
+        }
+        self.rounds, self.metrics, self.models = [], [], []
+        for t, accuracy in enumerate((0.5, 0.75)):
+            figures = FIGURES | {"validation/accuracy": accuracy, "round": float(t)}
+            self.rounds.append({name: float("nan") if v is None else v for name, v in figures.items()})
+            self.metrics.append(run.write_json(f"round-{t}/metrics.json", figures))
+            shutil.copytree(model_folder, run.path(f"round-{t}/model"), dirs_exist_ok=True)
+            run.path(f"round-{t}/model/round.txt").write_text(str(t))
+            self.models.append(run.adopt(f"round-{t}/model"))
+        curve = [json.dumps(CURVE | {"step": step, "loss": 0.7 / step, "padding": 0.1}) for step in (1, 2, 3)]
+        run.path("round-1/training.jsonl").write_text("\n".join(curve) + "\n")
+        run.write("report.md", lambda path: path.write_text("# Report — τ = 0.5", encoding="utf-8"))
+        run.write("figures/accuracy.png", lambda path: path.write_bytes(b"png"))
+
+    def log(self):
+        """Log everything, as the flow does; ids of the parent and of the rounds, and the address."""
+        parent = track_run.fn(self.run, self.sets)
+        rounds = [
+            track_round.fn(self.run, t, parent, metrics, model)
+            for t, (metrics, model) in enumerate(zip(self.metrics, self.models, strict=True))
+        ]
+        return parent, rounds, track_result.fn(self.run, parent, self.rounds, 1, self.models)
+
+    def rows(self, run_id):
+        """Every metric row of a run: (name, step, value)."""
+        return sorted(
+            (metric.key, metric.step, metric.value)
+            for name in self.client.get_run(run_id).data.metrics
+            for metric in self.client.get_metric_history(run_id, name)
+        )
+
+    def all_runs(self):
+        experiment = self.client.get_experiment_by_name(self.config.experiment)
+        return self.client.search_runs([experiment.experiment_id])
+
+    def logged_models(self):
+        experiment = self.client.get_experiment_by_name(self.config.experiment)
+        return [model.source_run_id for model in self.client.search_logged_models([experiment.experiment_id])]
+
+
+@pytest.fixture
+def tracked(request, store, tmp_path, tiny_decoder):
+    """Makes a tracked run in an experiment of its own, again where it was if asked twice."""
+    opened = []
+
+    def make(models="none", **changes):
+        config = ExperimentConfig.model_validate(
+            {
+                "name": "tiny",
+                "folder": str(tmp_path),
+                "tracking": {"uri": store, "experiment": request.node.name, "models": models},
+            }
+            | changes
+        )
+        while opened:
+            opened.pop().__exit__(None, None, None)
+        context = open_run(config)
+        run = context.__enter__()
+        opened.append(context)
+        return Tracked(run, tiny_decoder)
+
+    yield make
+    while opened:
+        opened.pop().__exit__(None, None, None)
+
+
+def test_a_run_is_a_parent_with_a_child_for_each_round(tracked):
+    tiny = tracked()
+    parent_id, round_ids, _ = tiny.log()
+    parent, *rounds = (tiny.client.get_run(run_id) for run_id in (parent_id, *round_ids))
+    assert len(tiny.all_runs()) == 3
+    assert parent.info.run_name == "tiny"
+    assert [child.data.tags["mlflow.parentRunId"] for child in rounds] == [parent_id] * 2
+    assert [child.data.tags["mars.round"] for child in rounds] == ["0", "1"]
+    assert {run.info.status for run in (parent, *rounds)} == {"FINISHED"}
+    assert parent.data.tags["mars.folder"] == str(tiny.run.root)
+    assert parent.data.tags["mlflow.note.content"] == "# Report — τ = 0.5"
+    files = [file.path for file in tiny.client.list_artifacts(parent_id)]
+    assert files == ["config.yaml", "figures", "report.md"]
+
+
+def test_parameters_are_the_resolved_configuration_however_many_keys_it_has(tracked):
+    body = {f"field_{n}": n for n in range(120)}
+    tiny = tracked(generation={"extra_body": body}, data={"where": {"lang?": "en"}}, selection={"tau": 0.1})
+    parent_id, _, _ = tiny.log()
+    parameters = tiny.client.get_run(parent_id).data.params
+    assert {name: parameters[f"generation.extra_body.{name}"] for name in body} == {
+        name: str(value) for name, value in body.items()
+    }
+    assert parameters["selection.tau"] == "0.1"
+    assert parameters["fit.learning_rate"] == "2e-05"
+    assert parameters["generation.rewrite_chosen.top_p"] == "1.0"
+    assert parameters["data.where.lang_"] == "en"
+
+
+def test_the_three_sets_are_dataset_inputs_with_their_digests(tracked):
+    tiny = tracked()
+    parent_id, _, _ = tiny.log()
+    inputs = tiny.client.get_run(parent_id).inputs.dataset_inputs
+    assert {(put.dataset.name, put.dataset.digest) for put in inputs} == {
+        (name, part.sha256[:36]) for name, part in tiny.sets.items()
+    }
+    profiles = {put.tags[0].value: json.loads(put.dataset.profile)["pairs"] for put in inputs}
+    assert profiles == {"train": 4, "validation": 2, "heldout": 3}
+
+
+def test_metrics_of_a_round_are_logged_at_its_number_and_absent_ones_left_out(tracked):
+    tiny = tracked()
+    parent_id, (_, round_id), _ = tiny.log()
+    of_round = [row for row in tiny.rows(round_id) if not row[0].startswith("training/")]
+    assert of_round == [
+        ("heldout/accuracy", 1, 0.625),
+        ("round", 1, 1.0),
+        ("selection/mean_margin", 1, -1.5),
+        ("validation/accuracy", 1, 0.75),
+    ]
+    assert tiny.rows(parent_id) == [
+        ("heldout/accuracy", 0, 0.625),
+        ("heldout/accuracy", 1, 0.625),
+        ("result/heldout/accuracy", 0, 0.625),
+        ("result/round", 0, 1.0),
+        ("result/validation/accuracy", 0, 0.75),
+        ("validation/accuracy", 0, 0.5),
+        ("validation/accuracy", 1, 0.75),
+    ]
+
+
+def test_the_training_curve_of_a_round_is_logged_by_step(tracked):
+    tiny = tracked()
+    _, (unfitted, fitted), _ = tiny.log()
+    losses = [(step, value) for name, step, value in tiny.rows(fitted) if name == "training/loss"]
+    assert losses == [(1, 0.7), (2, 0.35), (3, 0.7 / 3)]
+    assert sum(name.startswith("training/") for name, _, _ in tiny.rows(fitted)) == 3 * len(CURVE)
+    assert not any(name.startswith("training/") for name, _, _ in tiny.rows(unfitted))
+
+
+def test_logging_everything_twice_changes_nothing(tracked):
+    tiny = tracked(models="best")
+    first = tiny.log()
+    before = [tiny.rows(run.info.run_id) for run in tiny.all_runs()]
+    assert tiny.log() == first
+    assert [tiny.rows(run.info.run_id) for run in tiny.all_runs()] == before
+    assert len(tiny.client.get_run(first[0]).inputs.dataset_inputs) == 3
+    assert tiny.logged_models() == [first[0]]
+
+
+def test_a_start_that_died_while_it_logged_is_made_up_for_without_double_rows(tracked):
+    tiny = tracked()
+    parent_id, rounds, _ = tiny.log()
+    whole = [tiny.rows(run_id) for run_id in (parent_id, *rounds)]
+    for run_id in rounds:  # all rows were sent, but not the mark that they were
+        tiny.client.delete_tag(run_id, "mars.logged")
+    assert tiny.log()[:2] == (parent_id, rounds)
+    assert [tiny.rows(run_id) for run_id in (parent_id, *rounds)] == whole
+
+
+def test_a_parent_that_was_created_and_nothing_more_gets_all_that_it_lacks(tracked):
+    tiny = tracked()
+    tiny.client.create_experiment(tiny.config.experiment)
+    experiment = tiny.client.get_experiment_by_name(tiny.config.experiment)
+    tags = {"mars.run": tiny.run.identity, "mars.kind": "run"}
+    bare = tiny.client.create_run(experiment.experiment_id, tags=tags).info.run_id
+    assert track_run.fn(tiny.run, tiny.sets) == bare
+    found = tiny.client.get_run(bare)
+    assert found.data.params["selection.tau"] == "0.5"
+    assert len(found.inputs.dataset_inputs) == 3
+
+
+def test_a_start_with_other_operational_keys_goes_on_in_the_same_run(tracked):
+    parent_id, *_ = tracked(rounds=1).log()
+    tiny = tracked(rounds=5, model={"device": "cpu"})
+    assert tiny.log()[0] == parent_id
+    artifacts = tiny.client.get_run(parent_id).info.artifact_uri
+    assert "rounds: 5" in mlflow.artifacts.load_text(f"{artifacts}/config.yaml")
+
+
+def test_a_round_that_was_made_anew_is_logged_anew(tracked):
+    tiny = tracked()
+    first = tiny.log()
+    tiny.metrics[1] = tiny.run.write_json("round-1/metrics.json", FIGURES | {"validation/accuracy": 0.875})
+    later = tiny.run.path("round-1/metrics.json").stat().st_mtime + 1
+    os.utime(tiny.run.path("round-1/metrics.json"), (later, later))
+    assert tiny.log() == first
+    for run_id in (first[0], first[1][1]):
+        assert tiny.client.get_run(run_id).data.metrics["validation/accuracy"] == 0.875
+
+
+def test_another_best_round_replaces_the_result(tracked):
+    tiny = tracked()
+    parent_id, _, _ = tiny.log()
+    track_result.fn(tiny.run, parent_id, tiny.rounds, 0, tiny.models)
+    metrics = tiny.client.get_run(parent_id).data.metrics
+    assert (metrics["result/round"], metrics["result/validation/accuracy"]) == (0, 0.5)
+
+
+@pytest.mark.parametrize("models", ["none", "best", "all"])
+def test_models_are_logged_as_configured(models, tracked):
+    tiny = tracked(models=models)
+    parent_id, rounds, _ = tiny.log()
+    assert sorted(tiny.logged_models()) == sorted({"none": [], "best": [parent_id], "all": rounds}[models])
+
+
+def test_models_of_logged_rounds_are_made_up_for_when_all_are_wanted_later(tracked):
+    tracked(models="none").log()
+    tiny = tracked(models="all")
+    _, rounds, _ = tiny.log()
+    assert sorted(tiny.logged_models()) == sorted(rounds)
+
+
+def test_a_logged_model_loads_and_gives_the_same_rewards(tracked):
+    tiny = tracked(models="best")
+    parent_id, _, _ = tiny.log()
+    (logged,) = tiny.client.search_logged_models([tiny.client.get_run(parent_id).info.experiment_id])
+    parts = mlflow.transformers.load_model(logged.model_uri, return_type="components")
+    settings = ModelConfig(device="cpu", precision="float32")
+    texts = ["What is a lark?", "Name a river."], ["A small songbird.", "The Loire is a river in France."]
+    original = RewardModel.load(str(tiny.run.path(tiny.models[1])), settings).score(*texts)
+    assert (
+        RewardModel(parts["model"], parts["tokenizer"], settings).score(*texts).tolist() == original.tolist()
+    )
+
+
+def test_the_run_is_tagged_with_the_prefect_flow_run_that_wrote_it(tracked, prefect_server):
+    tiny = tracked()
+
+    @flow(name="tiny", persist_result=False)
+    def story():
+        return track_run(tiny.run, tiny.sets), flow_run.id, flow_run.ui_url
+
+    parent_id, flow_run_id, address = story()
+    tags = tiny.client.get_run(parent_id).data.tags
+    assert (tags["prefect.flow_run"], tags["prefect.url"]) == (flow_run_id, address)
+
+
+def test_artifacts_of_a_local_store_lie_beside_its_database(tracked, store):
+    tiny = tracked()
+    parent_id, _, _ = tiny.log()
+    folder = Path(store.removeprefix("sqlite:///")).parent.as_uri()
+    assert tiny.client.get_run(parent_id).info.artifact_uri.startswith(f"{folder}/mlartifacts/")
+
+
+def test_the_address_is_the_page_of_the_run(tracked):
+    tiny = tracked()
+    parent_id, _, address = tiny.log()
+    experiment_id = tiny.client.get_run(parent_id).info.experiment_id
+    assert address == f"{LOCAL_ADDRESS}/#/experiments/{experiment_id}/runs/{parent_id}"
+    remote = TrackingConfig(uri="https://mlflow.example.org/")
+    page = run_address(remote, tiny.client.get_run(parent_id))
+    assert page == f"https://mlflow.example.org/#/experiments/{experiment_id}/runs/{parent_id}"
+
+
+def test_the_store_is_as_configured_or_of_the_environment_or_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(TrackingConfig()) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert tracking_uri(TrackingConfig()) == "http://mlflow:5000"
+    assert tracking_uri(TrackingConfig(uri="sqlite:///a.db")) == "sqlite:///a.db"
