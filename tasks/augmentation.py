@@ -36,6 +36,7 @@ def augment_hard_pairs(
             Embedder(config.semantics),
             config.augmentation,
             unit=config.selection.budget_unit,
+            cap=config.selection.cap,
             label=f"r{round}-",
             on_answer=lambda _: advance(1),
         )

@@ -3,13 +3,14 @@
     python -m tasks.leash COMMAND [ARGUMENT ...]
 
 The command gets a session, and so a process group, of its own. The leash holds standard input open to
-its starter: when that pipe closes, because the starter closed it or died, the whole group is ended,
-first by SIGTERM and after a grace by SIGKILL. The leash exits as the command did (128 + signal number
-for one that a signal ended).
+its starter: when that pipe closes, because the starter closed it or died, or the leash itself is asked to
+end, the whole group is ended, first by SIGTERM and after a grace by SIGKILL. The leash exits as the command
+did (128 + signal number for one that a signal ended).
 """
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,21 +23,18 @@ GRACE_SECONDS = 5.0
 def main(command: list[str]) -> int:
     """Run `command`, end its group when standard input closes, return its exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the starter's to handle
+    # A request to end may come before the command is there: it waits in a pipe of its own.
+    asked, ask = os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"."))
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
-    def end_group() -> None:
+    def end_group_when_told() -> None:
+        select.select([0, asked], [], [])  # the starter writes nothing, so it can only have closed its end
         _signal_group(child.pid, signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         _signal_group(child.pid, signal.SIGKILL)
 
-    def watch_starter() -> None:
-        while os.read(0, 1024):
-            pass
-        end_group()
-
-    # Not in the handler itself: it would hold up the thread that notices the command's end.
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end_group, daemon=True).start())
-    threading.Thread(target=watch_starter, daemon=True).start()
+    threading.Thread(target=end_group_when_told, daemon=True).start()
     # Until the command is reaped, no other process can get its id, and so no other group is hit.
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     _signal_group(child.pid, signal.SIGKILL)  # what the command itself left behind

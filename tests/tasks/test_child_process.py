@@ -184,3 +184,10 @@ def test_a_leash_that_is_asked_to_end_ends_the_child(tmp_path):
         child.terminate()
         assert end_soon(pids)
         assert child.wait(5) == 128 + signal.SIGTERM
+
+
+def test_a_request_to_end_is_not_lost_when_it_comes_with_the_first_breath_of_the_child(tmp_path):
+    pids = []
+    with pytest.raises(ChildError, match="SIGTERM"):
+        run("echo $$; kill -TERM $PPID; exec sleep 1000", tmp_path, lambda line: pids.append(int(line)), 10)
+    assert end_soon(pids)

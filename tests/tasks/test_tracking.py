@@ -207,7 +207,7 @@ def test_a_start_that_died_while_it_logged_is_made_up_for_without_double_rows(tr
 
 def test_a_parent_that_was_created_and_nothing_more_gets_all_that_it_lacks(tracked):
     tiny = tracked()
-    tiny.client.create_experiment(tiny.config.experiment)
+    tiny.client.create_experiment(tiny.config.experiment, artifact_location=tiny.run.root.as_uri())
     experiment = tiny.client.get_experiment_by_name(tiny.config.experiment)
     tags = {"mars.run": tiny.run.identity, "mars.kind": "run"}
     bare = tiny.client.create_run(experiment.experiment_id, tags=tags).info.run_id

@@ -1,0 +1,189 @@
+"""`kill -9` in the middle of every kind of step, with real processes; then the same command again."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.timeout(600)
+
+MARK = "MARS_TEST_COMMAND"
+"""Environment variable by which every process of a command is known, whoever its parent is by now."""
+PATIENCE_SECONDS = 180
+FAREWELL_SECONDS = 10
+
+
+class Command:
+    """`mars refine` in an experiment's folder, as a process of its own."""
+
+    def __init__(self, made, name, **environment):
+        self.mark = f"{made.folder}:{name}:{time.monotonic_ns()}"
+        self.log = made.folder / f"{name}.log"
+        arguments = ["refine", str(made.file), f"name={name}", f"generation.store=generations-{name}"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=made.folder,
+            env=os.environ | {MARK: self.mark} | environment,
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_until(self, seen):
+        started = time.monotonic()
+        while not seen():
+            assert self.process.poll() is None, f"ended too early:\n{self.log.read_text()[-3000:]}"
+            assert time.monotonic() - started < PATIENCE_SECONDS, "what the kill waits for never came"
+            time.sleep(0.002)
+
+    def kill(self):
+        """End the command itself by SIGKILL; the command lines of its processes that were still there later."""
+        self.process.kill()
+        self.process.wait()
+        killed = time.monotonic()
+        while (left := processes(self.mark)) and time.monotonic() - killed < FAREWELL_SECONDS:
+            time.sleep(0.1)
+        return left
+
+    def ends(self):
+        assert self.process.wait(PATIENCE_SECONDS) == 0, self.log.read_text()[-3000:]
+
+
+def processes(mark):
+    """Command lines of the living processes that bear a mark."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def kills(root, store):
+    """Kind of step → what is seen when it has just begun, and how many seconds later it is under way."""
+
+    def finished(step):
+        return (root / f".steps/{step}.json").exists
+
+    def asked(role):
+        return lambda: any(f'"role": "{role}' in segment.read_text() for segment in store.glob("*.jsonl"))
+
+    def trained():
+        curve = root / "round-1/training.jsonl"
+        return curve.exists() and curve.read_text().count("\n") >= 2
+
+    return {
+        "prepare": ((root / "train.parquet").exists, 0),
+        "adopt": (finished("prepare"), 0.2),
+        "evaluation": ((root / "round-0/validation_rewards.parquet").exists, 0),
+        "distances": (finished("round-0-metrics"), 0.5),
+        "margins": (finished("round-1-distances"), 0.05),
+        "selection": (finished("round-1-margins"), 0),
+        "rewriting": (asked("rewrite"), 0),
+        "augmentation": (asked("paraphrase"), 0),
+        "fit": (trained, 0),
+        "synthetic": (finished("round-1-fit"), 0.1),
+    }
+
+
+KINDS = list(kills(Path(), Path()))
+
+
+@pytest.fixture(scope="module")
+def prefect_address(prefect_server):
+    from prefect.settings import get_current_settings
+
+    return {"PREFECT_API_URL": get_current_settings().api.url}
+
+
+@pytest.fixture(scope="module")
+def runs(prefect_address, experiment, tiny_decoder):
+    """A run that nothing disturbed, and one whose command was killed in every kind of step.
+
+    The third value says for each kill which steps were finished, and what lived on after it.
+    """
+    made = [experiment(rounds=1, model={"backbone": str(tiny_decoder)}) for _ in range(2)]
+    undisturbed = Command(made[0], "undisturbed", **prefect_address)
+    killed = made[1].run("killed")
+    aftermath = {}
+    for kind, (seen, seconds) in kills(killed.root, made[1].folder / "generations-killed").items():
+        command = Command(made[1], "killed", **prefect_address)
+        command.wait_until(seen)
+        time.sleep(seconds)
+        left = command.kill()
+        aftermath[kind] = (set(killed.steps()), left)
+    Command(made[1], "killed", **prefect_address).ends()
+    undisturbed.ends()
+    return made[0], made[1], aftermath
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_process_lives_on_after_kill_9_in_the_middle_of(runs, kind):
+    _, _, aftermath = runs
+    finished, left = aftermath[kind]
+    assert left == []
+    assert not any(step.endswith(kind) for step in finished), "the kill came too late to be in this step"
+
+
+def test_the_resumed_run_has_every_table_of_the_undisturbed_one_row_for_row(runs):
+    undisturbed, killed = runs[0].run("undisturbed"), runs[1].run("killed")
+    tables = sorted(str(path.relative_to(undisturbed.root)) for path in undisturbed.root.rglob("*.parquet"))
+    assert len(tables) == 15
+    assert tables == sorted(str(path.relative_to(killed.root)) for path in killed.root.rglob("*.parquet"))
+    for uri in tables:
+        pd.testing.assert_frame_equal(killed.table(uri), undisturbed.table(uri), check_exact=True, obj=uri)
+
+
+@pytest.mark.parametrize("t", [0, 1])
+def test_the_resumed_run_has_the_same_weights_to_the_bit(runs, t):
+    weights = [
+        (made.run(name).root / f"round-{t}/model/model.safetensors").read_bytes()
+        for made, name in zip(runs[:2], ("undisturbed", "killed"), strict=True)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_no_text_is_asked_for_twice(runs):
+    stores = (runs[0].folder / "generations-undisturbed", runs[1].folder / "generations-killed")
+    undisturbed, killed = (
+        Counter(
+            json.loads(line)["key"] for segment in store.glob("*.jsonl") for line in segment.open(encoding="utf-8")
+        )
+        for store in stores
+    )
+    assert set(killed.values()) == {1}
+    assert set(killed) == set(undisturbed)
+
+
+def test_mlflow_has_one_run_of_each_round_however_often_the_command_was_killed(runs):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{runs[1].folder}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("mars").experiment_id])
+    assert Counter(run.data.tags["mars.kind"] for run in found) == {"run": 1, "round": 2}
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_a_server_of_its_own_ends_with_a_killed_command_and_the_next_start_works(runs):
+    made = runs[1]
+    local = {"PREFECT_API_URL": ""}
+    command = Command(made, "killed", **local)
+    command.wait_until(lambda: re.search(r"Prefect: (http://\S+)", command.log.read_text()))
+    address = re.search(r"Prefect: (http://\S+)", command.log.read_text())[1]
+    assert httpx.get(f"{address}/api/health").is_success
+    assert any("prefect server start" in line for line in processes(command.mark))
+    assert command.kill() == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{address}/api/health")
+    again = Command(made, "killed", **local)
+    again.ends()
+    assert processes(again.mark) == []
