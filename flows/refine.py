@@ -16,7 +16,7 @@ from tasks.rewriting import rewrite_close_pairs
 from tasks.run_folder import ArtifactRef, RunFolder, open_run
 from tasks.selection import select_hard_pairs
 from tasks.semantics import measure_semantic_distances
-from tasks.tracking import track_result, track_round, track_run
+from tasks.tracking import marked_failed, track_result, track_round, track_run
 
 
 def _run_name() -> str:
@@ -40,33 +40,32 @@ def refine(file: str, overrides: list[str] | None = None) -> RunReport:
         sets = prepare(run)
         train = sets["train"]
         parent = track_run(run, sets)
+        with marked_failed(run, parent):
+            model = initial_reward_model(run, train)
+            models, synthetic = [model], list[ArtifactRef]()
+            _conclude(run, 0, parent, sets, model, [], [model])
 
-        model = initial_reward_model(run, train)
-        models, synthetic = [model], list[ArtifactRef]()
-        _conclude(run, 0, parent, sets, model, [], [model])
+            distances = measure_semantic_distances(run, 1, train)
+            for t in range(1, config.rounds + 1):
+                margins = measure_margins(run, t, model, train)
+                allocation = select_hard_pairs(run, t, margins)
+                run.link(distances, f"round-{t}/distances.parquet")
+                rewrites = rewrite_close_pairs(run, t, train, allocation, distances)
+                bought = augment_hard_pairs(run, t, train, allocation, rewrites)
 
-        distances = measure_semantic_distances(run, 1, train)
-        for t in range(1, config.rounds + 1):
-            margins = measure_margins(run, t, model, train)
-            allocation = select_hard_pairs(run, t, margins)
-            run.link(distances, f"round-{t}/distances.parquet")
-            rewrites = rewrite_close_pairs(run, t, train, allocation, distances)
-            bought = augment_hard_pairs(run, t, train, allocation, rewrites)
+                earlier = synthetic if config.fit.synthetic == "all" else []
+                synthetic = [*earlier, bought["augmented"]]
+                start = model if config.fit.weights == "carry" else config.model.backbone
+                before, model = model, fit_reward_model(run, t, start, train, synthetic)
+                models.append(model)
+                measured = measure_synthetic_pairs(run, t, bought["augmented"], before, model)
 
-            synthetic = (
-                [*synthetic, bought["augmented"]] if config.fit.synthetic == "all" else [bought["augmented"]]
-            )
-            start = model if config.fit.weights == "carry" else config.model.backbone
-            before, model = model, fit_reward_model(run, t, start, train, synthetic)
-            models.append(model)
-            measured = measure_synthetic_pairs(run, t, bought["augmented"], before, model)
+                made = [allocation, distances, rewrites, bought["augmented"], model, measured]
+                _conclude(run, t, parent, sets, model, synthetic, made)
 
-            made = [allocation, distances, rewrites, bought["augmented"], model, measured]
-            _conclude(run, t, parent, sets, model, synthetic, made)
-
-        report = write_report(run)
-        link_tracking(track_result(run, parent, report.rounds, report.best, models))
-        return report
+            report = write_report(run)
+            link_tracking(track_result(run, parent, report.rounds, report.best, models))
+            return report
 
 
 def _conclude(

@@ -11,6 +11,7 @@ texts in batches of neighbours in length; the gradient equals that of the plain 
 avoids.
 """
 
+import contextlib
 import json
 import math
 import shutil
@@ -272,12 +273,13 @@ def _save_whole(model: RewardModel, folder: Path) -> None:
 def main(spec_file: str) -> None:
     """Run one fit; standard output carries its figures as JSON lines, the last one being the result."""
     spec = FitSpec.model_validate_json(Path(spec_file).read_text())
-    with spec.log.open("w") as log:
+    lines = sys.stdout
+    with spec.log.open("w") as log, contextlib.redirect_stdout(sys.stderr):  # libraries print
 
         def report(figures: dict[str, float]) -> None:
             line = json.dumps(figures)
             print(line, file=log, flush=True)
-            print(line, flush=True)
+            print(line, file=lines, flush=True)
 
         result = fit(spec, report)
     print(json.dumps({"result": result}), flush=True)

@@ -13,6 +13,8 @@ import math
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,16 @@ def track_run(run: RunFolder, sets: dict[str, ArtifactRef]) -> str:
     client.set_tag(run_id, "prefect.url", str(flow_run.ui_url))
     client.update_run(run_id, status="RUNNING")
     return run_id
+
+
+@contextmanager
+def marked_failed(run: RunFolder, parent_id: str) -> Iterator[None]:
+    """Let MLflow show the parent run as failed if the `with` block ends by an exception."""
+    try:
+        yield
+    except BaseException:
+        _client(run.config.tracking).set_terminated(parent_id, status="FAILED")
+        raise
 
 
 @task(name="track round", task_run_name="round {round} · track", cache_policy=NO_CACHE, persist_result=False)
