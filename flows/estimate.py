@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from mars_core.augmentation import variants_for
+from mars_core.augmentation import pairs_of, variants_for
 from mars_core.config import ExperimentConfig
 from mars_core.reward_model import RewardModel, has_trained_head
 from tasks.preparation import read_sources
@@ -33,7 +33,11 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     model = RewardModel.load(config.model.backbone, config.model)
 
     with_budget = min(originals, budget)
-    wanted = variants_for(math.ceil(budget / with_budget), config.augmentation, chosen_first=True)
+    each = math.ceil(budget / with_budget)
+    if config.selection.budget_unit == "paraphrases":
+        each = pairs_of(each, config.augmentation)
+        budget = each * with_budget
+    wanted = variants_for(each, config.augmentation, chosen_first=True)
     texts = with_budget * (sum(wanted) - 3)
     sample = sets.train.select(range(min(SAMPLE, originals)))
     ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids

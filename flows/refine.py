@@ -41,11 +41,11 @@ def refine(file: str, overrides: list[str] | None = None) -> RunReport:
         train = sets["train"]
         parent = track_run(run, sets)
         with marked_failed(run, parent):
+            distances = measure_semantic_distances(run, 1, train)
             model = initial_reward_model(run, train)
             models, synthetic = [model], list[ArtifactRef]()
             _conclude(run, 0, parent, sets, model, [], [model])
 
-            distances = measure_semantic_distances(run, 1, train)
             for t in range(1, config.rounds + 1):
                 margins = measure_margins(run, t, model, train)
                 allocation = select_hard_pairs(run, t, margins)

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from mars_core.augmentation import AugmentationConfig
-from mars_core.configurable import Configuration, Operational
+from mars_core.configurable import Address, Configuration, Operational
 from mars_core.errors import MarsError
 from mars_core.evaluation import EvaluationConfig
 from mars_core.fitting import FitConfig
@@ -37,7 +37,7 @@ class ConfigError(MarsError, ValueError):
 class TrackingConfig(Configuration):
     """Where the numbers of a run go. Nothing here changes a result."""
 
-    uri: Annotated[str | None, Operational()] = None
+    uri: Annotated[Address | None, Operational()] = None
     """MLflow's tracking URI; by default MLFLOW_TRACKING_URI, or else mlflow.db in the working folder."""
     experiment: Annotated[str, Operational()] = "mars"
     """MLflow experiment of the run."""

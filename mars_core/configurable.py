@@ -1,6 +1,9 @@
 """What every configuration section has in common: unknown keys are errors, each field explains itself."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Configuration(BaseModel):
@@ -18,3 +21,13 @@ class Operational:
     Operational keys may differ between two starts of one run; all others are *scientific* and are
     part of the cache keys of the steps that read them. Use as `device: Annotated[str, Operational()]`.
     """
+
+
+def _without_password(address: str) -> str:
+    if urlsplit(address).password:
+        raise ValueError("holds a password, which would be written into logs and files; use the environment")
+    return address
+
+
+Address = Annotated[str, Operational(), AfterValidator(_without_password)]
+"""Where a server is; a secret belongs into an environment variable, not into the configuration."""

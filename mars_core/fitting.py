@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 
 import datasets
 import numpy as np
+import pyarrow.parquet
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ def training_pairs(files: list[Path]) -> Dataset:
     """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected."""
     tables = []
     for file in files:
-        table = Dataset.from_parquet(str(file))
+        table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
         if "synthetic_id" in table.column_names:
             table = table.rename_column("synthetic_id", "pair_id")
         tables.append(table.select_columns(list(TEXT)).cast(TEXT))

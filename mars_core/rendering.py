@@ -89,7 +89,8 @@ class Renderer:
 
     def _text(self, prompt: str, response: str) -> tuple[str, int]:
         """The whole text, and where in it the prompt ends."""
-        turns = dialogue.turns(prompt)
+        turns = [turn._replace(content=turn.content.strip()) for turn in dialogue.turns(prompt)]
+        response = response.strip()  # some benchmarks pad the rejected responses only
         if not self._template:
             asked = "".join(f"{dialogue.SPEAKERS[turn.role]}: {turn.content}\n\n" for turn in turns)
             asked += f"{dialogue.SPEAKERS['assistant']}:"

@@ -8,6 +8,7 @@ only safetensors are read unless `allow_bin` says otherwise.
 import hashlib
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -38,6 +39,8 @@ PACKAGED_WEIGHTS = {
 WINDOW = 16_384
 """Texts that are rendered and sorted by length together; bounds memory whatever the number of pairs."""
 
+# Else a checkpoint without safetensors would be taken from another revision, or converted by a service.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 

@@ -78,8 +78,9 @@ def run_child(
     if status == 0 and not late.is_set():
         return
     last_lines = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:]).strip()
+    what = " ".join(command[1:3]).removeprefix("-m ") or command[0]
     raise ChildError(
-        f"{' '.join(command[1:3])} {_ending(status, late.is_set(), deadline_seconds)}. "
+        f"{what} {_ending(status, late.is_set(), deadline_seconds)}. "
         f"Its last words, of {log}:\n{last_lines or '(none)'}"
     )
 

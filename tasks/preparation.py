@@ -8,7 +8,7 @@ from datasets import Dataset
 from mars_core import pairs, rewardbench, samples
 from mars_core.augmentation import capacity
 from mars_core.config import ExperimentConfig, digest
-from mars_core.reward_model import has_trained_head
+from mars_core.reward_model import has_trained_head, locate
 from mars_core.selection import check_budget
 from tasks.run_folder import Outputs, RunFolder, open_run
 from tasks.steps import step, tell
@@ -37,12 +37,13 @@ def check(config: ExperimentConfig) -> None:
         PairsError: the data cannot be used.
         RewardBenchError: the benchmark cannot be used.
         SelectionError: the budget exceeds what the originals can take.
-        ModelError: the backbone is not there, or its trained head has another number of outputs than one.
+        ModelError: backbone or embedder are not there, or a trained head has other than one output.
     """
     with open_run(config) as run:
-        if not run.path(".steps/prepare.json").exists():
+        if not run.path("round-0/metrics.json").exists():  # later starts know their data to be good
             read_sources(config)
         has_trained_head(config.model.backbone)
+        locate(config.semantics.embedder)
 
 
 def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, Dataset | None]:

@@ -63,10 +63,12 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]
 def _artifact(what: str) -> UUID | None:
     if TaskRunContext.get() is None:
         return None
-    found: UUID = create_progress_artifact(progress=0.0, description=what)  # type: ignore[assignment]
-    return found
+    with suppress(httpx.HTTPError):  # a busy server must not end hours of work
+        found: UUID = create_progress_artifact(progress=0.0, description=what)  # type: ignore[assignment]
+        return found
+    return None
 
 
 def _update(artifact: UUID, percent: float) -> None:
-    with suppress(httpx.HTTPError):  # a busy server must not end hours of work
+    with suppress(httpx.HTTPError):
         update_progress_artifact(artifact, progress=percent)

@@ -5,6 +5,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mars_core.generation import open_backend
 from mars_core.report import RunReport, markdown, rounds_table, write
 from mars_core.statistics import paired_difference
 from tasks.metrics import best_round, read_metrics
@@ -27,14 +28,13 @@ def run_report(run: RunFolder) -> RunReport:
     allocations = {
         t: pd.read_parquet(run.path(f"round-{t}/allocation.parquet")) for t in range(1, len(metrics))
     }
-    generation = run.config.generation
     left_out = run.outputs("prepare")["train"].figures
     return RunReport(
         name=run.config.name,
         rounds=metrics,
         best=best,
         difference=paired_difference(chosen > 0, first > 0) if best else None,
-        generator=f"{generation.backend}:{generation.model}" if generation.model else generation.backend,
+        generator=open_backend(run.config.generation).name,
         margins={t: table["margin"].to_numpy() for t, table in allocations.items()},
         budgets={t: table["budget"].to_numpy() for t, table in allocations.items()},
         data_notes=[f"Left out {count:,.0f} rows: {why}." for why, count in left_out.items()],

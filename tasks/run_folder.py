@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet
 from datasets import Dataset
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
@@ -120,8 +121,8 @@ class RunFolder:
         return pd.read_parquet(self._verified(artifact))
 
     def dataset(self, artifact: ArtifactRef) -> Dataset:
-        """Open a table of texts, memory-mapped."""
-        return Dataset.from_parquet(str(self._verified(artifact)))
+        """Open a table of texts as Arrow; read from the file itself, for a cache may be out of date."""
+        return Dataset(pyarrow.parquet.read_table(self._verified(artifact), memory_map=True))
 
     def json(self, artifact: ArtifactRef) -> Any:
         """Read a JSON file."""

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
@@ -92,7 +93,8 @@ def marked_failed(run: RunFolder, parent_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _client(run.config.tracking).set_terminated(parent_id, status="FAILED")
+        with suppress(MlflowException):  # the error that ended the run is the one to tell
+            _client(run.config.tracking).set_terminated(parent_id, status="FAILED")
         raise
 
 
@@ -237,6 +239,22 @@ def _log(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
 
 
+@contextmanager
+def _fluent(uri: str) -> Iterator[None]:
+    """Point MLflow's fluent API to a store for the length of a `with` block, and leave no trace of it.
+
+    MLflow keeps the address in the environment, where the next run of this process would take it for its own.
+    """
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
 def _log_model(client: MlflowClient, run: RunFolder, run_id: str, model: ArtifactRef) -> None:
     """Log a checkpoint, once, as an MLflow model that `mlflow.transformers.load_model` loads.
 
@@ -246,8 +264,7 @@ def _log_model(client: MlflowClient, run: RunFolder, run_id: str, model: Artifac
     if client.get_run(run_id).data.tags.get("mars.model") == model.sha256:
         return
     loaded = RewardModel.load(str(run.path(model)), ModelConfig(device="cpu"))
-    mlflow.set_tracking_uri(client.tracking_uri)
-    with mlflow.start_run(run_id=run_id):
+    with _fluent(client.tracking_uri), mlflow.start_run(run_id=run_id):
         mlflow.transformers.log_model(
             transformers_model={"model": loaded.network, "tokenizer": loaded.tokenizer},
             name="reward_model",

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from mars_core.configurable import Configuration, Operational
+from mars_core.configurable import Address, Configuration, Operational
 from mars_core.generation.generator import GenerationCounts, Generator
 from mars_core.generation.interface import Answer, Backend, GenerationError, Message, Request, Role
 from mars_core.generation.store import GenerationStore
@@ -70,7 +70,7 @@ class GenerationConfig(Configuration):
     """Sampling of rewrites of the chosen response."""
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of every request, such as `{chat_template_kwargs: {enable_thinking: false}}`."""
-    base_url: Annotated[str, Operational()] = "http://127.0.0.1:8000/v1"
+    base_url: Address = "http://127.0.0.1:8000/v1"
     """Address of the server, up to and including its version."""
     api_key_env: Annotated[str, Operational()] = "VLLM_API_KEY"
     """Environment variable that holds the server's key; it may be unset."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from mars_core.generation.interface import Answer, Backend, GenerationError, Request
 from mars_core.generation.store import GenerationStore
 
+FEW_FAILURES = 5
+"""Failures that never end a run: late calls are small, and one malformed answer is no trend."""
 GIVE_UP_AFTER = 100
 """Failures after which a hopeless call ends early: a dead server is not asked 100,000 times more."""
 
@@ -34,6 +36,7 @@ class Generator:
         self.store = store
         self.max_failed_share = max_failed_share
         self.counts = GenerationCounts()
+        self.failures: list[str] = []
 
     def generate(
         self, requests: Sequence[Request], on_answer: Callable[[int], None] | None = None
@@ -46,8 +49,8 @@ class Generator:
         index, as its answer is there: stored ones first, then as they come.
 
         Raises:
-            GenerationError: more than `max_failed_share` of the requests sent failed. What
-                succeeded is stored.
+            GenerationError: more than `FEW_FAILURES` and more than `max_failed_share` of all requests
+                sent so far failed. What succeeded is stored.
         """
         started = time.monotonic()
         self.store.refresh()
@@ -79,8 +82,7 @@ class Generator:
         """Ask the backend; `places[i]` are the indices of requests that the i-th answer serves."""
         if not places:
             return
-        allowed = self.max_failed_share * len(places)
-        failures: list[str] = []
+        allowed = max(FEW_FAILURES, self.max_failed_share * (self.counts.sent + len(places)))
         stream = self.backend.answers([requests[same[0]] for same in places])
         try:
             for position, answer in stream:
@@ -92,17 +94,17 @@ class Generator:
                     self.store.add(answer, request, self.backend.name)
                 else:
                     self.counts.failed += 1
-                    failures.append(answer.error)
+                    self.failures.append(answer.error)
                 for index in places[position]:
                     answers[index] = replace(answer, messages=())
                     done(index)
-                if len(failures) >= GIVE_UP_AFTER and len(failures) > allowed:
+                if self.counts.failed >= GIVE_UP_AFTER and self.counts.failed > allowed:
                     break
         finally:
             if isinstance(stream, Resumable):
                 stream.close()
-        if len(failures) > allowed:
-            raise GenerationError(_explain(failures, len(places), self.max_failed_share))
+        if self.counts.failed > allowed:
+            raise GenerationError(_explain(self.failures, self.counts.sent, self.max_failed_share))
 
 
 def _explain(failures: Sequence[str], sent: int, max_failed_share: float) -> str:

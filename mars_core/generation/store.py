@@ -22,11 +22,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from mars_core.errors import MarsError
 from mars_core.generation.interface import Answer, Request
 
 logger = logging.getLogger(__name__)
 
 SYNC_SECONDS = 1.0
+
+
+class StoreError(MarsError, ValueError):
+    """A file of the store is damaged; the message names it and the line."""
 
 
 class _Progress(NamedTuple):
@@ -44,7 +49,7 @@ class GenerationStore:
     ...     store.get(answer.key)
 
     Raises:
-        ValueError: a segment is damaged; the message names its file and line.
+        StoreError: a segment is damaged; the message names its file and line.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -157,7 +162,7 @@ class GenerationStore:
             lines.seek(offset)
             for line in lines:
                 if broken is not None:
-                    raise ValueError(
+                    raise StoreError(
                         f"{segment}, line {number + 1}: {broken}. Lines follow it, so this is damage, "
                         "not an interrupted write: restore the file, or delete that line to ask again"
                     )

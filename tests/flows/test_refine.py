@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 import time
 
 import numpy as np
@@ -170,8 +171,12 @@ def test_each_round_trains_on_the_originals_and_its_own_pairs_from_the_previous_
     for t in (1, 2):
         spec = json.loads((run.root / f"round-{t}/fit.json").read_text())
         assert spec["model"] == str(run.root / f"round-{t - 1}/model")
-        assert spec["pairs"] == [str(run.root / part) for part in ("train.parquet", f"round-{t}/augmented.parquet")]
-    assert json.loads((run.root / "round-0/fit.json").read_text())["pairs"] == [str(run.root / "train.parquet")]
+        assert spec["pairs"] == [
+            str(run.root / part) for part in ("train.parquet", f"round-{t}/augmented.parquet")
+        ]
+    assert json.loads((run.root / "round-0/fit.json").read_text())["pairs"] == [
+        str(run.root / "train.parquet")
+    ]
 
 
 def test_the_metrics_of_a_round_agree_with_its_tables(run):
@@ -179,7 +184,11 @@ def test_the_metrics_of_a_round_agree_with_its_tables(run):
         for name in ("validation", "heldout"):
             margins = run.table(f"round-{t}/{name}_rewards.parquet")["margin"]
             assert metrics[f"{name}/accuracy"] == pytest.approx((margins > 0).mean())
-            assert metrics[f"{name}/accuracy_low"] <= metrics[f"{name}/accuracy"] <= metrics[f"{name}/accuracy_high"]
+            assert (
+                metrics[f"{name}/accuracy_low"]
+                <= metrics[f"{name}/accuracy"]
+                <= metrics[f"{name}/accuracy_high"]
+            )
         assert metrics["rewardbench/n"] == len(run.table(f"round-{t}/rewardbench.parquet"))
         assert metrics["train/synthetic"] == (len(run.table(f"round-{t}/synthetic.parquet")) if t else 0)
 
@@ -202,6 +211,10 @@ def test_more_rounds_are_added_without_making_the_first_ones_again(tiny):
     now = tiny.run().steps()
     assert {name: now[name] for name in tiny.steps_of_one_round} == tiny.steps_of_one_round
     assert any(name.startswith("round-2") for name in now.keys() - tiny.steps_of_one_round.keys())
+
+
+def test_a_run_leaves_no_address_of_mlflow_to_the_next_one_in_the_process(tiny):
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_the_same_command_again_runs_no_model_and_asks_for_no_text(tiny, monkeypatch):
@@ -261,8 +274,7 @@ def test_mlflow_gives_back_the_best_model_which_scores_as_the_checkpoint_does(ti
     import torch
 
     client, parent = mlflow_run
-    monkeypatch.chdir(tiny.folder)
-    mlflow.set_tracking_uri(client.tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     models = client.search_logged_models([parent.info.experiment_id])
     newest = max(models, key=lambda model: model.creation_timestamp)
     loaded = mlflow.transformers.load_model(newest.model_uri, return_type="components")
@@ -273,7 +285,9 @@ def test_mlflow_gives_back_the_best_model_which_scores_as_the_checkpoint_does(ti
         assert torch.equal(loaded["model"].state_dict()[name].cpu().float(), weight.cpu().float()), name
 
 
-def test_prefect_has_the_rounds_the_report_and_a_link_to_the_mlflow_run_that_names_its_flow_run(tiny, mlflow_run):
+def test_prefect_has_the_rounds_the_report_and_a_link_to_the_mlflow_run_that_names_its_flow_run(
+    tiny, mlflow_run
+):
     _, parent = mlflow_run
     flow_run = parent.data.tags["prefect.flow_run"]
     artifacts = {found.key: found for found in prefect_artifacts() if str(found.flow_run_id) == flow_run}
@@ -307,7 +321,9 @@ def test_a_backbone_with_a_trained_head_is_round_zero_as_it_came(plain, tiny_dec
     run = plain.run("plain")
     assert not (run.root / "round-0/training.jsonl").exists()
     settings = existing_run(run.root).config.model
-    ours, theirs = (RewardModel.load(str(path), settings) for path in (run.root / "round-0/model", tiny_decoder))
+    ours, theirs = (
+        RewardModel.load(str(path), settings) for path in (run.root / "round-0/model", tiny_decoder)
+    )
     asked = ["What is a lark?", "Why is the sky blue?"], ["A songbird.", "Air scatters blue light."]
     np.testing.assert_allclose(ours.score(*asked), theirs.score(*asked), atol=1e-6)
 
@@ -333,7 +349,9 @@ def test_without_rewriting_every_pair_is_augmented_as_it_is(plain):
         synthetic = run.table(f"round-{t}/synthetic.parquet")
         unchanged = synthetic[synthetic["rejected_variant"] == 0]
         assert len(unchanged) > 0
-        assert (unchanged["rejected"].to_numpy() == originals.loc[unchanged["parent_id"], "rejected"].to_numpy()).all()
+        assert (
+            unchanged["rejected"].to_numpy() == originals.loc[unchanged["parent_id"], "rejected"].to_numpy()
+        ).all()
 
 
 def test_restarted_rounds_begin_at_the_backbone_and_train_on_all_pairs_so_far(plain, tiny_decoder):

@@ -68,8 +68,8 @@ def processes(mark):
     return found
 
 
-def kills(root, store):
-    """Kind of step → what is seen when it has just begun, and how many seconds later it is under way."""
+def kills(root, store, log):
+    """Kind of step → what is seen when it is about to begin or has begun, and how many seconds later to kill."""
 
     def finished(step):
         return (root / f".steps/{step}.json").exists
@@ -82,8 +82,8 @@ def kills(root, store):
         return curve.exists() and curve.read_text().count("\n") >= 2
 
     return {
-        "prepare": ((root / "train.parquet").exists, 0),
-        "adopt": (finished("prepare"), 0.2),
+        "prepare": (lambda: "Beginning flow run" in log.read_text(), 0.05),
+        "track": (finished("prepare"), 0.5),
         "evaluation": ((root / "round-0/validation_rewards.parquet").exists, 0),
         "distances": (finished("round-0-metrics"), 0.5),
         "margins": (finished("round-1-distances"), 0.05),
@@ -95,7 +95,7 @@ def kills(root, store):
     }
 
 
-KINDS = list(kills(Path(), Path()))
+KINDS = list(kills(Path(), Path(), Path()))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,8 @@ def runs(prefect_address, experiment, tiny_decoder):
     undisturbed = Command(made[0], "undisturbed", **prefect_address)
     killed = made[1].run("killed")
     aftermath = {}
-    for kind, (seen, seconds) in kills(killed.root, made[1].folder / "generations-killed").items():
+    places = (killed.root, made[1].folder / "generations-killed", made[1].folder / "killed.log")
+    for kind, (seen, seconds) in kills(*places).items():
         command = Command(made[1], "killed", **prefect_address)
         command.wait_until(seen)
         time.sleep(seconds)
@@ -137,7 +138,7 @@ def test_no_process_lives_on_after_kill_9_in_the_middle_of(runs, kind):
 def test_the_resumed_run_has_every_table_of_the_undisturbed_one_row_for_row(runs):
     undisturbed, killed = runs[0].run("undisturbed"), runs[1].run("killed")
     tables = sorted(str(path.relative_to(undisturbed.root)) for path in undisturbed.root.rglob("*.parquet"))
-    assert len(tables) == 15
+    assert len(tables) == 16
     assert tables == sorted(str(path.relative_to(killed.root)) for path in killed.root.rglob("*.parquet"))
     for uri in tables:
         pd.testing.assert_frame_equal(killed.table(uri), undisturbed.table(uri), check_exact=True, obj=uri)
@@ -156,7 +157,9 @@ def test_no_text_is_asked_for_twice(runs):
     stores = (runs[0].folder / "generations-undisturbed", runs[1].folder / "generations-killed")
     undisturbed, killed = (
         Counter(
-            json.loads(line)["key"] for segment in store.glob("*.jsonl") for line in segment.open(encoding="utf-8")
+            json.loads(line)["key"]
+            for segment in store.glob("*.jsonl")
+            for line in segment.open(encoding="utf-8")
         )
         for store in stores
     )

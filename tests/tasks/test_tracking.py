@@ -258,10 +258,11 @@ def test_models_of_logged_rounds_are_made_up_for_when_all_are_wanted_later(track
     assert sorted(tiny.logged_models()) == sorted(rounds)
 
 
-def test_a_logged_model_loads_and_gives_the_same_rewards(tracked):
+def test_a_logged_model_loads_and_gives_the_same_rewards(tracked, monkeypatch):
     tiny = tracked(models="best")
     parent_id, _, _ = tiny.log()
     (logged,) = tiny.client.search_logged_models([tiny.client.get_run(parent_id).info.experiment_id])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tiny.client.tracking_uri)
     parts = mlflow.transformers.load_model(logged.model_uri, return_type="components")
     settings = ModelConfig(device="cpu", precision="float32")
     texts = ["What is a lark?", "Name a river."], ["A small songbird.", "The Loire is a river in France."]

@@ -95,17 +95,33 @@ def test_few_failures_are_handed_back_and_asked_again_next_time(store):
 
 
 def test_too_many_failures_raise_with_reasons_after_the_rest_is_stored(store):
-    fails = {"There are 1 larks.": "HTTP 400: too long", "There are 2 larks.": "ConnectError: refused"}
+    fails = {f"There are {count} larks.": "ConnectError: refused" for count in range(1, 9)}
+    fails["There are 1 larks."] = "HTTP 400: too long"
     generator = Generator(Watched(fails), store, max_failed_share=0.1)
-    requests = [paraphrase(f"There are {count} larks.") for count in range(10)]
-    with pytest.raises(GenerationError, match=r"2 of 10 .* 1 × HTTP 400, 1 × ConnectError.*too long"):
+    requests = [paraphrase(f"There are {count} larks.") for count in range(20)]
+    with pytest.raises(GenerationError, match=r"8 of 20 .* 7 × ConnectError, 1 × HTTP 400.*too long"):
         generator.generate(requests)
-    assert len(store) == 8
+    assert len(store) == 12
 
 
 def test_a_share_of_failures_at_the_limit_is_let_pass(store):
-    generator = Generator(Watched({"There are 1 larks.": "HTTP 400: no"}), store, max_failed_share=0.1)
-    assert len(generator.generate([paraphrase(f"There are {count} larks.") for count in range(10)])) == 10
+    fails = {f"There are {count} larks.": "HTTP 400: no" for count in range(6)}
+    generator = Generator(Watched(fails), store, max_failed_share=0.1)
+    assert len(generator.generate([paraphrase(f"There are {count} larks.") for count in range(60)])) == 60
+
+
+def test_one_malformed_answer_in_a_small_late_call_does_not_end_a_run(store):
+    generator = Generator(Watched({"There are 1 larks.": "not JSON"}), store, max_failed_share=0.05)
+    assert generator.generate([paraphrase("There are 1 larks.")])[0].error == "not JSON"
+
+
+def test_failures_add_up_over_the_calls_of_a_step(store):
+    fails = {f"There are {count} larks.": "HTTP 400: no" for count in range(6)}
+    generator = Generator(Watched(fails), store, max_failed_share=0.05)
+    for count in range(5):
+        generator.generate([paraphrase(f"There are {count} larks.")])
+    with pytest.raises(GenerationError, match="6 of 6"):
+        generator.generate([paraphrase("There are 5 larks.")])
 
 
 def test_a_dead_server_is_not_asked_to_the_end(store):

@@ -1,0 +1,285 @@
+import json
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.cli import app
+from mars_core import pairs
+from mars_core.config import ExperimentConfig, load
+from mars_core.reward_model import RewardModel
+from tasks.preparation import check
+from tasks.run_folder import open_run
+
+COMMANDS = ("refine", "config", "show", "explain", "export", "ui")
+GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
+
+
+def mars(*arguments):
+    """Call the command in this process, with a terminal wide enough for whole lines."""
+    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "300"})
+
+
+def refusal(*arguments):
+    """The one message of a call that ends because of what was given to it."""
+    result = mars(*arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.startswith("mars: ")
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+@pytest.fixture
+def place(experiment, monkeypatch):
+    """A folder with an experiment, which is the working folder too."""
+    made = experiment()
+    monkeypatch.chdir(made.folder)
+    return made
+
+
+@pytest.fixture
+def before_anything_starts(place, monkeypatch):
+    """The same where neither a server may be started nor a model loaded."""
+
+    def too_late(*args, **kwargs):
+        raise AssertionError("something was started for a run that cannot be")
+
+    monkeypatch.setattr("flows.local_server.prefect_api", too_late)
+    monkeypatch.setattr(RewardModel, "load", too_late)
+    return place
+
+
+def rows_file(folder, *rows):
+    file = folder / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_help_names_every_command_within_a_second_and_a_half():
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        said = subprocess.run(
+            [sys.executable, "-m", "flows.cli", "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        times.append(time.monotonic() - started)
+    assert min(times) < 1.5
+    assert all(f" {command} " in said for command in COMMANDS)
+
+
+def test_config_prints_the_resolved_configuration(place):
+    result = mars("config", place.file, "selection.tau=0.1", "rounds=7")
+    assert result.exit_code == 0
+    printed = ExperimentConfig.model_validate(yaml.safe_load(result.stdout))
+    assert printed == load(place.file, ["selection.tau=0.1", "rounds=7"])
+
+
+def test_config_explains_every_key(place):
+    said = mars("config", place.file, "--explain").stdout
+    assert "selection.tau = 0.5\n    Sharpness" in said
+    assert "[operational]" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("selection.tua=0.1", "selection.tua: no such key; the nearest is selection.tau"),
+        ("selection.budget=0", "selection.budget: Input should be greater than or equal to 1; found 0"),
+        ("selection.tau=-1", "selection.tau: Input should be greater than or equal to 0; found -1"),
+        ("rounds=two", "rounds: Input should be a valid integer"),
+        ("rounds", "'rounds': an override reads key=value"),
+    ],
+    ids=["unknown", "no-budget", "negative", "not-a-number", "no-value"],
+)
+@pytest.mark.parametrize("command", ["config", "refine"])
+def test_a_wrong_key_or_value_is_named(before_anything_starts, command, override, told):
+    assert told in refusal(command, before_anything_starts.file, override)
+
+
+def test_a_configuration_that_is_not_there_is_named(place):
+    assert "nowhere.yaml: No such file" in refusal("refine", "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"prompt": "p", "chosen": "c"}], "pairs.jsonl: no column 'rejected'; found prompt, chosen"),
+        ([GOOD, GOOD | {"id": "b", "chosen": " "}], "pairs.jsonl: row 2: chosen is empty"),
+        ([GOOD, GOOD | {"id": "b", "rejected": None}], "pairs.jsonl: row 2: rejected is null"),
+        ([GOOD | {"rejected": "A songbird. "}], "pairs.jsonl: row 1: chosen equals rejected"),
+        ([GOOD, GOOD], "pairs.jsonl: row 2: duplicate id: 'a', first in"),
+        ([], "pairs.jsonl: no rows"),
+    ],
+    ids=["missing-column", "empty", "null", "equal", "duplicate", "no-rows"],
+)
+def test_bad_pairs_are_told_by_file_and_row(before_anything_starts, rows, told):
+    file = rows_file(before_anything_starts.folder, *rows)
+    assert told in refusal("refine", before_anything_starts.file, f"data.train={file}")
+
+
+def test_a_folder_without_data_is_told(before_anything_starts):
+    (before_anything_starts.folder / "empty").mkdir()
+    assert "empty: no .jsonl" in refusal("refine", before_anything_starts.file, "data.train=./empty")
+
+
+def test_a_file_that_is_not_there_is_told(before_anything_starts):
+    message = refusal("refine", before_anything_starts.file, "data.train=nowhere.jsonl")
+    assert "nowhere.jsonl: no such file or folder" in message
+
+
+def test_no_pairs_left_by_a_condition_is_told(before_anything_starts):
+    message = refusal("refine", before_anything_starts.file, "data.where.source=nobody")
+    assert "sample://preferences: no pairs where {'source': 'nobody'}" in message
+
+
+def test_a_budget_above_the_capacity_is_told_with_both_numbers(before_anything_starts):
+    message = refusal("refine", before_anything_starts.file, "selection.budget=121", "selection.cap=2")
+    assert "selection.budget=121" in message
+    assert "60 pairs can take at 2 each (120)" in message
+
+
+def test_a_benchmark_that_is_not_there_is_told(before_anything_starts):
+    message = refusal("refine", before_anything_starts.file, "evaluation.rewardbench=nowhere.jsonl")
+    assert "nowhere.jsonl" in message
+
+
+def test_a_backbone_that_is_not_there_is_told(before_anything_starts):
+    message = refusal("refine", before_anything_starts.file, "model.backbone=./nowhere")
+    assert "./nowhere" in message
+
+
+def test_a_backbone_whose_head_has_two_outputs_is_told(before_anything_starts, tiny_decoder, tmp_path):
+    import transformers
+
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tiny_decoder, num_labels=2, ignore_mismatched_sizes=True
+    )
+    network.save_pretrained(tmp_path)
+    message = refusal("refine", before_anything_starts.file, f"model.backbone={tmp_path}")
+    assert f"{tmp_path}: its head has 2 outputs" in message
+
+
+def test_a_run_folder_that_another_process_uses_is_told(before_anything_starts):
+    with open_run(load(before_anything_starts.file)):
+        assert "runs/tiny is in use by another process" in refusal("refine", before_anything_starts.file)
+
+
+def test_a_run_folder_made_with_other_scientific_keys_says_which(tiny, before_anything_starts, monkeypatch):
+    monkeypatch.chdir(tiny.folder)
+    message = refusal("refine", tiny.file, "selection.tau=0.7", "fit.group_tokens=99")
+    assert "selection.tau: 0.5 there, 0.7 now" in message
+    assert "group_tokens" not in message
+
+
+def test_keys_that_led_to_an_error_before_the_first_step_may_still_be_changed(before_anything_starts):
+    file = rows_file(before_anything_starts.folder, GOOD, GOOD)
+    refusal("refine", before_anything_starts.file, f"data.train={file}")
+    check(load(before_anything_starts.file))
+
+
+def test_a_prefect_server_that_does_not_answer_is_told(place):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert "no Prefect server answers at http://127.0.0.1:9/api" in refusal("refine", place.file)
+
+
+def test_an_error_in_the_middle_of_the_flow_is_one_sentence_too(
+    place, prefect_server, tiny_decoder, tmp_path, capfd
+):
+    import torch
+    import transformers
+
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_decoder)
+    with torch.no_grad():
+        network.score.weight.fill_(torch.nan)
+    network.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(tmp_path)
+    result = mars("refine", place.file, f"model.backbone={tmp_path}")
+    assert result.exit_code == 1
+    said = result.stderr[result.stderr.index("mars: ") :]
+    assert "are NaN or infinite" in said
+    assert place.run().table("validation.parquet")["pair_id"].iloc[0] in said
+    assert "Traceback" not in result.output + "".join(capfd.readouterr())
+
+
+def test_a_dry_run_estimates_and_leaves_nothing(before_anything_starts, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(before_anything_starts.folder)
+    result = mars("refine", before_anything_starts.file, "--dry-run")
+    assert result.exit_code == 0, result.output
+    for figure in ("requests", "tokens", "optimizer steps", "disk", "hours"):
+        assert figure in result.stdout
+    # 60 originals once, and 60 + 40 pairs twice, in batches of 8
+    assert "34 on 260 pairs" in result.stdout
+    assert {path.name for path in before_anything_starts.folder.iterdir()} == {"experiment.yaml"}
+
+
+def test_show_prints_the_table_of_rounds(tiny):
+    result = mars("show", tiny.run().root)
+    assert result.exit_code == 0
+    assert all(f"round {t}" in result.stdout for t in (0, 1, 2))
+    assert f"round {tiny.report.best} (best)" in result.stdout
+
+
+def test_show_of_what_is_no_run_is_told(tmp_path):
+    assert f"{tmp_path}: no run here" in refusal("show", tmp_path)
+
+
+def test_explain_follows_a_synthetic_pair_back_to_its_original_and_the_requests(tiny, monkeypatch):
+    monkeypatch.chdir(tiny.folder)
+    run = tiny.run()
+    synthetic = run.table("round-2/synthetic.parquet")
+    rewrites = run.table("round-2/rewrites.parquet").set_index("pair_id")
+    rewrites = rewrites[rewrites["rewritten"] != "none"]
+    pair = synthetic[synthetic["parent_id"].isin(rewrites.index) & (synthetic["chosen_variant"] > 0)].iloc[0]
+    allocation = run.table("round-2/allocation.parquet").set_index("pair_id").loc[pair["parent_id"]]
+    variants = run.table("round-2/variants.parquet")
+    bought = variants[
+        (variants["parent_id"] == pair["parent_id"])
+        & (variants["part"] == "chosen")
+        & (variants["variant"] == pair["chosen_variant"])
+    ].iloc[0]
+    assert bought["text"] == pair["chosen"]
+
+    said = mars("explain", run.root, pair["synthetic_id"]).stdout
+    for fact in (
+        f"Synthetic pair {pair['synthetic_id']} (round-2)",
+        f"Original {pair['parent_id']}",
+        str(allocation["margin"]),
+        str(allocation["probability"]),
+        bought["request"],
+        rewrites.loc[pair["parent_id"], "request"],
+    ):
+        assert fact in said
+    assert said.count("paraphrase_chosen") == 1
+
+
+def test_explain_of_an_unknown_pair_is_told(tiny):
+    assert "no synthetic pair 'nobody'" in refusal("explain", tiny.run().root, "nobody")
+
+
+@pytest.mark.parametrize("form", ["hh", "trl"])
+def test_exported_pairs_are_read_again_as_the_same_pairs(tiny, tmp_path, form):
+    file = tmp_path / "out.jsonl"
+    result = mars("export", tiny.run().root, "--format", form, "--output", file)
+    made = pd.concat(tiny.run().table(f"round-{t}/synthetic.parquet") for t in (1, 2))
+    assert f"{len(made)} synthetic pairs written to {file}" in result.stdout
+    again, left_out = pairs.read(str(file), invalid="drop")
+    texts = ["prompt", "chosen", "rejected"]
+    assert set(again.to_pandas()[texts].itertuples(index=False, name=None)) == set(
+        made[texts].itertuples(index=False, name=None)
+    )
+    assert len(again) + left_out.total() == len(made)
+    assert set(left_out) <= {"duplicate id"}  # two rounds may have made the same texts
+
+
+def test_parquet_export_keeps_every_column_beside_the_runs_artifacts(tiny):
+    mars("export", tiny.run().root, "--format", "parquet")
+    made = pd.concat((tiny.run().table(f"round-{t}/synthetic.parquet") for t in (1, 2)), ignore_index=True)
+    pd.testing.assert_frame_equal(tiny.run().table("synthetic-parquet.parquet"), made, check_dtype=False)
