@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pandas as pd
@@ -44,7 +47,7 @@ class Command:
             time.sleep(0.002)
 
     def kill(self):
-        """End the command itself by SIGKILL; the command lines of its processes that were still there later."""
+        """End the command, and it alone, by SIGKILL; the command lines of its processes that live on."""
         self.process.kill()
         self.process.wait()
         killed = time.monotonic()
@@ -68,8 +71,19 @@ def processes(mark):
     return found
 
 
+class Kill(NamedTuple):
+    """When to kill a command, so that it is in the middle of a step."""
+
+    seen: Callable[[], bool]
+    """What is seen when the step begins or has begun."""
+    seconds: float = 0
+    """How much later the kill comes."""
+    held_up: str | None = None
+    """An artifact that the step cannot finish to write, however late the kill comes."""
+
+
 def kills(root, store, log):
-    """Kind of step → what is seen when it is about to begin or has begun, and how many seconds later to kill."""
+    """Kind of step → its kill, in the order of the flow."""
 
     def finished(step):
         return (root / f".steps/{step}.json").exists
@@ -82,20 +96,30 @@ def kills(root, store, log):
         return curve.exists() and curve.read_text().count("\n") >= 2
 
     return {
-        "prepare": (lambda: "Beginning flow run" in log.read_text(), 0.05),
-        "track": (finished("prepare"), 0.5),
-        "evaluation": ((root / "round-0/validation_rewards.parquet").exists, 0),
-        "distances": (finished("round-0-metrics"), 0.5),
-        "margins": (finished("round-1-distances"), 0.05),
-        "selection": (finished("round-1-margins"), 0),
-        "rewriting": (asked("rewrite"), 0),
-        "augmentation": (asked("paraphrase"), 0),
-        "fit": (trained, 0),
-        "synthetic": (finished("round-1-fit"), 0.1),
+        "prepare": Kill((root / "train.parquet").exists, 0, "heldout.parquet"),
+        "track": Kill(finished("prepare"), 0.5),
+        "distances": Kill(lambda: "track run" in log.read_text(), 0.5, "round-1/distances.parquet"),
+        "evaluation": Kill(finished("round-0-adopt"), 0.2, "round-0/heldout_rewards.parquet"),
+        "margins": Kill(finished("round-0-metrics"), 0.2, "round-1/margins.parquet"),
+        "selection": Kill(finished("round-1-margins"), 0.1, "round-1/allocation.parquet"),
+        "rewriting": Kill(asked("rewrite"), 0, "round-1/rewrites.parquet"),
+        "augmentation": Kill(asked("paraphrase"), 0, "round-1/augmented.parquet"),
+        "fit": Kill(trained),
+        "synthetic": Kill(finished("round-1-fit"), 0.2, "round-1/synthetic.parquet"),
     }
 
 
 KINDS = list(kills(Path(), Path(), Path()))
+
+
+@contextmanager
+def held_up(place):
+    """Let whoever writes this artifact wait for ever: where it writes first is a pipe that nobody reads."""
+    pipe = place.with_name(f".{place.name}.partial")
+    pipe.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(pipe)
+    yield
+    pipe.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +133,19 @@ def prefect_address(prefect_server):
 def runs(prefect_address, experiment, tiny_decoder):
     """A run that nothing disturbed, and one whose command was killed in every kind of step.
 
-    The third value says for each kill which steps were finished, and what lived on after it.
+    The third value says for each kill what lived on after it, and which steps were finished.
     """
-    made = [experiment(rounds=1, model={"backbone": str(tiny_decoder)}) for _ in range(2)]
+    made = [experiment(rounds=1, model={"backbone": str(tiny_decoder)}, fit={"epochs": 4}) for _ in range(2)]
     undisturbed = Command(made[0], "undisturbed", **prefect_address)
     killed = made[1].run("killed")
-    aftermath = {}
     places = (killed.root, made[1].folder / "generations-killed", made[1].folder / "killed.log")
-    for kind, (seen, seconds) in kills(*places).items():
-        command = Command(made[1], "killed", **prefect_address)
-        command.wait_until(seen)
-        time.sleep(seconds)
-        left = command.kill()
-        aftermath[kind] = (set(killed.steps()), left)
+    aftermath = {}
+    for kind, kill in kills(*places).items():
+        with held_up(killed.root / kill.held_up) if kill.held_up else nullcontext():
+            command = Command(made[1], "killed", **prefect_address)
+            command.wait_until(kill.seen)
+            time.sleep(kill.seconds)
+            aftermath[kind] = command.kill(), set(killed.steps())
     Command(made[1], "killed", **prefect_address).ends()
     undisturbed.ends()
     return made[0], made[1], aftermath
@@ -130,7 +154,7 @@ def runs(prefect_address, experiment, tiny_decoder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_process_lives_on_after_kill_9_in_the_middle_of(runs, kind):
     _, _, aftermath = runs
-    finished, left = aftermath[kind]
+    left, finished = aftermath[kind]
     assert left == []
     assert not any(step.endswith(kind) for step in finished), "the kill came too late to be in this step"
 
