@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mars_core.errors import MarsError
 
@@ -70,13 +71,11 @@ def refine(
             _quiet_known_errors()
             from flows.refine import refine as refine_flow
 
-            console.print(
-                f"Prefect: [link]{api.removesuffix('/api')}[/link]   run folder: {config.run_folder}"
-            )
+            _say(f"Prefect: {api.removesuffix('/api')}   run folder: {config.run_folder}")
             report = refine_flow(str(file), overrides or [])
         _print_rounds(report)
-        console.print(f"\nReport:    {config.run_folder / 'report.md'}")
-        console.print("Look at it: mars ui        (Prefect and MLflow in the browser)")
+        _say(f"\nReport:     {config.run_folder / 'report.md'}")
+        _say("Look at it: mars ui        (Prefect and MLflow in the browser)")
 
 
 @app.command()
@@ -103,7 +102,7 @@ def show(run: RunPath) -> None:
         from tasks.run_folder import existing_run
 
         _print_rounds(run_report(existing_run(run)))
-        console.print(f"\nReport: {run / 'report.md'}")
+        _say(f"\nReport: {run / 'report.md'}")
 
 
 @app.command()
@@ -134,7 +133,7 @@ def export(
         from flows.export import export_pairs
 
         file, rows = export_pairs(run, format, output)
-        console.print(f"{rows:,} synthetic pairs written to {file}")
+        _say(f"{rows:,} synthetic pairs written to {file}")
 
 
 @app.command()
@@ -148,14 +147,12 @@ def ui() -> None:
         store = tracking_uri(TrackingConfig())
         make_store(store)
         with prefect_server(PREFECT_PORT) as prefect, mlflow_server(store) as mlflow:
-            console.print(
-                f"Prefect: [link]{prefect}[/link]\nMLflow:  [link]{mlflow}[/link]\nCtrl-C ends both."
-            )
+            _say(f"Prefect: {prefect}\nMLflow:  {mlflow}\nCtrl-C ends both.")
             try:
                 while True:
                     time.sleep(3600)
             except KeyboardInterrupt:
-                console.print("Ended.")
+                _say("Ended.")
 
 
 @contextmanager
@@ -187,6 +184,11 @@ def _quiet_known_errors() -> None:
         logging.getLogger(name).addFilter(without_trace)
 
 
+def _say(line: str) -> None:
+    """Print a line as it is: a path that was wrapped cannot be copied."""
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 def _print_rounds(report: "RunReport") -> None:
     """Print a column a round: a terminal is seldom as wide as the report's table."""
     from mars_core.report import rounds_table
@@ -199,9 +201,9 @@ def _print_rounds(report: "RunReport") -> None:
 
 
 def _print_pairs(title: str, facts: dict[str, Any]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=Text(title), show_header=False, title_justify="left")
     for name, value in facts.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(name, Text(str(value)))  # no markup: a prompt may well hold [/INST]
     console.print(table)
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -6,6 +7,7 @@ import time
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -19,9 +21,14 @@ COMMANDS = ("refine", "config", "show", "explain", "export", "ui")
 GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
 
 
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch):
+    monkeypatch.setattr("flows.cli.console", Console(width=300))
+
+
 def mars(*arguments):
-    """Call the command in this process, with a terminal wide enough for whole lines."""
-    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "300"})
+    """Call the command in this process."""
+    return CliRunner().invoke(app, list(map(str, arguments)))
 
 
 def refusal(*arguments):
@@ -189,23 +196,27 @@ def test_a_prefect_server_that_does_not_answer_is_told(place):
         assert "no Prefect server answers at http://127.0.0.1:9/api" in refusal("refine", place.file)
 
 
-def test_an_error_in_the_middle_of_the_flow_is_one_sentence_too(
-    place, prefect_server, tiny_decoder, tmp_path, capfd
-):
+def test_an_error_in_the_middle_of_the_flow_has_no_stack_trace_either(place, prefect_server, tiny_decoder):
     import torch
     import transformers
+    from prefect.settings import get_current_settings
 
     network = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_decoder)
     with torch.no_grad():
         network.score.weight.fill_(torch.nan)
-    network.save_pretrained(tmp_path)
-    transformers.AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(tmp_path)
-    result = mars("refine", place.file, f"model.backbone={tmp_path}")
-    assert result.exit_code == 1
-    said = result.stderr[result.stderr.index("mars: ") :]
-    assert "are NaN or infinite" in said
-    assert place.run().table("validation.parquet")["pair_id"].iloc[0] in said
-    assert "Traceback" not in result.output + "".join(capfd.readouterr())
+    network.save_pretrained("broken")
+    transformers.AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained("broken")
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "refine", place.file, "model.backbone=./broken"],
+        env=os.environ | {"PREFECT_API_URL": get_current_settings().api.url},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    message = ended.stderr[ended.stderr.index("mars: ") :]
+    assert "are NaN or infinite" in message
+    assert place.run().table("validation.parquet")["pair_id"].iloc[0] in message
+    assert "Traceback" not in ended.stdout + ended.stderr
 
 
 def test_a_dry_run_estimates_and_leaves_nothing(before_anything_starts, monkeypatch):
@@ -258,6 +269,12 @@ def test_explain_follows_a_synthetic_pair_back_to_its_original_and_the_requests(
     ):
         assert fact in said
     assert said.count("paraphrase_chosen") == 1
+
+
+def test_texts_that_look_like_markup_are_printed_as_they_are(monkeypatch):
+    facts = {"Original": {"prompt": "[INST] Is [red] a colour? [/INST]", "budget": 7}}
+    monkeypatch.setattr("flows.lineage.lineage", lambda run, synthetic_id: facts)
+    assert "[INST] Is [red] a colour? [/INST]" in mars("explain", "run", "id").stdout
 
 
 def test_explain_of_an_unknown_pair_is_told(tiny):
