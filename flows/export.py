@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import datasets
+import pyarrow.parquet
+from datasets import Dataset
 
 from mars_core import dialogue
 from tasks.run_folder import RunFolderError, existing_run
@@ -28,7 +29,7 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
     )
     if not files:
         raise RunFolderError(f"{root}: no round has synthetic pairs yet")
-    pairs = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
+    pairs = Dataset(pyarrow.concat_tables(map(pyarrow.parquet.read_table, files)))
     file = output or run.path(f"synthetic-{form}.{'parquet' if form == 'parquet' else 'jsonl'}")
     if form == "parquet":
         pairs.to_parquet(str(file))

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset
 from mlflow import MlflowClient
 
 from mars_core.reward_model import RewardModel, pair_rewards
@@ -96,13 +97,11 @@ def test_every_round_that_spends_a_budget_leaves_its_tables(run, name):
 
 
 def test_margins_are_those_of_the_previous_rounds_model(run):
-    settings = existing_run(run.root)
-    originals = run.table("train.parquet")
-    from datasets import Dataset
-
+    settings = existing_run(run.root).config.model
+    originals = Dataset.from_pandas(run.table("train.parquet"))
     for t in (1, 2):
-        model = RewardModel.load(str(run.root / f"round-{t - 1}/model"), settings.config.model)
-        fresh = pair_rewards(model, Dataset.from_pandas(originals))
+        model = RewardModel.load(str(run.root / f"round-{t - 1}/model"), settings)
+        fresh = pair_rewards(model, originals)
         pd.testing.assert_frame_equal(
             fresh, run.table(f"round-{t}/margins.parquet"), check_dtype=False, rtol=0, atol=1e-6
         )
