@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,17 +19,6 @@ from mars_core.errors import MarsError
 if TYPE_CHECKING:
     from mars_core.comparison_report import ComparisonReport
     from mars_core.report import RunReport
-
-# Unless the environment says otherwise, nothing of a run is sent anywhere but to the configured servers.
-for _variable, _value in {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_VERBOSITY": "error",  # what failed is told once, by us
-    "DATASETS_VERBOSITY": "critical",
-}.items():
-    os.environ.setdefault(_variable, _value)
 
 app = typer.Typer(
     name="mars",
