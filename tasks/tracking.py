@@ -126,7 +126,7 @@ def track_round(run: RunFolder, round: int, parent_id: str, metrics: ArtifactRef
         client.log_artifact(child_id, str(run.path(metrics)))
         client.set_tag(child_id, "mars.logged", metrics.sha256)
     if run.config.tracking.models == "all":
-        _log_model(client, run, child_id, model)
+        log_model(client, run, child_id, model)
     client.set_terminated(child_id)
     return child_id
 
@@ -154,7 +154,7 @@ def track_result(
     report = run.path("report.md").read_text(encoding="utf-8")
     client.set_tag(parent_id, "mlflow.note.content", report[:5000])
     if run.config.tracking.models == "best":
-        _log_model(client, run, parent_id, models[best])
+        log_model(client, run, parent_id, models[best])
     client.set_terminated(parent_id)
     return run_address(run.config.tracking, client.get_run(parent_id))
 
@@ -368,20 +368,23 @@ def _fluent(uri: str) -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = before
 
 
-def _log_model(client: MlflowClient, run: RunFolder, run_id: str, model: ArtifactRef) -> None:
-    """Log a checkpoint, once, as an MLflow model that `mlflow.transformers.load_model` loads.
+def log_model(client: MlflowClient, run: RunFolder, run_id: str, model: ArtifactRef) -> str:
+    """Log a checkpoint, once, as an MLflow model that `mlflow.transformers.load_model` loads; its id.
 
     The network and its tokenizer are handed over in memory: MLflow's way of logging a folder asks
     transformers 5 for a pipeline in a form that it no longer has.
     """
-    if client.get_run(run_id).data.tags.get("mars.model") == model.sha256:
-        return
+    tags = client.get_run(run_id).data.tags
+    if tags.get("mars.model") == model.sha256 and "mars.model.id" in tags:
+        return tags["mars.model.id"]
     loaded = RewardModel.load(str(run.path(model)), ModelConfig(device="cpu"))
     with _fluent(client.tracking_uri), mlflow.start_run(run_id=run_id):
-        mlflow.transformers.log_model(
+        logged = mlflow.transformers.log_model(
             transformers_model={"model": loaded.network, "tokenizer": loaded.tokenizer},
             name="reward_model",
             task="text-classification",
             pip_requirements=["torch", "transformers"],
         )
+    client.set_tag(run_id, "mars.model.id", logged.model_id)
     client.set_tag(run_id, "mars.model", model.sha256)
+    return logged.model_id
