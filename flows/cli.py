@@ -56,12 +56,12 @@ def refine(
 
             _print_pairs("Estimate", estimate(config))
             return
-        from flows.local_server import check_mlflow, prefect_api
+        from flows.local_server import prefect_api
+        from tasks.mlflow_store import check_tracking
         from tasks.preparation import check
-        from tasks.tracking import tracking_uri
 
         check(config)
-        check_mlflow(tracking_uri(config.tracking))
+        check_tracking(config.tracking)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.refine import refine as refine_flow
@@ -77,16 +77,16 @@ def refine(
 def compare(file: Comparison, overrides: Overrides = None) -> None:
     """Run arms × seeds, matched in all that the arms are not about; started again, run what is missing."""
     with _told_errors():
-        from flows.local_server import check_mlflow, prefect_api
+        from flows.local_server import prefect_api
         from mars_core.comparison import cells, load_comparison
+        from tasks.mlflow_store import check_tracking
         from tasks.preparation import check
-        from tasks.tracking import tracking_uri
 
         config = load_comparison(file, overrides or [])
         first_of_each_arm = cells(config)[: len(config.arms)]
         for cell in first_of_each_arm:
             check(cell.experiment)
-        check_mlflow(tracking_uri(cell.experiment.tracking))
+        check_tracking(cell.experiment.tracking)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.compare import compare as compare_flow
@@ -155,7 +155,7 @@ def evaluate(
         from flows.evaluate import configuration
         from flows.local_server import check_mlflow, prefect_api
         from tasks.evaluation import headlines
-        from tasks.tracking import tracking_uri
+        from tasks.mlflow_store import tracking_uri
 
         named = {
             "evaluation.rewardbench": rewardbench,
@@ -260,8 +260,8 @@ def ui(
     with _told_errors():
         from flows.local_server import PREFECT_PORT, mlflow_server, prefect_api
         from mars_core.config import TrackingConfig
+        from tasks.mlflow_store import tracking_uri
         from tasks.run_folder import existing_run
-        from tasks.tracking import tracking_uri
 
         uri = tracking_uri(existing_run(run).config.tracking if run else TrackingConfig())
         with prefect_api(PREFECT_PORT) as prefect, mlflow_server(uri) as mlflow:
