@@ -164,6 +164,12 @@ def reached(config: TrackingConfig) -> MlflowClient:
     return MlflowClient(uri)
 
 
+def runs_page(config: TrackingConfig, server: str) -> str:
+    """The page of a server with the runs of the experiment; its first page where there are none yet."""
+    found = reached(config).get_experiment_by_name(config.experiment)
+    return f"{server}/#/experiments/{found.experiment_id}/runs" if found else server
+
+
 def make_store(uri: str) -> None:
     """Make a local store that is not there yet, whole or not at all; a server's is the server's to make.
 

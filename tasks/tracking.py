@@ -50,6 +50,8 @@ METRICS_AT_ONCE, PARAMETERS_AT_ONCE = 1000, 100
 """Most of one request to MLflow."""
 NOTE_LENGTH = 5000
 """Most of a description in MLflow, in characters."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets MLflow open an experiment with its runs and charts, and not with its pages for chat applications."""
 HEADLINES = (
     "validation/accuracy", "heldout/accuracy", "heldout/accuracy_low", "heldout/accuracy_high",
     "heldout/mean_margin", "heldout/snr", "heldout/brier", "heldout/calibration_error", "rewardbench/total",
@@ -369,14 +371,9 @@ def track_evaluation(
 
 def run_address(config: TrackingConfig, run: Run) -> str:
     """The page of a run in MLflow; of a local store, as `mars ui` serves it."""
-    return f"{experiment_address(config, run.info.experiment_id)}/runs/{run.info.run_id}"
-
-
-def experiment_address(config: TrackingConfig, experiment_id: str) -> str:
-    """The page of an experiment in MLflow; of a local store, as `mars ui` serves it."""
     uri = tracking_uri(config)
     server = uri if uri.startswith("http") else f"http://127.0.0.1:{LOCAL_PORT}"
-    return f"{shown(server).rstrip('/')}/#/experiments/{experiment_id}"
+    return f"{shown(server).rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
 
 def link_tracking(address: str) -> None:
@@ -422,7 +419,7 @@ def _experiment_id(client: MlflowClient, config: TrackingConfig) -> str:
     if found:
         return found.experiment_id
     location = artifact_location(tracking_uri(config))
-    return client.create_experiment(config.experiment, artifact_location=location)
+    return client.create_experiment(config.experiment, artifact_location=location, tags=KIND)
 
 
 def _find(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> Run | None:
