@@ -121,3 +121,20 @@ def test_one_more_right_answer_never_turns_a_promotion_into_a_refusal(pairs, dat
     better[data.draw(st.integers(0, len(pairs) - 1))] = RIGHT
     before, after = (decide(config, some, champion, trusted) for some in (candidate, better))
     assert after.promoted or not before.promoted
+
+
+def test_data_are_blamed_for_a_shown_fall_and_not_for_a_want_of_evidence():
+    equal = decide(GateConfig(), margins(10, 20), margins(10, 20), np.ones(20))
+    fallen = decide(GateConfig(), margins(2, 20), margins(18, 20), np.ones(20))
+    assert not equal.promoted
+    assert not equal.blames_data
+    assert not fallen.promoted
+    assert fallen.blames_data
+
+
+def test_data_are_blamed_for_a_section_beyond_its_limit():
+    good = margins(900, 1000)
+    decision = decide(
+        GateConfig(rewardbench_margin=1), good, good, np.ones(1000), (benchmark(["donotanswer"]), benchmark())
+    )
+    assert decision.blames_data
