@@ -120,6 +120,56 @@ def compare(file: Comparison, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def retrain(
+    file: Annotated[Path, typer.Argument(help="Configuration of a retraining (YAML).")],
+    overrides: Overrides = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Let the previous champion be champion again; train nothing.")
+    ] = False,
+    readmit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGEST",
+            help="Let a refused or quarantined delivery take part in the next retraining; train nothing.",
+        ),
+    ] = None,
+) -> None:
+    """Train on new preference pairs, from the champion; promote the result if it passes the gate.
+
+    Ends with status 1 where the gate refuses it. Started again after a crash, the same cycle goes on.
+    """
+    with _told_errors():
+        from mars_core.retraining import load_retraining
+        from tasks.ledger import Ledger
+        from tasks.run_folder import owned
+
+        config = load_retraining(file, overrides or [])
+        if readmit is not None:
+            with owned(config.root):
+                digest, before = Ledger.of(config.root).readmit(readmit)
+            _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it takes part again.")
+            return
+        from flows.local_server import check_mlflow, prefect_api
+        from mars_core.retraining import cycle_experiment
+        from tasks.mlflow_store import tracking_uri
+
+        check_mlflow(tracking_uri(cycle_experiment(config, 1, None).tracking))
+        with prefect_api() as api:
+            _quiet_known_errors()
+            from flows.retrain import retrain as retrain_flow
+            from flows.retrain import roll_back
+
+            if rollback:
+                _say(roll_back(str(file), tuple(overrides or ())))
+                return
+            _say(f"Prefect: {api.removesuffix('/api')}   folder: {config.root}")
+            outcome = retrain_flow(str(file), tuple(overrides or ()))
+        _say(f"\n{outcome.name}: {outcome.message}")
+        if outcome.name == "Refused":
+            raise typer.Exit(1)
+
+
+@app.command()
 def evaluate(
     model: Annotated[
         str,

@@ -5,6 +5,7 @@ is in the stored form of `mars_core.dialogue`; a response is plain text.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ READERS = {".jsonl": "json", ".jsonl.gz": "json", ".parquet": "parquet", ".csv":
 NAMED_ROWS = 5
 """How many invalid rows an error names; it counts the others."""
 _ASSISTANT = "\n\nAssistant:"
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # which JSON can spell, and UTF-8 cannot
 
 datasets.disable_progress_bars()
 
@@ -144,7 +146,7 @@ def read(
     """
     tables, reasons, bad_rows = [], Counter[str](), list[str]()
     first_place: dict[str, str] = {}
-    for name, part in _load(source):
+    for name, part in load_tables(source):
         rows = _rows_where(part, where or {}, name)
         if len(rows) == 0:
             continue
@@ -185,6 +187,11 @@ def prompt_position(prompt: str) -> float:
     return int.from_bytes(hashlib.sha256(_normalised(prompt).encode()).digest()[:6]) / 2**48
 
 
+def content_id(prompt: str, chosen: str, rejected: str) -> str:
+    """What a pair is known by that has no id of its own: a digest of its texts."""
+    return hashlib.sha256("\0".join((prompt, chosen, rejected)).encode()).hexdigest()[:16]
+
+
 def stored_prompt(text: str) -> str:
     """A prompt given as text in the stored form: turns stripped, and no `Assistant:` at the end.
 
@@ -192,6 +199,27 @@ def stored_prompt(text: str) -> str:
         ValueError: a turn contains the start of another turn.
     """
     return dialogue.transcript(_spoken(text))
+
+
+def row_texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Prompt in the stored form, chosen and rejected response of one row, if it is valid.
+
+    Raises:
+        ValueError: the row is invalid; says why, as `reason` or `reason: detail`.
+    """
+    for name in ("prompt", "chosen", "rejected"):
+        if name in row and row[name] is None:
+            raise ValueError(f"{name} is missing or null")
+    asked, chosen, rejected = _turns_and_responses(row)
+    prompt = "".join(turn.content for turn in asked)
+    for name, text in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
+        if not text.strip():
+            raise ValueError(f"{name} is empty")
+        if _HALF_CHARACTER.search(text):
+            raise ValueError(f"{name} holds half a character, which no table can store")
+    if chosen.strip() == rejected.strip():
+        raise ValueError("chosen equals rejected")
+    return dialogue.transcript(asked), chosen.strip(), rejected.strip()
 
 
 def load_file(path: Path, text_columns: Sequence[str]) -> Dataset:
@@ -205,7 +233,7 @@ def load_file(path: Path, text_columns: Sequence[str]) -> Dataset:
     Raises:
         PairsError: it cannot be read.
     """
-    reader = READERS[_suffix(path)]
+    reader = READERS[suffix(path)]
     as_text = {"converters": dict.fromkeys(text_columns, str), "na_filter": False} if reader == "csv" else {}
     try:
         return datasets.load_dataset(reader, data_files=str(path), split="train", **as_text)
@@ -237,6 +265,37 @@ def load_hub(source: str, default_split: str = "train") -> Dataset:
         raise PairsError(f"{source}: cannot be loaded from the hub: {error}") from error
 
 
+def load_tables(source: str) -> list[tuple[str, Dataset]]:
+    """The tables of a source with the name each has in messages: one a file, or one for a hub split.
+
+    Raises:
+        PairsError: the source is not there, or cannot be read.
+    """
+    if source == "sample://preferences":
+        return [(source, Dataset.from_list(samples.preferences()))]
+    if source.startswith("sample://"):
+        raise PairsError(f"{source}: the built-in pairs are sample://preferences")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if suffix(file) in READERS)
+        if not files:
+            raise PairsError(f"{source}: no {', '.join(READERS)} file in this folder")
+    elif path.exists():
+        if suffix(path) not in READERS:
+            raise PairsError(f"{source}: not a {', '.join(READERS)} file")
+        files = [path]
+    elif suffix(path) in READERS or source.startswith((".", "/", "~")):
+        raise PairsError(f"{source}: no such file or folder")
+    else:
+        return [(source, load_hub(source))]
+    return [(str(file), load_file(file, ("id", *COLUMNS))) for file in files]
+
+
+def suffix(path: Path) -> str:
+    """The end of a file's name that says how it is read: `READERS` has those that are."""
+    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+
+
 def _counted(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} × {reason}" for reason, count in reasons.items()) or "nothing"
 
@@ -259,32 +318,6 @@ def _without_prompts(table: Dataset, other: Dataset, reason: str, dropped: Count
     if len(keep) < len(table):
         dropped[reason] += len(table) - len(keep)
     return table.select(keep)
-
-
-def _load(source: str) -> list[tuple[str, Dataset]]:
-    """The tables of a source with the name each has in messages: one a file, or one for a hub split."""
-    if source == "sample://preferences":
-        return [(source, Dataset.from_list(samples.preferences()))]
-    if source.startswith("sample://"):
-        raise PairsError(f"{source}: the built-in pairs are sample://preferences")
-    path = Path(source).expanduser()
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if _suffix(file) in READERS)
-        if not files:
-            raise PairsError(f"{source}: no {', '.join(READERS)} file in this folder")
-    elif path.exists():
-        if _suffix(path) not in READERS:
-            raise PairsError(f"{source}: not a {', '.join(READERS)} file")
-        files = [path]
-    elif _suffix(path) in READERS or source.startswith((".", "/", "~")):
-        raise PairsError(f"{source}: no such file or folder")
-    else:
-        return [(source, load_hub(source))]
-    return [(str(file), load_file(file, ("id", *COLUMNS))) for file in files]
-
-
-def _suffix(path: Path) -> str:
-    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
 def _rows_where(part: Dataset, where: Mapping[str, Any], name: str) -> NDArray[np.intp]:
@@ -326,37 +359,18 @@ def _canonical_batch(batch: dict[str, list[Any]], origin: str) -> dict[str, list
 def _canonical(row: Mapping[str, Any], origin: str) -> dict[str, str]:
     prompt = chosen = rejected = problem = ""
     try:
-        prompt, chosen, rejected = _texts(row)
+        prompt, chosen, rejected = row_texts(row)
     except ValueError as error:
         problem = str(error)
     given = next((str(row[key]) for key in ("pair_id", "id") if row.get(key) not in (None, "")), None)
     return {
-        "pair_id": given or hashlib.sha256("\0".join((prompt, chosen, rejected)).encode()).hexdigest()[:16],
+        "pair_id": given or content_id(prompt, chosen, rejected),
         "prompt": prompt,
         "chosen": chosen,
         "rejected": rejected,
         "source": str(row.get("source") or origin),
         "problem": problem,
     }
-
-
-def _texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Prompt in the stored form, chosen and rejected response of one row.
-
-    Raises:
-        ValueError: the row is invalid; says why, as `reason` or `reason: detail`.
-    """
-    for name in ("prompt", "chosen", "rejected"):
-        if name in row and row[name] is None:
-            raise ValueError(f"{name} is missing or null")
-    asked, chosen, rejected = _turns_and_responses(row)
-    prompt = "".join(turn.content for turn in asked)
-    for name, text in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
-        if not text.strip():
-            raise ValueError(f"{name} is empty")
-    if chosen.strip() == rejected.strip():
-        raise ValueError("chosen equals rejected")
-    return dialogue.transcript(asked), chosen.strip(), rejected.strip()
 
 
 def _turns_and_responses(row: Mapping[str, Any]) -> tuple[list[dialogue.Turn], str, str]:

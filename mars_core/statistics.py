@@ -179,6 +179,27 @@ def paired_difference(
     return PairedDifference(value, *_percentiles(means), p_value, gains.size, only_a, only_b)
 
 
+def paired_accuracy_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> Interval:
+    """Accuracy of A minus accuracy of B on the same examples, with an interval that few examples keep wide.
+
+    Bonett and Price's adjusted Wald interval (2012). A bootstrap of examples on which the two never disagree
+    has no width, however few they are; a decision must not rest on that.
+
+    Args:
+        correct_a: [n] booleans, or zeros and ones.
+        correct_b: [n] the same examples in the same order.
+
+    Raises:
+        ValueError: as `paired_difference`.
+    """
+    gains, only_a, only_b = _gains(correct_a, correct_b)
+    share_a, share_b = ((count + 1) / (gains.size + 2) for count in (only_a, only_b))
+    centre = share_a - share_b
+    deviation = math.sqrt((share_a + share_b - centre**2) / (gains.size + 2))
+    half_width = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * deviation
+    return Interval(float(gains.mean()), max(-1.0, centre - half_width), min(1.0, centre + half_width))
+
+
 def paired_score_difference(
     correct_a: ArrayLike,
     correct_b: ArrayLike,

@@ -182,7 +182,7 @@ def _send_round(client: MlflowClient, run: RunFolder, t: int, parent: Run, known
         client.set_terminated(run_id)
         client.set_tag(run_id, "mars.logged", metrics.sha256)
     if run.config.tracking.models == "all":
-        _log_model(client, run, child, t)
+        log_model(client, run, child, t)
         client.set_terminated(run_id)
 
 
@@ -209,7 +209,7 @@ def _send_result(client: MlflowClient, run: RunFolder, finished: int, parent: Ru
         client.log_artifacts(run_id, str(run.path("figures")), "figures")
         client.set_tag(run_id, "mlflow.note.content", _note(report))
     if run.config.tracking.models == "best":
-        _log_model(client, run, parent, best)
+        log_model(client, run, parent, best)
     client.set_terminated(run_id)
     client.set_tag(run_id, "mars.ended", ended)
 
@@ -470,22 +470,25 @@ def _log(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
 
 
-def _log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> None:
-    """Send a round's checkpoint, once, as an MLflow model that `mlflow.transformers.load_model` loads.
+def log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> str:
+    """Send a round's checkpoint, once, as a model that `mlflow.transformers.load_model` loads; its id.
 
     The network and its tokenizer are handed over in memory: MLflow's way of logging a folder asks
     transformers 5 for a pipeline in a form that it no longer has.
     """
     step = "fit" if run.path(f".steps/round-{t}-fit.json").exists() else "adopt"
     model = run.outputs(f"round-{t}-{step}")[""]
-    if to.data.tags.get("mars.model") == model.sha256:
-        return
+    tags = to.data.tags
+    if tags.get("mars.model") == model.sha256 and "mars.model.id" in tags:
+        return tags["mars.model.id"]
     loaded = RewardModel.load(str(run.path(model)), ModelConfig(device="cpu"))
     with fluent(client.tracking_uri), mlflow.start_run(run_id=to.info.run_id):
-        mlflow.transformers.log_model(
+        logged = mlflow.transformers.log_model(
             transformers_model={"model": loaded.network, "tokenizer": loaded.tokenizer},
             name="reward_model",
             task="text-classification",
             pip_requirements=["torch", "transformers"],
         )
+    client.set_tag(to.info.run_id, "mars.model.id", logged.model_id)
     client.set_tag(to.info.run_id, "mars.model", model.sha256)
+    return logged.model_id

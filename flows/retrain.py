@@ -1,0 +1,138 @@
+"""Scheduled retraining: new pairs, self-refinement from the champion, the gate, promotion."""
+
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from flows.refine import refine
+from mars_core.gate import Decision
+from mars_core.retraining import RetrainConfig, cycle_experiment, cycle_folder, load_retraining
+from tasks.cycle import experiment_file, next_cycle, trusted_ids
+from tasks.gate import decision_tags, pass_gate, publish
+from tasks.intake import take_in
+from tasks.ledger import Cycle, Ledger
+from tasks.metrics import best_round
+from tasks.registry import CYCLE, Registry, previous_champion, promote, refuse, register_candidate, restore
+from tasks.run_folder import RunFolderError, existing_run, owned
+from tasks.steps import tell
+
+
+class Outcome(NamedTuple):
+    """How a retraining ended: `Skipped`, `Nothing new`, `Promoted` or `Refused`, and in sentences."""
+
+    name: str
+    message: str
+    decision: Decision | None = None
+
+
+def _name() -> str:
+    return load_retraining(**flow_run.parameters).name
+
+
+@flow(name="retrain", flow_run_name=_name, persist_result=False)
+def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
+    """Take in new preference pairs; where there are enough, refine the champion, promote or refuse it.
+
+    The candidate takes the champion's place only if it passes the gate. The name of the flow run's final
+    state says how it ended. One retraining at a time: a second one is skipped. Killed and started again,
+    it goes on with the same cycle.
+
+    Args:
+        file: path of the retraining's configuration.
+        overrides: `dotted.key=value` changes to it.
+    """
+    config = load_retraining(file, overrides)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(owned(config.root))
+        except RunFolderError:
+            return _ended(Outcome("Skipped", f"Another retraining of {config.name} is under way."))
+        ledger, registry = Ledger.of(config.root), _registry(config)
+        take_in(config, ledger)
+        cycle = next_cycle(config, ledger, registry)
+        if cycle is None:
+            waiting = f"{ledger.waiting_pairs():,} new pairs wait, {config.min_new_pairs:,} are needed"
+            return _ended(Outcome("Nothing new", f"{waiting}. Deliveries: {ledger.summary()}."))
+
+        report = refine(str(experiment_file(config, cycle)))
+        run = existing_run(config.root / "runs" / report.name)
+        first = 0 if cycle.champion is None else 1  # round 0 is the champion itself
+        best = first + best_round(report.rounds[first:])
+        decision = pass_gate(config.gate, run, best, trusted_ids(config, cycle), cycle.champion is not None)
+
+        tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
+        candidate = register_candidate(registry, run, best, tags)
+        advice = ""
+        if decision.promoted:
+            promote(registry, candidate, cycle.champion)
+            advice = (
+                f"Version {candidate} is champion. Back to the one before: mars retrain {file} --rollback"
+            )
+        else:
+            refuse(registry, candidate)
+            advice = f"Version {cycle.champion} stays champion. {_what_now(file, cycle, decision)}"
+        decision_file = cycle_folder(config, cycle.number) / "decision.json"
+        publish(config.name, cycle.number, candidate, decision, advice, decision_file)
+        if decision.promoted:
+            ledger.close(cycle, "promoted", "trusted", decision.reason)
+        else:
+            ledger.close(
+                cycle, "refused", "refused" if decision.blames_data else "undecided", decision.reason
+            )
+        verdict = "Promoted" if decision.promoted else "Refused"
+        return _ended(Outcome(verdict, f"{decision.reason} {advice}", decision))
+
+
+@flow(name="roll back", flow_run_name=_name, persist_result=False)
+def roll_back(file: str, overrides: tuple[str, ...] = ()) -> str:
+    """Let the previous champion be champion again, and set aside what the withdrawn one was trained on first.
+
+    Returns:
+        What was done, in a sentence.
+
+    Raises:
+        RunFolderError: a retraining is under way.
+        RegistryError: there is no previous champion.
+    """
+    config = load_retraining(file, overrides)
+    registry = _registry(config)
+    with owned(config.root):
+        champion, previous = previous_champion(registry)
+        said = f"Version {previous} of {config.name} is champion again"
+        if champion != previous:
+            said += f"; version {champion} is withdrawn"
+            ledger = Ledger.of(config.root)
+            for cycle in ledger.cycles:
+                if ledger.label(cycle) == registry.tags(champion).get(CYCLE):
+                    ledger.close(cycle, "withdrawn", "refused", f"version {champion} was rolled back")
+                    said += f", and the {len(cycle.deliveries)} deliveries new in it are set aside"
+        restore(registry, champion, previous)
+    tell("%s.", said)
+    return f"{said}."
+
+
+def _registry(config: RetrainConfig) -> Registry:
+    return Registry(cycle_experiment(config, 1, None).tracking, config.name)
+
+
+def _what_now(file: str, cycle: Cycle, decision: Decision) -> str:
+    """What becomes of the deliveries of a refused candidate, and what a person can do."""
+    digests = ", ".join(digest[:12] for digest in cycle.deliveries)
+    if decision.blames_data:
+        return (
+            f"Deliveries {digests} are set aside; "
+            f"to train on one all the same: mars retrain {file} --readmit DIGEST"
+        )
+    return (
+        f"That is for want of evidence, so deliveries {digests} take part in the next cycle again; "
+        "more trusted pairs in gate.pairs, or wider margins, would decide sooner."
+    )
+
+
+def _ended(outcome: Outcome) -> State[Outcome]:
+    tell("%s: %s", outcome.name, outcome.message)
+    return Completed(name=outcome.name, message=outcome.message, data=outcome)
