@@ -14,7 +14,7 @@ from mars_core.retraining import RetrainConfig, cycle_experiment, cycle_folder, 
 from tasks.cycle import experiment_file, next_cycle, trusted_ids
 from tasks.gate import decision_tags, pass_gate, publish
 from tasks.intake import take_in
-from tasks.ledger import Ledger
+from tasks.ledger import Cycle, Ledger
 from tasks.metrics import best_round
 from tasks.registry import CYCLE, Registry, previous_champion, promote, refuse, register_candidate, restore
 from tasks.run_folder import RunFolderError, existing_run, owned
@@ -35,7 +35,7 @@ def _name() -> str:
 
 @flow(name="retrain", flow_run_name=_name, persist_result=False)
 def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
-    """Take in new preference pairs; with enough of them, refine the champion, and promote or refuse the result.
+    """Take in new preference pairs; where there are enough, refine the champion, promote or refuse it.
 
     The candidate takes the champion's place only if it passes the gate. The name of the flow run's final
     state says how it ended. One retraining at a time: a second one is skipped. Killed and started again,
@@ -65,7 +65,7 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
         decision = pass_gate(config.gate, run, best, trusted_ids(config, cycle), cycle.champion is not None)
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
-        candidate = register_candidate(registry, run, run.adopt(f"round-{best}/model"), tags)
+        candidate = register_candidate(registry, run, best, tags)
         advice = ""
         if decision.promoted:
             promote(registry, candidate, cycle.champion)
@@ -74,14 +74,15 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
             )
         else:
             refuse(registry, candidate)
-            digests = ", ".join(digest[:12] for digest in cycle.deliveries)
-            advice = (
-                f"Version {cycle.champion} stays champion. Deliveries {digests} are set aside; "
-                f"to train on one all the same: mars retrain {file} --readmit DIGEST"
-            )
+            advice = f"Version {cycle.champion} stays champion. {_what_now(file, cycle, decision)}"
         decision_file = cycle_folder(config, cycle.number) / "decision.json"
         publish(config.name, cycle.number, candidate, decision, advice, decision_file)
-        ledger.close(cycle, "promoted" if decision.promoted else "refused", decision.reason)
+        if decision.promoted:
+            ledger.close(cycle, "promoted", "trusted", decision.reason)
+        else:
+            ledger.close(
+                cycle, "refused", "refused" if decision.blames_data else "undecided", decision.reason
+            )
         verdict = "Promoted" if decision.promoted else "Refused"
         return _ended(Outcome(verdict, f"{decision.reason} {advice}", decision))
 
@@ -107,7 +108,7 @@ def roll_back(file: str, overrides: tuple[str, ...] = ()) -> str:
             ledger = Ledger.of(config.root)
             for cycle in ledger.cycles:
                 if ledger.label(cycle) == registry.tags(champion).get(CYCLE):
-                    ledger.close(cycle, "withdrawn", f"version {champion} was rolled back")
+                    ledger.close(cycle, "withdrawn", "refused", f"version {champion} was rolled back")
                     said += f", and the {len(cycle.deliveries)} deliveries new in it are set aside"
         restore(registry, champion, previous)
     tell("%s.", said)
@@ -116,6 +117,20 @@ def roll_back(file: str, overrides: tuple[str, ...] = ()) -> str:
 
 def _registry(config: RetrainConfig) -> Registry:
     return Registry(cycle_experiment(config, 1, None).tracking, config.name)
+
+
+def _what_now(file: str, cycle: Cycle, decision: Decision) -> str:
+    """What becomes of the deliveries of a refused candidate, and what a person can do."""
+    digests = ", ".join(digest[:12] for digest in cycle.deliveries)
+    if decision.blames_data:
+        return (
+            f"Deliveries {digests} are set aside; "
+            f"to train on one all the same: mars retrain {file} --readmit DIGEST"
+        )
+    return (
+        f"That is for want of evidence, so deliveries {digests} take part in the next cycle again; "
+        "more trusted pairs in gate.pairs, or wider margins, would decide sooner."
+    )
 
 
 def _ended(outcome: Outcome) -> State[Outcome]:

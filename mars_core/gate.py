@@ -6,6 +6,9 @@ The burden of proof is on the candidate. It has to be shown not to fall, which i
 difference's 95% interval lies above −margin: a candidate that is worse by the margin or more then passes at
 most one time in forty, however few pairs there are. All checks must pass, so having several of them makes
 the gate no more lenient.
+
+A refusal is of two kinds. A candidate that is *shown* to fall, or that breaks a section's limit, speaks
+against the data that it was trained on. One that is only not shown to hold, for want of pairs, does not.
 """
 
 from dataclasses import dataclass
@@ -49,7 +52,15 @@ class Check:
     bound: float | None
     """What the lower end, or of a section the difference, may not fall below; none if it decides nothing."""
     passed: bool
+    by_interval: bool = True
+    """Whether the lower end decides; else the difference itself."""
     note: str = ""
+    """What else to know, such as how many pairs it would take."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it failed for a lack of evidence alone: the interval holds a fall and no fall."""
+        return not self.passed and self.by_interval and self.high is not None and self.high >= 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,11 @@ class Decision:
     promoted: bool
     reason: str
     checks: list[Check]
+
+    @property
+    def blames_data(self) -> bool:
+        """Whether the candidate is refused for what it was shown to do, and not for a lack of evidence."""
+        return any(not check.passed and not check.undecided for check in self.checks)
 
 
 def decide(
@@ -123,10 +139,9 @@ def _accuracy(
         needed = pairs_needed(candidate, champion, margin)
         if needed > candidate.size:
             note = f"{candidate.size:,} pairs show too little; about {needed:,} would do"
-    return Check(
-        name, candidate.size, float((candidate > 0).mean()), float((champion > 0).mean()),
-        difference.value, difference.low, difference.high, None if margin is None else -margin, passed, note,
-    )  # fmt: skip
+    accuracies = float((candidate > 0).mean()), float((champion > 0).mean())
+    bound = None if margin is None else -margin
+    return Check(name, candidate.size, *accuracies, *difference, bound, passed, note=note)
 
 
 def _rewardbench(config: GateConfig, candidate: pd.DataFrame, champion: pd.DataFrame) -> list[Check]:
@@ -138,7 +153,7 @@ def _rewardbench(config: GateConfig, candidate: pd.DataFrame, champion: pd.DataF
         figures = scores[0][name], scores[1][name], compared.value, compared.low, compared.high
         passed = compared.low > bound if whole else compared.value >= bound
         title = f"RewardBench {name.removeprefix('section/')}"
-        checks.append(Check(title, compared.n, *figures, bound, passed))
+        checks.append(Check(title, compared.n, *figures, bound, passed, by_interval=whole))
     return checks
 
 

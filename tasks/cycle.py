@@ -50,7 +50,9 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
         ledger.drop(begun)
     if ledger.waiting_pairs() < config.min_new_pairs:
         return None
-    planned = Cycle(number=ledger.next_number, deliveries=ledger.digests("waiting"), champion=champion)
+    planned = Cycle(
+        number=ledger.next_number, deliveries=ledger.digests("waiting", "undecided"), champion=champion
+    )
     _write_pairs(config, ledger, planned)
     experiment = _experiment(config, planned, registry)
     check(experiment)  # a cycle that cannot run is not begun, so that later deliveries may mend it

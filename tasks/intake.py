@@ -24,7 +24,7 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
         PairsError: the source is not there or cannot be loaded.
     """
     found, left = new_deliveries(config.data, ledger.deliveries, time.time())
-    known, refused = ledger.pair_ids("waiting", "trusted"), ledger.pair_ids("refused")
+    known, refused = ledger.pair_ids("waiting", "undecided", "trusted"), ledger.pair_ids("refused")
     for delivery in found:
         try:
             intake = examine(delivery, known, refused, config.data.max_bad_share)

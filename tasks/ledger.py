@@ -1,8 +1,9 @@
 """What a retraining knows from one start to the next: its deliveries, its cycles, and what became of them.
 
 One JSON file, replaced whole, is the one truth. A delivery *waits* for a cycle, is *trusted* once a model
-that was trained on it has been promoted, *refused* if the gate refused that model, *quarantined* when it
-came, or *known* if it held no new pair.
+that was trained on it has been promoted, *refused* if the gate blamed it for that model's fall, *quarantined*
+when it came, or *known* if it held no new pair. It is *undecided* if the gate had too little evidence: it
+takes part in the next cycle, which begins when as many pairs as ever are new.
 """
 
 import json
@@ -26,7 +27,7 @@ class Delivered(BaseModel):
     """One delivery, and what became of it."""
 
     file: str
-    state: Literal["waiting", "trusted", "refused", "quarantined", "known"]
+    state: Literal["waiting", "trusted", "refused", "undecided", "quarantined", "known"]
     reason: str = ""
     """Why it was refused or quarantined."""
     rows: int
@@ -88,7 +89,7 @@ class Ledger(BaseModel):
         return ids
 
     def waiting_pairs(self) -> int:
-        """How many accepted pairs no finished cycle was trained on."""
+        """How many accepted pairs no cycle was trained on yet."""
         return sum(self.deliveries[digest].pairs for digest in self.digests("waiting"))
 
     @property
@@ -112,12 +113,18 @@ class Ledger(BaseModel):
         """Number of the cycle that comes next."""
         return len(self.cycles) + 1
 
-    def close(self, cycle: Cycle, state: Literal["promoted", "refused", "withdrawn"], reason: str) -> None:
-        """End a cycle, or withdraw what came of it: its deliveries are trusted, or set aside."""
+    def close(
+        self,
+        cycle: Cycle,
+        state: Literal["promoted", "refused", "withdrawn"],
+        delivered: Literal["trusted", "undecided", "refused"],
+        reason: str,
+    ) -> None:
+        """End a cycle, or withdraw what came of it; its deliveries are trusted, undecided, or set aside."""
         cycle.state = state
         for digest in cycle.deliveries:
             delivery = self.deliveries[digest]
-            delivery.state = "trusted" if state == "promoted" else "refused"
+            delivery.state = delivered
             delivery.reason = "" if state == "promoted" else f"cycle {cycle.number}: {reason}"
         self.save()
 

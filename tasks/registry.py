@@ -20,8 +20,9 @@ from prefect.transactions import Transaction, get_transaction, transaction
 from mars_core.config import TrackingConfig
 from mars_core.errors import MarsError
 from mars_core.whole_files import write_whole
-from tasks.run_folder import ArtifactRef, RunFolder
-from tasks.tracking import log_model, make_store, registered_checkpoint, tracking_uri
+from tasks.mlflow_store import make_store, tracking_uri
+from tasks.run_folder import RunFolder
+from tasks.tracking import log_model, registered_checkpoint, send_run
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 GATE = "mars.gate"
@@ -102,16 +103,14 @@ def fetch_champion(registry: Registry, version: str, folder: Path) -> Path:
 
 
 @task(name="register", task_run_name="register candidate", cache_policy=NO_CACHE, persist_result=False)
-def register_candidate(registry: Registry, run: RunFolder, model: ArtifactRef, tags: dict[str, str]) -> str:
-    """Make a run's model a version of the registered model, once, and the challenger; its number."""
+def register_candidate(registry: Registry, run: RunFolder, round: int, tags: dict[str, str]) -> str:
+    """Make the model of a round a version of the registered model, once, and the challenger; its number."""
     client = registry.client
-    experiment = client.get_experiment_by_name(registry.config.experiment)
-    [parent] = client.search_runs(
-        [experiment.experiment_id],
-        filter_string=f"tags.`mars.run` = '{run.identity}' and tags.`mars.kind` = 'run'",
-    )
+    parent = send_run(
+        client, run, run.config.rounds + 1, ended=True
+    )  # what a server that was away still lacks
     run_id = parent.info.run_id
-    model_id = log_model(client, run, run_id, model)
+    model_id = log_model(client, run, client.get_run(run_id), round)
     if not client.search_registered_models(f"name = '{registry.model}'"):
         client.create_registered_model(
             registry.model, description="Reward model, retrained by MARS; its champion passed the gate."

@@ -1,0 +1,140 @@
+"""The gate: what passes it, and what decides."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mars_core.gate import GateConfig, decide, table
+from mars_core.rewardbench import ROWS, SECTION_OF
+
+RIGHT, WRONG = 1.0, -1.0
+
+
+def margins(right, n):
+    """Margins of n pairs of which the first are right."""
+    return np.where(np.arange(n) < right, RIGHT, WRONG)
+
+
+def benchmark(wrong_in=(), share=0.5):
+    """Results of a model that is right everywhere but on a share of some subsets."""
+    rows = []
+    for subset in ROWS:
+        for i in range(40):
+            correct = not (subset in wrong_in and i < 40 * share)
+            rows.append((str(i), subset, SECTION_OF[subset], float(correct), 0.5, correct))
+    columns = ["id", "subset", "section", "reward_chosen", "reward_rejected", "correct"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_first_candidate_is_promoted_and_says_that_there_was_nothing_to_compare_with():
+    decision = decide(GateConfig(), margins(60, 100), None, np.zeros(100))
+    assert decision.promoted
+    assert "no champion to compare with" in decision.reason
+    assert [(check.candidate, check.champion) for check in decision.checks] == [(0.6, None)]
+
+
+def test_a_better_candidate_is_promoted():
+    decision = decide(GateConfig(), margins(180, 200), margins(160, 200), np.ones(200))
+    assert decision.promoted
+    assert decision.checks[0].difference == pytest.approx(0.1)
+
+
+def test_a_worse_candidate_is_refused_with_its_figures():
+    decision = decide(GateConfig(), margins(100, 200), margins(160, 200), np.ones(200))
+    assert not decision.promoted
+    assert "held-out accuracy: 0.500 against the champion's 0.800 on 200" in decision.reason
+    assert "-0.300" in decision.reason
+
+
+def test_an_equal_candidate_passes_on_many_pairs_and_not_on_few():
+    few, many = (decide(GateConfig(), margins(n // 2, n), margins(n // 2, n), np.ones(n)) for n in (20, 2000))
+    assert many.promoted
+    assert not few.promoted
+    assert "20 pairs show too little; about" in few.reason
+
+
+def test_the_pairs_of_the_new_delivery_decide_nothing():
+    trusted = np.arange(400) < 200
+    champion = np.concatenate([margins(160, 200), margins(20, 200)])
+    votes_for_itself = np.concatenate([margins(100, 200), margins(200, 200)])
+    decision = decide(GateConfig(), votes_for_itself, champion, trusted)
+    assert not decision.promoted
+    assert [check.name for check in decision.checks if check.passed] == [
+        "held-out accuracy of the new delivery"
+    ]
+    honest = np.concatenate([margins(190, 200), margins(0, 200)])
+    assert decide(GateConfig(), honest, champion, trusted).promoted
+
+
+def test_without_a_trusted_pair_nothing_can_be_decided():
+    with pytest.raises(ValueError, match="no trusted held-out pair"):
+        decide(GateConfig(), margins(5, 10), margins(5, 10), np.zeros(10))
+
+
+def test_a_fall_of_the_rewardbench_total_refuses():
+    good = margins(900, 1000)
+    fallen = benchmark(["math-prm", "alpacaeval-easy"])
+    decision = decide(GateConfig(section_limit=1), good, good, np.ones(1000), (fallen, benchmark()))
+    assert not decision.promoted
+    assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
+    assert decide(GateConfig(), good, good, np.ones(1000), (benchmark(), fallen)).promoted
+
+
+def test_a_fall_of_one_section_refuses_though_the_total_holds():
+    good = margins(900, 1000)
+    candidate, champion = benchmark(["donotanswer"]), benchmark(["math-prm"])
+    config = GateConfig(section_limit=0.05)
+    decision = decide(config, good, good, np.ones(1000), (candidate, champion))
+    assert [check.name for check in decision.checks if not check.passed] == ["RewardBench safety"]
+    assert decide(GateConfig(section_limit=0.5), good, good, np.ones(1000), (candidate, champion)).promoted
+
+
+def test_the_table_has_a_row_for_every_check():
+    good = margins(900, 1000)
+    decision = decide(GateConfig(), good, good, np.arange(1000) < 600, (benchmark(), benchmark()))
+    assert len(table(decision).splitlines()) == 2 + len(decision.checks) == 9
+    assert "reported" in table(decision)
+
+
+def test_a_candidate_that_is_worse_by_the_margin_passes_at_most_one_time_in_forty():
+    rng = np.random.default_rng(0)
+    for n in (50, 200, 1000):
+        passed = 0
+        for _ in range(400):
+            draw = rng.random(n)  # alone right: 5% the candidate, 10% the champion
+            candidate = np.where((draw < 0.05) | (draw > 0.5), RIGHT, WRONG)
+            champion = np.where((draw > 0.05) & (draw < 0.15) | (draw > 0.5), RIGHT, WRONG)
+            passed += decide(GateConfig(margin=0.05), candidate, champion, np.ones(n)).promoted
+        assert passed / 400 < 0.025 + 0.02
+
+
+answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
+
+
+@given(answers, st.data())
+def test_one_more_right_answer_never_turns_a_promotion_into_a_refusal(pairs, data):
+    candidate, champion = (np.where(column, RIGHT, WRONG) for column in np.array(pairs).T)
+    config, trusted = GateConfig(margin=0.2), np.ones(len(pairs))
+    better = candidate.copy()
+    better[data.draw(st.integers(0, len(pairs) - 1))] = RIGHT
+    before, after = (decide(config, some, champion, trusted) for some in (candidate, better))
+    assert after.promoted or not before.promoted
+
+
+def test_data_are_blamed_for_a_shown_fall_and_not_for_a_want_of_evidence():
+    equal = decide(GateConfig(), margins(10, 20), margins(10, 20), np.ones(20))
+    fallen = decide(GateConfig(), margins(2, 20), margins(18, 20), np.ones(20))
+    assert not equal.promoted
+    assert not equal.blames_data
+    assert not fallen.promoted
+    assert fallen.blames_data
+
+
+def test_data_are_blamed_for_a_section_beyond_its_limit():
+    good = margins(900, 1000)
+    decision = decide(
+        GateConfig(rewardbench_margin=1), good, good, np.ones(1000), (benchmark(["donotanswer"]), benchmark())
+    )
+    assert decision.blames_data
