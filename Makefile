@@ -35,7 +35,7 @@ test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile
 
 .PHONY: services-test
-services-test: install ## Follow the README on a clone, in a browser; a real vLLM server. ONLY=readme: no vLLM.
+services-test: install ## Follow the README on a clone; services and their bad days; vLLM. ONLY="readme or operations": no vLLM.
 	@$(BIN)/pytest tests/services -m services $(if $(ONLY),-k "$(ONLY)")
 
 .PHONY: services
@@ -50,7 +50,7 @@ services-stop: ## End them.
 deploy: install .env ## Put the deployments, their schedule and the automations on Prefect.
 	@. deployments/client.sh && $(BIN)/python -m deployments.deploy
 
-.env: ## Make .env with random secrets.
+.env: | $(INSTALLED) ## Make .env with random secrets.
 	@$(BIN)/python -m deployments.environment
 
 .PHONY: vllm

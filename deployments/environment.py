@@ -12,6 +12,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from mars_core.errors import MarsError
+from tasks.addresses import free_port
 
 PROJECT = Path(__file__).resolve().parents[1]
 FILE, EXAMPLE = PROJECT / ".env", PROJECT / ".env.example"
@@ -26,22 +27,24 @@ class EnvironmentFileError(MarsError, ValueError):
 
 
 def make(file: Path = FILE, example: Path = EXAMPLE) -> bool:
-    """Write the file from the example with random secrets, for its owner alone, unless it is there.
+    """Write the file from the example, with random secrets and free ports; whether it was not there yet.
 
-    Returns whether it was made.
+    Its owner alone may read it.
     """
-    lines = [
-        f"{line}{secrets.token_urlsafe(SECRET_BYTES)}" if line.removesuffix("=") in SECRETS else line
-        for line in example.read_text().splitlines()
-        if not line.startswith("#")
-    ]
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return False
     with os.fdopen(descriptor, "w") as content:
         content.write("# Secrets and ports of the services; .env.example explains them.\n")
-        content.write("\n".join(lines).strip() + "\n")
+        for line in example.read_text().splitlines():
+            name, equals, value = line.partition("=")
+            if name in SECRETS:
+                value = secrets.token_urlsafe(SECRET_BYTES)
+            elif name.endswith("_PORT"):
+                value = str(free_port(int(value)))
+            if equals and not line.startswith("#"):
+                content.write(f"{name}={value}\n")
     return True
 
 

@@ -1,7 +1,7 @@
 """The services of docker-compose.yml on this machine, without Docker.
 
-    python -m deployments.stack run       until Ctrl-C, or a request to end
-    python -m deployments.stack start     in the background, until:
+    python -m deployments.stack run [SERVICE ...]       until Ctrl-C, or a request to end
+    python -m deployments.stack start [SERVICE ...]     in the background, until:
     python -m deployments.stack stop
 
 Every service is on a leash: when the stack ends, by `kill -9` too, nothing of it lives on. One that dies is
@@ -36,6 +36,9 @@ FOREIGN = ("PREFECT_", "MLFLOW_", "PG", "POSTGRES_")
 """Variables of the shell that no service is to inherit: the file says all that counts."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Named = Annotated[
+    list[str] | None, typer.Argument(metavar="[SERVICE]...", help="These and what they need; else all.")
+]
 State = Annotated[Path, typer.Option(resolve_path=True, help="Folder of data and logs.")]
 EnvFile = Annotated[
     Path, typer.Option(resolve_path=True, help="Secrets and ports; made with random secrets if not there.")
@@ -47,21 +50,22 @@ class StackError(MarsError, RuntimeError):
 
 
 @app.command()
-def run(state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
+def run(named: Named = None, state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
     """Run the services until Ctrl-C, or a request to end."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell has its background commands ignore SIGINT
+        signal.signal(number, _interrupt)
     try:
         with _told_errors(), _owned(state):
-            supervise(_planned(state, env_file), state)
+            supervise(_planned(state, env_file, named), state)
     except KeyboardInterrupt:
         _say("Ended.")
 
 
 @app.command()
-def start(state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
+def start(named: Named = None, state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
     """Run the services in the background; ends when all of them are healthy."""
     with _told_errors():
-        planned = _planned(state, env_file)
+        planned = _planned(state, env_file, named)
         if not _is_free(state):
             _say(f"The services of {state} run already.\n{addresses(planned)}")
             return
@@ -69,7 +73,10 @@ def start(state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
         healthy.unlink(missing_ok=True)  # of a stack that was killed
         with log.open("w") as sink:
             stack = subprocess.Popen(
-                [sys.executable, "-m", "deployments.stack", "run", "--state", state, "--env-file", env_file],
+                [
+                    sys.executable, "-m", "deployments.stack", "run", *(named or ()),
+                    "--state", state, "--env-file", env_file,
+                ],
                 cwd=environment.PROJECT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
                 start_new_session=True,
             )  # fmt: skip
@@ -152,12 +159,19 @@ def addresses(planned: list[Service]) -> str:
     )
 
 
-def _planned(state: Path, env_file: Path) -> list[Service]:
+def _planned(state: Path, env_file: Path, named: list[str] | None) -> list[Service]:
     if environment.make(env_file):
         _say(f"{env_file} was made, with random secrets.")
     postgres.programs()  # what is missing is told before anything starts
     state.mkdir(parents=True, exist_ok=True)
-    return services(state, environment.read(env_file))
+    found = services(state, environment.read(env_file))
+    wanted = set(named or (service.name for service in found))
+    if unknown := wanted - {service.name for service in found}:
+        raise StackError(f"no such service: {', '.join(unknown)}; docker-compose.yml names them")
+    for service in reversed(found):
+        if service.name in wanted:
+            wanted.update(service.after)
+    return [service for service in found if service.name in wanted]
 
 
 def _command(service: Service) -> list[str]:

@@ -1,12 +1,10 @@
-"""A team's services on this machine: PostgreSQL, Prefect, MLflow and a worker, their ordinary and their bad days.
+"""A team's services on this machine, PostgreSQL, Prefect, MLflow and a worker: ordinary days and bad ones.
 
-One stack for all, as `make services` starts it, on free ports and with secrets of its own. The stories are told in
+One stack for all, as `make services` starts it, on free ports, with secrets of its own. Stories are told in
 order: what a later one looks for, such as a secret in a log, an earlier one may have left.
 """
 
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,12 +20,10 @@ import pytest
 import yaml
 
 from deployments import automations, environment
-from tasks.addresses import free_port
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 PROJECT = Path(__file__).parents[2]
-PORTS = ("POSTGRES_PORT", "PREFECT_PORT", "MLFLOW_PORT", "WORKER_PORT")
 START_SECONDS = 300
 RUN_SECONDS = 400
 DEAD_SECONDS = 150
@@ -148,11 +144,6 @@ class Services:
         ]
         return leashes[0].children()[0]
 
-    def is_healthy(self, service):
-        if service == "mlflow":
-            return self.mlflow.get("/health").is_success
-        return self.prefect.get("/ready").is_success
-
     def last_words(self):
         return "\n".join(
             f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in self.state.glob("*.log")
@@ -167,15 +158,15 @@ def services(tiny_decoder):
     folder = Path(tempfile.mkdtemp(prefix="mars-services-"))
     folder.chmod(0o755)  # PostgreSQL's data are its own user's, where the tests run as root
     assert environment.make(folder / ".env")
-    values = environment.read(folder / ".env") | {name: str(free_port()) for name in PORTS}
-    (folder / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in values.items()))
     work = folder / "work"
     (work / "incoming").mkdir(parents=True)
     transformers.AutoModel.from_pretrained(tiny_decoder).save_pretrained(work / "backbone")
     transformers.AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(work / "backbone")
     experiment = EXPERIMENT | {"model": EXPERIMENT["model"] | {"backbone": str(work / "backbone")}}
     (work / "tiny.yaml").write_text(yaml.safe_dump(experiment))
-    own = {name: value for name, value in os.environ.items() if name not in values}
+    patch = pytest.MonkeyPatch()
+    for name in environment.read(folder / ".env"):
+        patch.delenv(name, raising=False)  # it would have precedence
     try:
         made = Services(folder)
         made.stack = subprocess.Popen(
@@ -183,7 +174,7 @@ def services(tiny_decoder):
                 sys.executable, "-m", "deployments.stack", "run",
                 "--state", str(made.state), "--env-file", str(folder / ".env"),
             ],
-            cwd=PROJECT, env=own | {"PYTHONPATH": str(PROJECT)},
+            cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(PROJECT)},
         )  # fmt: skip
         healthy = made.state / "healthy"
         made.wait(lambda: healthy.exists() or made.stack.poll() is not None, START_SECONDS, "services")
@@ -198,6 +189,7 @@ def services(tiny_decoder):
         assert alive == []
     finally:
         made.stack.kill()
+        patch.undo()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -213,7 +205,7 @@ def test_docker_compose_accepts_the_file(services):
 
 def test_data_are_in_postgresql(services):
     for database, table in {"prefect": "deployment", "mlflow": "experiments", "mlflow_auth": "users"}.items():
-        assert f"public | {table}" in dumped(services, "psql", "--dbname", database, "--command", "\\dt")
+        assert table in dumped(services, "psql", "--dbname", database, "--command", "\\dt").split()
 
 
 @pytest.mark.parametrize("credentials", [None, ("mars", "wrong"), ("admin", "password")])
@@ -261,7 +253,7 @@ def test_a_person_runs_an_experiment_against_the_services(services):
     assert not (services.work / "mlflow.db").exists()
 
 
-@pytest.mark.parametrize("service", ["prefect", "postgres"])
+@pytest.mark.parametrize("service", ["prefect", "postgres", "mlflow"])
 def test_a_run_goes_on_when_a_server_is_killed_and_comes_back(services, service):
     name = f"without-{service}"
     run_id = services.start("refine/mars", f"name={name}")
