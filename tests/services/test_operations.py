@@ -4,7 +4,11 @@ One stack for all, as `make services` starts it, on free ports, with secrets of 
 order: what a later one looks for, such as a secret in a log, an earlier one may have left.
 """
 
+import base64
+import json
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +22,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from websockets.sync.client import connect
 
 from deployments import automations, environment
 
@@ -323,6 +328,176 @@ def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(services):
         ended = services.ends(services.start("refine/mars", "name=full", "folder=small"))
         assert ended["name"] == "Completed", ended["message"]
         assert [path.stat().st_mtime_ns for path in finished] == times
+
+
+@pytest.fixture(scope="module")
+def retraining(services):
+    """The deployed retraining, made quick; three parts of the built-in pairs, the last one poisoned."""
+    from mars_core.samples.preferences import preferences
+
+    services.retrain = "deployments/experiments/retrain.yaml"
+    values = yaml.safe_load((PROJECT / services.retrain).read_text())
+    values["data"]["settle_seconds"] = 1
+    values["refine"]["model"]["max_length"] = 64
+    values["refine"]["selection"]["budget"] = 50
+    values["refine"]["evaluation"] = {}
+    file = services.work / services.retrain
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml.safe_dump(values))
+    pairs = [{side: pair[side] for side in ("prompt", "chosen", "rejected")} for pair in preferences()]
+    random.Random(0).shuffle(pairs)
+    flipped = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[560:]]
+    services.deploy(cron="* * * * *")
+    return {"first": pairs[:300], "second": pairs[300:560], "poisoned": flipped}
+
+
+def delivered(services, name, pairs):
+    """Put a file into the folder that the schedule looks into."""
+    lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
+    (services.work / "incoming" / f"{name}.jsonl").write_text(lines)
+
+
+def retrained(services, ending, times=1):
+    """Wait until so many retrainings ended so; the last one's flow run."""
+
+    def found():
+        runs = services.ask(
+            "/flow_runs/filter",
+            flow_runs={"state": {"name": {"any_": [ending]}}},
+            sort="END_TIME_DESC",
+        )
+        return runs[0] if len(runs) >= times else None
+
+    return services.wait(found, RUN_SECONDS, f"retraining {times} that ends as {ending}")
+
+
+def champion(services):
+    """The version of the champion in MLflow's registry."""
+    found = services.mlflow.get(
+        "/api/2.0/mlflow/registered-models/alias", params={"name": "helpful", "alias": "champion"}
+    )
+    return found.raise_for_status().json()["model_version"]["version"]
+
+
+def test_the_schedule_retrains_on_what_is_delivered_and_promotes(services, retraining):
+    delivered(services, "first", retraining["first"])
+    assert retrained(services, "Promoted")["auto_scheduled"]
+    assert champion(services) == "1"
+    delivered(services, "second", retraining["second"])
+    assert retrained(services, "Promoted", times=2)["auto_scheduled"]
+    assert champion(services) == "2"
+
+
+def test_a_poisoned_delivery_is_refused_by_the_gate(services, retraining):
+    delivered(services, "poisoned", retraining["poisoned"])
+    assert retrained(services, "Refused")["auto_scheduled"]
+    assert champion(services) == "2"
+
+
+def test_a_delivery_that_came_before_is_nothing_new(services, retraining):
+    before = len(services.ask("/flow_runs/filter", flow_runs={"state": {"name": {"any_": ["Nothing new"]}}}))
+    delivered(services, "first-again", retraining["first"])
+    retrained(services, "Nothing new", times=before + 2)
+    assert champion(services) == "2"
+
+
+def test_a_rollback_restores_the_previous_champion(services, retraining):
+    def rolled_back():
+        status, said = services.mars("retrain", services.retrain, "--rollback")
+        assert status == 0 or "in use" in said, said[-3000:]  # the schedule's run owns the folder
+        return status == 0
+
+    services.wait(rolled_back, 120, "a rollback")
+    assert champion(services) == "1"
+
+
+def test_both_interfaces_show_the_retraining_in_a_browser(services, retraining, tmp_path):
+    pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
+    run = retrained(services, "Refused")
+    credentials = base64.b64encode(services.shell["PREFECT_API_AUTH_STRING"].encode()).decode()
+    login = f"localStorage.setItem('prefect-password', '{credentials}')"
+    address = services.shell["PREFECT_API_URL"].removesuffix("/api")
+    with chromium(tmp_path / "prefect", script=login) as page:
+        shown = page(
+            f"{address}/runs/flow-run/{run['id']}", "helpful", pictures / "operations-prefect-graph.png"
+        )
+        assert "Refused" in shown
+        artifacts = services.ask(
+            "/artifacts/filter", artifacts={"flow_run_id": {"any_": [run["id"]]}}, sort="CREATED_DESC"
+        )
+        decision = next(found for found in artifacts if found["key"].startswith("gate"))
+        page(
+            f"{address}/artifacts/artifact/{decision['id']}",
+            "held-out accuracy",
+            pictures / "operations-prefect-gate.png",
+        )
+    runs = services.mlflow.post(
+        "/api/2.0/mlflow/runs/search",
+        json={"experiment_ids": ["1", "2"], "filter": "tags.`mars.kind` = 'round'"},
+    ).json()["runs"]
+    rounds = [run["info"] for run in runs if run["info"]["run_name"].startswith("helpful-2")]
+    assert len(rounds) >= 1
+    ids = json.dumps([info["run_id"] for info in rounds], separators=(",", ":"))
+    compared = f"{services.shell['MLFLOW_TRACKING_URI']}/#/compare-runs?runs={ids}&experiments=" + json.dumps(
+        [rounds[0]["experiment_id"]]
+    )
+    password = base64.b64encode(f"mars:{services.variables['MLFLOW_PASSWORD']}".encode()).decode()
+    with chromium(tmp_path / "mlflow", headers={"Authorization": f"Basic {password}"}) as page:
+        shown = page(compared, rounds[0]["run_name"], pictures / "operations-mlflow-rounds.png")
+        assert all(info["run_name"] in shown for info in rounds)
+
+
+@contextmanager
+def chromium(profile, script="", headers=None):
+    """A browser without a window: a function that opens a page, waits for a text, keeps a picture of it."""
+    program = shutil.which("chromium")
+    assert program, "chromium is not installed; on Debian: apt-get install chromium"
+    browser = subprocess.Popen(
+        [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            "--no-first-run", "--window-size=1400,1000", "--hide-scrollbars", "--remote-debugging-port=0",
+            f"--user-data-dir={profile}", "about:blank",
+        ],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        address = next(found[0] for line in browser.stderr if (found := re.search(r"ws://\S+", line)))
+        with connect(address, max_size=None) as socket:
+            numbers = iter(range(1, 1_000_000))
+
+            def command(method, session=None, **parameters):
+                number = next(numbers)
+                message = {"id": number, "method": method, "params": parameters}
+                socket.send(json.dumps(message | ({"sessionId": session} if session else {})))
+                while (answer := json.loads(socket.recv(timeout=60))).get("id") != number:
+                    pass
+                return answer["result"]
+
+            target = command("Target.createTarget", url="about:blank")["targetId"]
+            session = command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            command("Network.enable", session)
+            command("Page.enable", session)
+            command("Network.setExtraHTTPHeaders", session, headers=headers or {})
+            command("Page.addScriptToEvaluateOnNewDocument", session, source=script)
+
+            def page(url, awaited, picture):
+                command("Page.navigate", session, url=url)
+                started, text = time.monotonic(), ""
+                while awaited not in text:
+                    assert time.monotonic() - started < 90, f"{url} shows no {awaited!r}, but:\n{text[:2000]}"
+                    time.sleep(1)
+                    shown = command("Runtime.evaluate", session, expression="document.body.innerText")
+                    text = shown["result"].get("value", "")
+                time.sleep(5)  # what is drawn after it is written, such as graphs
+                drawn = command("Page.captureScreenshot", session)["data"]
+                picture.write_bytes(base64.b64decode(drawn))
+                shown = command("Runtime.evaluate", session, expression="document.body.innerText")
+                return shown["result"]["value"]
+
+            yield page
+    finally:
+        browser.kill()
+        browser.wait()
 
 
 def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_the_repository(services):
