@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect.automations import Automation
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import EventTrigger, Posture
@@ -114,7 +115,6 @@ def apply(webhook: str | None) -> list[str]:
 
 
 def _remove(name: str) -> None:
-    try:
-        Automation.read(name=name).delete()
-    except ValueError:  # Prefect's way to say that there is none
-        return
+    with get_client(sync_client=True) as prefect:
+        for automation in prefect.read_automations_by_name(name):
+            prefect.delete_automation(automation.id)

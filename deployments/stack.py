@@ -190,7 +190,9 @@ def _command(service: Service) -> list[str]:
 def _variables(service: Service) -> dict[str, str]:
     """The service's environment; its programs are those beside this Python, and PostgreSQL's."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    path = [str(Path(sys.executable).parent), str(postgres.programs()), os.environ.get("PATH", "")]
+    path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    if service.name == postgres.USER:
+        path.insert(0, str(postgres.programs()))
     return {**own, "PATH": os.pathsep.join(path), **service.environment}
 
 
