@@ -338,7 +338,9 @@ def retraining(services):
 
     services.retrain = "deployments/experiments/retrain.yaml"
     values = yaml.safe_load((PROJECT / services.retrain).read_text())
+    values["min_new_pairs"] = 100
     values["data"]["settle_seconds"] = 1
+    values["gate"]["margin"] = 0.15
     values["refine"]["model"]["max_length"] = 64
     values["refine"]["selection"]["budget"] = 50
     values["refine"]["evaluation"] = {}
@@ -347,9 +349,9 @@ def retraining(services):
     file.write_text(yaml.safe_dump(values))
     pairs = [{side: pair[side] for side in ("prompt", "chosen", "rejected")} for pair in preferences()]
     random.Random(0).shuffle(pairs)
-    flipped = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[560:]]
+    flipped = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[350:]]
     services.deploy(cron="* * * * *")
-    return {"first": pairs[:300], "second": pairs[300:560], "poisoned": flipped}
+    return {"first": pairs[:200], "second": pairs[200:350], "poisoned": flipped}
 
 
 def delivered(services, name, pairs):
