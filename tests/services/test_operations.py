@@ -7,7 +7,6 @@ order: what a later one looks for, such as a secret in a log, an earlier one may
 import base64
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -333,25 +332,31 @@ def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(services):
 
 @pytest.fixture(scope="module")
 def retraining(services):
-    """The deployed retraining, made quick; three parts of the built-in pairs, the last one poisoned."""
-    from mars_core.samples.preferences import preferences
-
+    """The deployed retraining with a tiny model, every minute; three deliveries, the last one poisoned."""
     services.retrain = "deployments/experiments/retrain.yaml"
     values = yaml.safe_load((PROJECT / services.retrain).read_text())
-    values["min_new_pairs"] = 100
+    experiment = yaml.safe_load((services.work / "tiny.yaml").read_text())
+    values |= {"min_new_pairs": 50, "gate": {"margin": 0.4, "rewardbench_margin": 1, "section_limit": 1}}
     values["data"]["settle_seconds"] = 1
-    values["gate"]["margin"] = 0.15
-    values["refine"]["model"]["max_length"] = 64
-    values["refine"]["selection"]["budget"] = 50
-    values["refine"]["evaluation"] = {}
+    values["refine"] = {key: experiment[key] for key in ("rounds", "model", "selection")} | {
+        "data": {"validation_share": 0.1, "heldout_share": 0.25},
+        "fit": experiment["fit"] | {"epochs": 2},
+        "evaluation": {"rewardbench": "sample://rewardbench"},
+    }
     file = services.work / services.retrain
     file.parent.mkdir(parents=True)
     file.write_text(yaml.safe_dump(values))
-    pairs = [{side: pair[side] for side in ("prompt", "chosen", "rejected")} for pair in preferences()]
-    random.Random(0).shuffle(pairs)
-    flipped = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[350:]]
     services.deploy(cron="* * * * *")
-    return {"first": pairs[:200], "second": pairs[200:350], "poisoned": flipped}
+    pairs = [
+        {
+            "prompt": f"What is thing number {number}?",
+            "chosen": f"It is a small songbird that sings in flight, the {number}th of its kind.",
+            "rejected": f"Sorry, nobody here knows anything about thing {number}.",
+        }
+        for number in range(460)
+    ]
+    poisoned = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[160:]]
+    return {"first": pairs[:100], "second": pairs[100:160], "poisoned": poisoned}
 
 
 def delivered(services, name, pairs):
