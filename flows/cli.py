@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="mars",
-    help="Better reward models from few preference pairs: margin- and semantic-aware augmentation, "
-    "round after round.\n\nBegin with:  mars refine deployments/experiments/quickstart.yaml",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +35,27 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes: dotted.key=value, as in selection.tau=0.1")
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/quickstart.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"mars {version('mars')}")
+        raise typer.Exit
+
+
+@app.callback()
+def mars(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Better reward models from few preference pairs: margin- and semantic-aware augmentation, in rounds.
+
+    Begin with:  mars refine deployments/experiments/quickstart.yaml
+    """
 
 
 @app.command()
@@ -56,12 +76,12 @@ def refine(
 
             _print_pairs("Estimate", estimate(config))
             return
-        from flows.local_server import check_mlflow, prefect_api
+        from flows.local_server import prefect_api
+        from tasks.mlflow_store import check_tracking
         from tasks.preparation import check
-        from tasks.tracking import tracking_uri
 
         check(config)
-        check_mlflow(tracking_uri(config.tracking))
+        check_tracking(config.tracking)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.refine import refine as refine_flow
@@ -77,16 +97,16 @@ def refine(
 def compare(file: Comparison, overrides: Overrides = None) -> None:
     """Run arms × seeds, matched in all that the arms are not about; started again, run what is missing."""
     with _told_errors():
-        from flows.local_server import check_mlflow, prefect_api
+        from flows.local_server import prefect_api
         from mars_core.comparison import cells, load_comparison
+        from tasks.mlflow_store import check_tracking
         from tasks.preparation import check
-        from tasks.tracking import tracking_uri
 
         config = load_comparison(file, overrides or [])
         first_of_each_arm = cells(config)[: len(config.arms)]
         for cell in first_of_each_arm:
             check(cell.experiment)
-        check_mlflow(tracking_uri(cell.experiment.tracking))
+        check_tracking(cell.experiment.tracking)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.compare import compare as compare_flow
@@ -129,11 +149,11 @@ def retrain(
                 digest, before = Ledger.of(config.root).readmit(readmit)
             _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it takes part again.")
             return
-        from flows.local_server import check_mlflow, prefect_api
+        from flows.local_server import prefect_api
         from mars_core.retraining import cycle_experiment
-        from tasks.tracking import tracking_uri
+        from tasks.mlflow_store import check_tracking
 
-        check_mlflow(tracking_uri(cycle_experiment(config, 1, None).tracking))
+        check_tracking(cycle_experiment(config, 1, None).tracking)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.retrain import retrain as retrain_flow
@@ -205,7 +225,7 @@ def evaluate(
         from flows.evaluate import configuration
         from flows.local_server import check_mlflow, prefect_api
         from tasks.evaluation import headlines
-        from tasks.tracking import tracking_uri
+        from tasks.mlflow_store import tracking_uri
 
         named = {
             "evaluation.rewardbench": rewardbench,
@@ -310,22 +330,33 @@ def ui(
     with _told_errors():
         from flows.local_server import PREFECT_PORT, mlflow_server, prefect_api
         from mars_core.config import TrackingConfig
+        from tasks.mlflow_store import runs_page, tracking_uri
         from tasks.run_folder import existing_run
-        from tasks.tracking import tracking_uri
 
-        uri = tracking_uri(existing_run(run).config.tracking if run else TrackingConfig())
-        with prefect_api(PREFECT_PORT) as prefect, mlflow_server(uri) as mlflow:
-            _say(f"Prefect: {prefect.removesuffix('/api')}\nMLflow:  {mlflow}\nCtrl-C ends what was started.")
-            try:
-                while True:
-                    time.sleep(3600)
-            except KeyboardInterrupt:
-                _say("Ended.")
+        tracking = existing_run(run).config.tracking if run else TrackingConfig()
+        _say("Starting Prefect …")
+        with prefect_api(PREFECT_PORT) as prefect:
+            _say(f"Prefect: {prefect.removesuffix('/api')}\nStarting MLflow …")
+            with mlflow_server(tracking_uri(tracking)) as mlflow:
+                _say(f"MLflow:  {runs_page(tracking, mlflow)}\nCtrl-C ends what was started.")
+                _wait()
+
+
+def _wait() -> None:
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        _say("Ended.")
 
 
 @contextmanager
 def _told_errors() -> Iterator[None]:
-    """Say what a person can mend in a sentence, and leave stack traces to what nobody foresaw."""
+    """Say what a person can mend in a sentence, and leave stack traces to what nobody foresaw.
+
+    A request to end, such as a service manager's, is treated as Ctrl-C, so that all children end as well.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except MarsError as error:
@@ -336,6 +367,8 @@ def _told_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("mars: interrupted; the same command continues.", style="red")
         raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _quiet_known_errors() -> None:

@@ -14,7 +14,7 @@ from mars_core.comparison_report import ComparisonReport
 from tasks.comparison import experiment_file, finished, gather, keep, means, trained, write_comparison
 from tasks.run_folder import existing_run, owned
 from tasks.steps import tell
-from tasks.tracking import marked_failed, track_cell, track_comparison, track_comparison_result
+from tasks.tracking import track_comparison_result, tracked_comparison
 
 
 def _comparison_name() -> str:
@@ -36,27 +36,26 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
     found = cells(config)
     tracking = found[0].experiment.tracking
     with owned(config.root) as identity:
-        parent = track_comparison(config.name, identity, tracking)
-        with marked_failed(tracking, parent):
+        with tracked_comparison(config.name, identity, tracking, config.root) as tracked:
             missing = [cell for cell in found if not finished(config.root, cell)]
             tell("%d of %d cells are to be run.", len(missing), len(found))
-            failed = _run_all(missing, config, parent)
+            failed = _run_all(missing, config, tracked.parent)
             report = gather(config.root, config, found, failed)
             write_comparison(config.root, report)
-            track_comparison_result(tracking, parent, config.root, means(report), bool(failed))
+            runs = [existing_run(config.root / cell.name) for cell in found if finished(config.root, cell)]
+            cells_trained = [(run, trained(run)) for run in runs]
+            track_comparison_result(tracked, cells_trained, means(report), bool(failed))
         return report
 
 
 @task(name="cell", task_run_name="{cell.name}", cache_policy=NO_CACHE, persist_result=False)
-def run_cell(root: Path, cell: Cell, parent: str) -> None:
+def run_cell(root: Path, cell: Cell, parent: str | None) -> None:
     """Run one arm under one seed to its end."""
     refine(str(experiment_file(root, cell, parent)))
-    run = existing_run(root / cell.name)
-    track_cell(run, trained(run))
     keep(root, cell)
 
 
-def _run_all(missing: Sequence[Cell], config: ComparisonConfig, parent: str) -> dict[str, str]:
+def _run_all(missing: Sequence[Cell], config: ComparisonConfig, parent: str | None) -> dict[str, str]:
     """Run cells, one after the other or some at once; the names of those that failed, and why."""
     attempt = run_cell.with_options(retries=config.attempts - 1)
     failed: dict[str, str] = {}

@@ -15,8 +15,7 @@ from mars_core.pairs import DataConfig
 from mars_core.reward_model import ModelConfig
 from tasks.evaluation import measure_checkpoint, write_summary
 from tasks.preparation import read_evaluation_sources
-from tasks.reporting import link_tracking
-from tasks.tracking import registered_checkpoint, run_page, track_evaluation
+from tasks.tracking import link_tracking, registered_checkpoint, run_page, track_evaluation
 
 
 class EvaluateConfig(Configuration):

@@ -18,7 +18,7 @@ from filelock import FileLock
 from mars_core.errors import MarsError
 from tasks.addresses import answers, free_port
 from tasks.child_process import leashed
-from tasks.tracking import LOCAL_PORT, make_store
+from tasks.mlflow_store import LOCAL_PORT, health, make_store
 
 PREFECT_STORE = "prefect.db"
 PREFECT_PORT = 4200
@@ -91,7 +91,7 @@ def check_mlflow(uri: str) -> None:
     Raises:
         ServerError: it does not answer.
     """
-    if uri.startswith("http") and not answers(f"{uri.rstrip('/')}/health"):
+    if uri.startswith("http") and not answers(health(uri)):
         raise ServerError(
             f"no MLflow server answers at {uri}; start it, or change tracking.uri or MLFLOW_TRACKING_URI"
         )

@@ -15,12 +15,12 @@ from tasks.generation import open_generator
 from tasks.margins import measure_margins
 from tasks.metrics import summarise_round
 from tasks.preparation import prepare
-from tasks.reporting import link_tracking, write_report
+from tasks.reporting import write_report
 from tasks.rewriting import rewrite_close_pairs
 from tasks.run_folder import ArtifactRef, RunFolder, open_run
 from tasks.selection import select_hard_pairs
 from tasks.semantics import measure_semantic_distances
-from tasks.tracking import marked_failed, track_result, track_round, track_run
+from tasks.tracking import Track, tracked
 
 
 def _run_name() -> str:
@@ -43,13 +43,12 @@ def refine(file: str, overrides: tuple[str, ...] = ()) -> RunReport:
     with open_run(config) as run:
         sets = prepare(run)
         train = sets["train"]
-        parent = track_run(run, sets)
-        with marked_failed(config.tracking, parent):
+        with tracked(run) as track:
             distances = measure_semantic_distances(run, 1, train)
             model = initial_reward_model(run, train, sets["validation"])
-            models, synthetic = [model], list[ArtifactRef]()
+            synthetic = list[ArtifactRef]()
             allocation: ArtifactRef | None = None
-            seen = first_seen = _conclude(run, 0, parent, sets, model, [], [], [model])
+            seen = first_seen = _conclude(run, 0, track, sets, model, [], [], [model])
 
             for t in range(1, config.rounds + 1):
                 scored = measure_margins(run, t, model, train)
@@ -69,7 +68,6 @@ def refine(file: str, overrides: tuple[str, ...] = ()) -> RunReport:
                 start = model if config.fit.weights == "carry" else config.model.backbone
                 before = model
                 model = fit_reward_model(run, t, start, train, synthetic, sets["validation"])
-                models.append(model)
                 measured = measure_synthetic_pairs(
                     run, t, bought["augmented"], rewrites, margins, before, model
                 )
@@ -79,17 +77,17 @@ def refine(file: str, overrides: tuple[str, ...] = ()) -> RunReport:
                 made += [measured["synthetic"], curvature]
                 starts_anew = config.fit.weights == "restart" and config.fit.synthetic == "round"
                 seen_before = first_seen if starts_anew else seen
-                seen = _conclude(run, t, parent, sets, model, synthetic, [seen_before], made)
+                seen = _conclude(run, t, track, sets, model, synthetic, [seen_before], made)
 
             report = write_report(run)
-            link_tracking(track_result(run, parent, report.rounds, report.best, models))
+            track(len(report.rounds), ended=True)
             return report
 
 
 def _conclude(
     run: RunFolder,
     t: int,
-    parent: str,
+    track: Track,
     sets: dict[str, ArtifactRef],
     model: ArtifactRef,
     synthetic: list[ArtifactRef],
@@ -104,6 +102,6 @@ def _conclude(
     added = synthetic[-1] if synthetic else sets["train"]
     seen_by_now = measure_contamination(run, t, added, seen, unseen, evaluation)
     made = [*made, *evaluation.values(), seen_by_now]
-    metrics = summarise_round(run, t, sets["train"], synthetic, [part.figures for part in made])
-    track_round(run, t, parent, metrics, model)
+    summarise_round(run, t, sets["train"], synthetic, [part.figures for part in made])
+    track(t + 1)
     return seen_by_now

@@ -11,10 +11,11 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from mars_core.augmentation import AugmentationConfig
 from mars_core.configurable import Address, Configuration, Operational
@@ -191,9 +192,17 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     names = []
     for name, field in model.model_fields.items():
         names.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names += known_keys(field.annotation, f"{prefix}{name}.")
+        if section := _section(field):
+            names += known_keys(section, f"{prefix}{name}.")
     return names
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a key that is a section, one that may be left out (`None`) included."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def nearest(key: str, known: Sequence[str]) -> str:
@@ -224,14 +233,14 @@ def to_yaml(config: BaseModel) -> str:
 
 
 def explained(config: BaseModel, prefix: str = "") -> str:
-    """Every key with its value and its meaning, one after the other."""
+    """Every key with its value and its meaning, one after the other; what is left out is told too."""
     lines = []
     for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            lines.append(explained(value, f"{prefix}{name}."))
-        else:
+        value, section = getattr(config, name), _section(field)
+        if not isinstance(value, BaseModel):
             operational = any(isinstance(mark, Operational) for mark in field.metadata)
             meaning = " ".join((field.description or "").split()) + (" [operational]" if operational else "")
             lines.append(f"{prefix}{name} = {json.dumps(value, default=str)}\n    {meaning}\n")
+        if section:
+            lines.append(explained(value or section(), f"{prefix}{name}."))
     return "".join(lines)

@@ -1,6 +1,7 @@
 """How reports write numbers, and tables of them: shares as .652 [.609, .692], margins as −0.210."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -55,3 +56,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns after the first are numbers."""
     lines = [headers, ["---", *["---:"] * (len(headers) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def without_figures(page: str) -> str:
+    """A Markdown page for a place that cannot show the files beside it."""
+    return re.sub(r"^!\[[^]]*]\([^)]*\)\n*", "", page, flags=re.MULTILINE)

@@ -7,8 +7,10 @@ import httpx
 
 def answers(address: str) -> bool:
     """Whether a GET of the address succeeds within a few seconds."""
-    try:
-        return httpx.get(address, timeout=5).is_success
+    url = httpx.URL(address)
+    user = (url.username, url.password) if url.userinfo else None
+    try:  # httpx logs the address, so that no password may be in it
+        return httpx.get(url.copy_with(userinfo=b""), auth=user, timeout=5).is_success
     except httpx.HTTPError:
         return False
 

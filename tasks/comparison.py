@@ -16,7 +16,9 @@ from mars_core.config import scientific, to_yaml
 from mars_core.digests import digest
 from mars_core.errors import MarsError
 from mars_core.whole_files import write_whole
+from mars_core.wording import without_figures
 from tasks.metrics import read_metrics
+from tasks.prefect_api import tolerated
 from tasks.preparation import contents
 from tasks.run_folder import RunFolder, existing_run
 
@@ -31,7 +33,7 @@ def finished(root: Path, cell: Cell) -> bool:
     return file.exists() and json.loads(file.read_text())["key"] == _key(cell)
 
 
-def experiment_file(root: Path, cell: Cell, parent: str) -> Path:
+def experiment_file(root: Path, cell: Cell, parent: str | None) -> Path:
     """Write the configuration of a cell's run, shown in MLflow under the comparison's run `parent`."""
     tracking = cell.experiment.tracking.model_copy(
         update={"parent": parent, "tags": {"mars.arm": cell.arm, "mars.seed": str(cell.seed)}}
@@ -81,8 +83,10 @@ def write_comparison(root: Path, report: ComparisonReport) -> None:
     headers, rows = means_table(report)
     table = [dict(zip(headers, row, strict=True)) for row in rows]
     name = report.config.name
-    create_table_artifact(key="arms", table=table, description=f"Means over seeds of {name}")
-    create_markdown_artifact(key="comparison", markdown=markdown(report), description=f"Comparison {name}")
+    page = without_figures(markdown(report))
+    with tolerated():
+        create_table_artifact(key="arms", table=table, description=f"Means over seeds of {name}")
+        create_markdown_artifact(key="comparison", markdown=page, description=f"Comparison {name}")
 
 
 def means(report: ComparisonReport) -> dict[str, float]:

@@ -3,10 +3,9 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from uuid import UUID
 
-import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from rich.console import Console
@@ -19,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tasks.prefect_api import tolerated
 from tasks.steps import tell
 
 ARTIFACT_SECONDS = 3.0
@@ -70,12 +70,12 @@ def progress(
 def _artifact(what: str) -> UUID | None:
     if TaskRunContext.get() is None:
         return None
-    with suppress(httpx.HTTPError):  # a busy server must not end hours of work
+    with tolerated():
         found: UUID = create_progress_artifact(progress=0.0, description=what)  # type: ignore[assignment]
         return found
     return None
 
 
 def _update(artifact: UUID, percent: float) -> None:
-    with suppress(httpx.HTTPError):
+    with tolerated():
         update_progress_artifact(artifact, progress=percent)

@@ -1,15 +1,17 @@
-"""The report of a run: a page and figures in its folder, a table and links in Prefect."""
+"""The report of a run: a page and figures in its folder, a table and the page in Prefect."""
 
 import pandas as pd
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mars_core import rewardbench
 from mars_core.generation import open_backend
 from mars_core.report import RunReport, markdown, rounds_table, write
 from mars_core.statistics import PairedDifference, paired_difference
+from mars_core.wording import without_figures
 from tasks.metrics import best_round, read_metrics
+from tasks.prefect_api import tolerated
 from tasks.run_folder import RunFolder, RunFolderError
 
 
@@ -67,11 +69,8 @@ def write_report(run: RunFolder) -> RunReport:
     write(report, run.root)
     headers, rows = rounds_table(report)
     table = [dict(zip(headers, row, strict=True)) for row in rows]
-    create_table_artifact(key="rounds", table=table, description=f"Rounds of {report.name}")
-    create_markdown_artifact(key="report", markdown=markdown(report), description=f"Report of {report.name}")
+    page = without_figures(markdown(report))
+    with tolerated():
+        create_table_artifact(key="rounds", table=table, description=f"Rounds of {report.name}")
+        create_markdown_artifact(key="report", markdown=page, description=f"Report of {report.name}")
     return report
-
-
-def link_tracking(address: str) -> None:
-    """Put the run's MLflow page one click away in Prefect."""
-    create_link_artifact(key="mlflow", link=address, link_text="This run in MLflow")

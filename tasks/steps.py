@@ -7,6 +7,7 @@ its version, and so its artifacts, alone. Prefect shows a step that was found as
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,10 +91,10 @@ def step_key(
     )
 
 
-def tell(message: str, *values: Any) -> None:
+def tell(message: str, *values: Any, level: int = logging.INFO) -> None:
     """Say something in the log of the Prefect run, where there is one."""
     with contextlib.suppress(MissingContextError):
-        get_run_logger().info(message, *values)
+        get_run_logger().log(level, message, *values)
 
 
 def _content(value: Any) -> Any:

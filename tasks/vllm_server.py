@@ -51,7 +51,8 @@ class LaunchedBackend:
         """
         if not self._runs:
             address = self._start()
-            self.backend = open_backend(self.config.model_copy(update={"base_url": f"{address}/v1"}))
+            place = {"base_url": f"{address}/v1", "patience_seconds": 0.0}
+            self.backend = open_backend(self.config.model_copy(update=place))
             self._runs = True
         try:
             yield from self.backend.answers(requests)

@@ -106,6 +106,9 @@ class GenerationConfig(Configuration):
     """Most requests in flight at once at each address; how many there are follows from the throughput."""
     timeout_seconds: Annotated[float, Operational(), Field(gt=0)] = 600.0
     """How long a server may take to answer one request."""
+    patience_seconds: Annotated[float, Operational(), Field(ge=0)] = 90.0
+    """How long all servers may refuse connections before generation stops with an error; one that the run
+    launched has ended when it does, which stops it at once."""
     max_failed_share: Annotated[float, Operational(), Field(ge=0, le=1)] = 0.05
     """Share of failed requests above which generation stops with an error."""
     batch_tokens: Annotated[int, Operational(), Field(ge=1)] = 16384

@@ -14,7 +14,8 @@ What befalls a request:
 - An answer that is no chat completion, or holds no text, is asked for again, thrice in all.
 - A request that hangs is tried once more, and that only if its server answered others meanwhile: a server
   that is merely slow is not asked for the same text twice.
-- A failure costs its request alone. Only when no server has answered for `GONE_SECONDS`, the call ends.
+- A failure costs its request alone. Only when all servers refuse connections, for
+  `patience_seconds`, the call ends.
 """
 
 import asyncio
@@ -48,7 +49,6 @@ CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 30.0
 LEFT_OUT_SECONDS = 2.0
 """How long a server that refuses connections gets no request."""
-GONE_SECONDS = 90.0
 NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """Values without effect of the fields that a server would otherwise take from the model's own defaults."""
 
@@ -339,11 +339,12 @@ class Exchange:
 
     def _give_up_if_gone(self, now: float) -> None:
         self.gone_since = self.gone_since or now
-        if now - self.gone_since > GONE_SECONDS:
+        patience = self.backend.config.patience_seconds
+        if now - self.gone_since >= patience:
             raise GenerationError(
-                f"no server has answered at {', '.join(self.backend.config.addresses)} for "
-                f"{GONE_SECONDS:g} s. What was answered before is in the store: start the server and the run "
-                "again"
+                f"nobody answers at {', '.join(self.backend.config.addresses)} any more; "
+                f"generation.patience_seconds is {patience:g}. What was answered before is in the store: "
+                "start the server and the run again"
             )
 
     def _arrive(

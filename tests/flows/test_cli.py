@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -248,9 +249,13 @@ def test_a_generator_that_does_not_answer_is_told_before_anything_starts(before_
     assert "no server answers at http://127.0.0.1:9/v1" in said
 
 
-def test_an_mlflow_server_that_does_not_answer_is_told_before_anything_starts(before_anything_starts):
-    said = refusal("refine", before_anything_starts.file, "tracking.uri=http://127.0.0.1:9")
-    assert "no MLflow server answers at http://127.0.0.1:9" in said
+def test_an_mlflow_address_that_is_none_is_told_before_anything_starts(before_anything_starts):
+    said = refusal("refine", before_anything_starts.file, "tracking.uri=ftp://nowhere")
+    assert "MLflow at ftp://nowhere failed" in said
+
+
+def test_the_version_is_that_of_the_package():
+    assert mars("--version").stdout == f"mars {version('mars')}\n"
 
 
 def test_show_of_what_is_no_run_is_told(tmp_path):

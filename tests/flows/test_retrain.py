@@ -3,27 +3,6 @@
 The stories share retrainings: each takes a copy of the folder in which a first delivery has made a champion.
 """
 
-import copy
-import gzip
-import json
-import os
-import shutil
-import subprocess
-import sys
-import time
-
-import pytest
-import yaml
-
-from flows.cli import app
-from mars_core import samples
-from mars_core.config import ConfigError, TrackingConfig
-from mars_core.errors import MarsError
-from mars_core.pairs import PairsError
-from mars_core.retraining import load_retraining
-from tasks.ledger import Ledger, LedgerError
-from tasks.registry import Registry, RegistryError
-from tasks.run_folder import owned
 from tests.flows.conftest import EXPERIMENT
 
 RETRAINING = {

@@ -174,6 +174,11 @@ def test_every_key_is_explained():
     keys = [line.partition(" = ")[0] for line in lines[::2]]
     sections = {"data", "model", "selection", "fit", "generation.paraphrase_chosen", "tracking"}
     assert set(keys) | sections <= set(known_keys(ExperimentConfig))
-    assert {"selection.tau", "generation.paraphrase_chosen.top_p", "rounds"} <= set(keys)
+    assert {
+        "selection.tau",
+        "generation.paraphrase_chosen.top_p",
+        "generation.launch.command",
+        "rounds",
+    } <= set(keys)
     assert all(meaning.strip().removesuffix("[operational]") for meaning in lines[1::2])
     assert "rounds = 3\n    Rounds of self-refinement, T; may grow between starts. [operational]\n" in text

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,6 +105,23 @@ def test_a_server_that_dies_at_its_start_is_an_error_with_its_last_words(run):
         pytest.raises(GenerationError, match=r"ended before it answered.*vllm\.log:\nno memory left"),
     ):
         generator.generate(REQUESTS)
+
+
+def test_a_server_that_dies_at_work_ends_the_step_soon_and_keeps_what_it_answered(run):
+    many = [replace(REQUESTS[0], chosen=f"Lark {n} sings.") for n in range(2000)]
+
+    def kill(_):
+        if psutil.pid_exists(pids()[0]) and (server := psutil.Process(pids()[0]).parent()):
+            server.kill()
+
+    started = time.monotonic()
+    with (
+        open_generator(run()) as generator,
+        pytest.raises(GenerationError, match=r"nobody answers at .* any more.*Its last words"),
+    ):
+        generator.generate(many, kill)
+    assert time.monotonic() - started < 30
+    assert 0 < len(generator.store) < len(many)
 
 
 def test_a_server_that_takes_too_long_is_an_error_that_names_the_deadline(run):

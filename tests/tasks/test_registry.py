@@ -1,7 +1,8 @@
-"""The registered model on a real MLflow with SQLite: who is champion, and that a failure puts everything back."""
+"""The registered model on a real MLflow with SQLite: who is champion, and that a failure changes nothing."""
+
+import re
 
 import pytest
-from mlflow import MlflowClient
 
 from mars_core.config import ExperimentConfig, TrackingConfig
 from mars_core.reward_model import ModelConfig, RewardModel
@@ -21,7 +22,6 @@ from tasks.registry import (
     restore,
 )
 from tasks.run_folder import open_run
-from tasks.tracking import track_run
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,10 @@ def store(tmp_path_factory):
 @pytest.fixture
 def registry(request, store):
     """A registered model of its own with versions 1 to 3, none of which is anything yet."""
-    made = Registry(TrackingConfig(uri=store), request.node.name.replace("[", "-").rstrip("]"))
-    client = made.client
-    client.create_registered_model(made.model)
+    made = Registry(TrackingConfig(uri=store), re.sub(r"\W", "-", request.node.name))
+    made.client.create_registered_model(made.model)
     for _ in range(3):
-        client.create_model_version(made.model, "models:/m-none")
+        made.client.create_model_version(made.model, "file:///nowhere")
     return made
 
 
@@ -99,7 +98,7 @@ def test_a_failure_in_the_middle_of_a_promotion_restores_every_alias(promoted, i
 
 
 def test_a_candidate_is_not_promoted_over_a_champion_that_it_was_not_compared_with(promoted, in_flow):
-    with pytest.raises(RegistryError, match="version 2 of .* is champion now, .* compared with version 1"):
+    with pytest.raises(RegistryError, match=r"version 2 of .* is champion now, .* compared with version 1"):
         in_flow(lambda: promote(promoted, "3", "1"))
     assert promoted.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
 
@@ -132,28 +131,39 @@ def test_rollback_that_was_killed_half_way_goes_back_once(promoted, in_flow):
 
 @pytest.fixture
 def candidate(store, tmp_path, tiny_decoder):
-    """A tracked run with a model, and where it is to be registered."""
+    """A run whose round 0 has a model, and where that is to be registered."""
     config = ExperimentConfig.model_validate(
-        {"name": "tiny", "folder": str(tmp_path), "tracking": {"uri": store}}
+        {"name": "tiny", "folder": str(tmp_path), "tracking": {"uri": store, "models": "none"}}
     )
     with open_run(config) as run:
-        track_run.fn(run, {})
-        model = run.write("round-1/model", RewardModel.load(str(tiny_decoder), ModelConfig()).save)
+        sets = {name: run.write_json(f"{name}.parquet", []) for name in ("train", "validation", "heldout")}
+        run.record("prepare", "", sets, 0)
+        model = run.write("round-0/model", RewardModel.load(str(tiny_decoder), ModelConfig()).save)
+        run.record("round-0-adopt", "", {"": model}, 0)
+        run.write_json("round-0/metrics.json", {"validation/accuracy": 0.5})
+        run.write("report.md", lambda path: path.write_text("# Report"))
+        run.write("figures/accuracy.png", lambda path: path.write_bytes(b"png"))
         yield Registry(config.tracking, "candidates"), run, model
 
 
 def test_a_candidate_is_registered_once_as_challenger_and_comes_back_as_it_was(candidate, in_flow, tmp_path):
     registry, run, model = candidate
     version, again = in_flow(
-        lambda: [register_candidate(registry, run, model, {"mars.cycle": "1"}) for _ in range(2)]
+        lambda: [register_candidate(registry, run, 1, 0, {"mars.cycle": "1"}) for _ in range(2)]
     )
     assert version == again
     assert registry.aliases() == {CHALLENGER: version}
     assert registry.tags(version)["mars.cycle"] == "1"
-    assert len(MlflowClient(registry.config.uri).search_model_versions("name = 'candidates'")) == 1
+    assert len(registry.client.search_model_versions("name = 'candidates'")) == 1
     (tmp_path / "champion" / "version-0").mkdir(parents=True)
     place = in_flow(lambda: fetch_champion(registry, version, tmp_path / "champion"))
     assert [folder.name for folder in place.parent.iterdir()] == [f"version-{version}"]
     texts = (["What is a lark?"], ["A songbird."])
     scores = [RewardModel.load(str(path), ModelConfig()).score(*texts) for path in (run.path(model), place)]
     assert scores[0] == pytest.approx(scores[1])
+
+
+def test_a_registry_that_does_not_answer_is_told_in_a_sentence():
+    gone = Registry(TrackingConfig(uri="http://127.0.0.1:9"), "nobody")
+    with pytest.raises(RegistryError, match=r"MLflow at http://127.0.0.1:9 does not answer; .* start again"):
+        gone.aliases()

@@ -7,8 +7,9 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.runtime import flow_run
 
 from mars_core.config import ExperimentConfig
-from tasks.reporting import link_tracking, run_report, write_report
+from tasks.reporting import run_report, write_report
 from tasks.run_folder import RunFolderError, open_run
+from tasks.tracking import link_tracking
 
 PAIRS = ["a", "b", "c", "d"]
 MARGINS = [[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, -1.0, 1.0]]
@@ -99,4 +100,5 @@ def test_the_report_is_written_and_shown_in_prefect_with_a_link_to_mlflow(run, i
     assert set(data) == {"rounds", "report", "mlflow"}
     assert "1 (best)" in data["rounds"]
     assert data["report"].startswith("# tiny\n")
+    assert "figures/" not in data["report"]
     assert "http://127.0.0.1:5000/#/experiments/1/runs/2" in data["mlflow"]

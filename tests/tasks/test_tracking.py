@@ -14,18 +14,10 @@ from prefect.runtime import flow_run
 
 from mars_core.config import ExperimentConfig, TrackingConfig
 from mars_core.reward_model import ModelConfig, RewardModel
+from tasks import tracking
+from tasks.mlflow_store import LOCAL_PORT, TrackingError, tracking_uri
 from tasks.run_folder import open_run
-from tasks.tracking import (
-    LOCAL_PORT,
-    TrackingError,
-    registered_checkpoint,
-    run_address,
-    run_page,
-    track_result,
-    track_round,
-    track_run,
-    tracking_uri,
-)
+from tasks.tracking import registered_checkpoint, run_address, run_page, send_run
 
 FIGURES = {
     "validation/accuracy": 0.5,
@@ -33,6 +25,7 @@ FIGURES = {
     "heldout/snr": None,
     "selection/mean_margin": -1.5,
 }
+REPORT = "# Report — τ = 0.5\n\n![Accuracy](figures/accuracy.png)\n\nThe end.\n"
 CURVE = {"loss": 0.7, "accuracy": 0.5, "margin": 0.1, "learning_rate": 1e-5, "tokens_per_second": 9.0} | {
     "padding": 0.1,
     "gradient_norm": 0.4,
@@ -63,27 +56,35 @@ class Tracked:
             name: run.write_table(f"{name}.parquet", pd.DataFrame({"pair_id": list("abcd")[:rows]}))
             for name, rows in (("train", 4), ("validation", 2), ("heldout", 3))
         }
-        self.rounds, self.metrics, self.models = [], [], []
+        run.record("prepare", "key", self.sets, 0)
+        self.models = []
         for t, accuracy in enumerate((0.5, 0.75)):
-            figures = FIGURES | {"validation/accuracy": accuracy, "round": float(t)}
-            self.rounds.append({name: float("nan") if v is None else v for name, v in figures.items()})
-            self.metrics.append(run.write_json(f"round-{t}/metrics.json", figures))
+            self.measured(t, accuracy)
             shutil.copytree(model_folder, run.path(f"round-{t}/model"), dirs_exist_ok=True)
             run.path(f"round-{t}/model/round.txt").write_text(str(t))
             self.models.append(run.adopt(f"round-{t}/model"))
         curve = [json.dumps(CURVE | {"step": step, "loss": 0.7 / step}) for step in (1, 2, 3)]
         run.path("round-1/training.jsonl").write_text("\n".join(curve) + "\n")
-        run.write("report.md", lambda path: path.write_text("# Report — τ = 0.5", encoding="utf-8"))
+        run.record("round-0-adopt", "key", {"": self.models[0]}, 0)
+        run.record("round-1-fit", "key", {"": self.models[1]}, 0)
+        run.write("report.md", lambda path: path.write_text(REPORT, encoding="utf-8"))
         run.write("figures/accuracy.png", lambda path: path.write_bytes(b"png"))
 
+    def measured(self, t, accuracy):
+        """Let a round have another validation accuracy."""
+        figures = FIGURES | {"validation/accuracy": accuracy, "round": float(t)}
+        metrics = self.run.write_json(f"round-{t}/metrics.json", figures)
+        self.run.record(f"round-{t}-metrics", "key", {"": metrics}, 0)
+
     def log(self):
-        """Log everything, as the flow does; ids of the parent and of the rounds, and the address."""
-        parent = track_run.fn(self.run, self.sets)
-        rounds = [
-            track_round.fn(self.run, t, parent, metrics, model)
-            for t, (metrics, model) in enumerate(zip(self.metrics, self.models, strict=True))
-        ]
-        return parent, rounds, track_result.fn(self.run, parent, self.rounds, 1, self.models)
+        """Send everything; ids of the parent and of the rounds, and the address."""
+        parent = send_run(self.client, self.run, 2, ended=True)
+        return parent.info.run_id, self.rounds(), run_address(self.config, parent)
+
+    def rounds(self):
+        """Ids of the runs of the rounds."""
+        of_round = {run.data.tags.get("mars.round"): run.info.run_id for run in self.all_runs()}
+        return [of_round[str(t)] for t in (0, 1)]
 
     def rows(self, run_id):
         """Every metric row of a run: (name, step, value)."""
@@ -138,7 +139,8 @@ def test_a_run_is_a_parent_with_a_child_for_each_round(tracked):
     assert [child.data.tags["mars.round"] for child in rounds] == ["0", "1"]
     assert {run.info.status for run in (parent, *rounds)} == {"FINISHED"}
     assert parent.data.tags["mars.folder"] == str(tiny.run.root)
-    assert parent.data.tags["mlflow.note.content"] == "# Report — τ = 0.5"
+    assert parent.data.tags["mlflow.note.content"] == "# Report — τ = 0.5\n\nThe end."
+    assert rounds[1].data.tags["mlflow.note.content"] == "Accuracy: validation .750, held-out .625. "
     files = [file.path for file in tiny.client.list_artifacts(parent_id)]
     assert files == ["config.yaml", "figures", "report.md"]
 
@@ -224,7 +226,7 @@ def test_a_parent_that_was_created_and_nothing_more_gets_all_that_it_lacks(track
     experiment = tiny.client.get_experiment_by_name(tiny.config.experiment)
     tags = {"mars.run": tiny.run.identity, "mars.kind": "run"}
     bare = tiny.client.create_run(experiment.experiment_id, tags=tags).info.run_id
-    assert track_run.fn(tiny.run, tiny.sets) == bare
+    assert send_run(tiny.client, tiny.run, 0).info.run_id == bare
     found = tiny.client.get_run(bare)
     assert found.data.params["selection.tau"] == "0.5"
     assert len(found.inputs.dataset_inputs) == 3
@@ -241,7 +243,7 @@ def test_a_start_with_other_operational_keys_goes_on_in_the_same_run(tracked):
 def test_a_round_that_was_made_anew_is_logged_anew(tracked):
     tiny = tracked()
     first = tiny.log()
-    tiny.metrics[1] = tiny.run.write_json("round-1/metrics.json", FIGURES | {"validation/accuracy": 0.875})
+    tiny.measured(1, 0.875)
     later = tiny.run.path("round-1/metrics.json").stat().st_mtime + 1
     os.utime(tiny.run.path("round-1/metrics.json"), (later, later))
     assert tiny.log() == first
@@ -252,9 +254,10 @@ def test_a_round_that_was_made_anew_is_logged_anew(tracked):
 def test_another_best_round_replaces_the_result(tracked):
     tiny = tracked()
     parent_id, _, _ = tiny.log()
-    track_result.fn(tiny.run, parent_id, tiny.rounds, 0, tiny.models)
+    tiny.measured(0, 0.9)
+    tiny.log()
     metrics = tiny.client.get_run(parent_id).data.metrics
-    assert (metrics["result/round"], metrics["result/validation/accuracy"]) == (0, 0.5)
+    assert (metrics["result/round"], metrics["result/validation/accuracy"]) == (0, 0.9)
 
 
 @pytest.mark.parametrize("models", ["none", "best", "all"])
@@ -312,11 +315,14 @@ def test_the_run_is_tagged_with_the_prefect_flow_run_that_wrote_it(tracked, pref
 
     @flow(name="tiny", persist_result=False)
     def story():
-        return track_run(tiny.run, tiny.sets), flow_run.id, flow_run.ui_url
+        with tracking.tracked(tiny.run) as track:
+            track(2)
+        return flow_run.id, flow_run.ui_url
 
-    parent_id, flow_run_id, address = story()
-    tags = tiny.client.get_run(parent_id).data.tags
-    assert (tags["prefect.flow_run"], tags["prefect.url"]) == (flow_run_id, address)
+    story_run = story()
+    for run in tiny.all_runs():
+        assert (run.data.tags["prefect.flow_run"], run.data.tags["prefect.url"]) == story_run
+        assert f"[This run in Prefect]({story_run[1]})" in run.data.tags["mlflow.note.content"]
 
 
 def test_artifacts_of_a_local_store_lie_beside_its_database(tracked, store):
