@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mars_core.config import ConfigError, TrackingConfig, load
-from mars_core.pairs import PairsError, content_id
+from mars_core.pairs import PairsError, content_id, three_sets
 from mars_core.retraining import load_retraining
 from tasks.ledger import Ledger, LedgerError
 from tasks.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
@@ -327,6 +327,45 @@ def test_a_champion_that_nobody_can_be_compared_with_is_told_before_any_work(fre
         fresh.start()
     assert fresh.ledger.cycles == []
     assert fresh.ledger.waiting_pairs() == 80
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Start a retraining whose cycle is begun and comes to no end."""
+
+    def unfinished(file):
+        raise ConnectionError("no end")
+
+    def start(made, *overrides):
+        with monkeypatch.context() as patch:
+            patch.setattr("flows.retrain.refine", unfinished)
+            with pytest.raises(ConnectionError):
+                made.start(*overrides)
+
+    return start
+
+
+def test_a_cycle_whose_configuration_has_changed_begins_anew(fresh, interrupted):
+    interrupted(fresh)
+    assert fresh.ledger.open_cycle.number == 1
+    assert fresh.start("refine.seed=1").name == "Promoted"
+    assert [cycle.state for cycle in fresh.ledger.cycles] == ["dropped", "promoted"]
+    assert fresh.states() == {"first.jsonl": "trusted"}
+
+
+def test_trusted_pairs_of_the_gate_decide_and_are_never_trained_on(fresh, interrupted):
+    trusted = rows(range(70, 100))
+    (fresh.folder / "trusted.jsonl").write_text(
+        "".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(trusted))
+    )
+    interrupted(fresh, "gate.pairs=trusted.jsonl")
+    decide = pd.read_parquet(fresh.root / "cycles/1/heldout/trusted.parquet")
+    new = pd.read_parquet(fresh.root / "cycles/1/heldout/new.parquet")
+    sets = three_sets(load(fresh.root / "cycles/1/experiment.yaml").data, seed=0)
+    assert set(decide["pair_id"]) | set(new["pair_id"]) == set(sets.heldout["pair_id"])
+    assert not set(decide["pair_id"]) & set(new["pair_id"])
+    assert {row["prompt"] for row in trusted} == set(decide["prompt"])
+    assert not {row["prompt"] for row in trusted} & {*sets.train["prompt"], *sets.validation["prompt"]}
 
 
 def test_what_is_held_out_may_not_change(retraining):

@@ -140,7 +140,8 @@ def candidate(store, tmp_path, tiny_decoder):
         run.record("prepare", "", sets, 0)
         model = run.write("round-0/model", RewardModel.load(str(tiny_decoder), ModelConfig()).save)
         run.record("round-0-adopt", "", {"": model}, 0)
-        run.write_json("round-0/metrics.json", {"validation/accuracy": 0.5})
+        metrics = run.write_json("round-0/metrics.json", {"validation/accuracy": 0.5})
+        run.record("round-0-metrics", "", {"": metrics}, 0)
         run.write("report.md", lambda path: path.write_text("# Report"))
         run.write("figures/accuracy.png", lambda path: path.write_bytes(b"png"))
         yield Registry(config.tracking, "candidates"), run, model
