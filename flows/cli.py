@@ -149,11 +149,11 @@ def retrain(
                 digest, before = Ledger.of(config.root).readmit(readmit)
             _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it takes part again.")
             return
-        from flows.local_server import check_mlflow, prefect_api
+        from flows.local_server import prefect_api
         from mars_core.retraining import cycle_experiment
-        from tasks.mlflow_store import tracking_uri
+        from tasks.mlflow_store import check_tracking
 
-        check_mlflow(tracking_uri(cycle_experiment(config, 1, None).tracking))
+        check_tracking(cycle_experiment(config, 1, None).tracking)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.retrain import retrain as retrain_flow

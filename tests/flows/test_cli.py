@@ -18,7 +18,7 @@ from mars_core.reward_model import RewardModel
 from tasks.preparation import check
 from tasks.run_folder import open_run
 
-COMMANDS = ("refine", "evaluate", "config", "show", "explain", "export", "ui")
+COMMANDS = ("refine", "retrain", "evaluate", "config", "show", "explain", "export", "ui")
 GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
 
 
