@@ -103,10 +103,9 @@ def compare(file: Comparison, overrides: Overrides = None) -> None:
         from tasks.preparation import check
 
         config = load_comparison(file, overrides or [])
-        first_of_each_arm = cells(config)[: len(config.arms)]
-        for cell in first_of_each_arm:
-            check(cell.experiment)
-        check_tracking(cell.experiment.tracking)
+        first_of_each_arm = [cell.experiment for cell in cells(config)[: len(config.arms)]]
+        check(*first_of_each_arm)
+        check_tracking(first_of_each_arm[0].tracking)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.compare import compare as compare_flow

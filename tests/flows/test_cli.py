@@ -232,6 +232,19 @@ def test_a_dry_run_estimates_and_leaves_nothing(before_anything_starts, monkeypa
     assert {path.name for path in before_anything_starts.folder.iterdir()} == {"experiment.yaml"}
 
 
+@pytest.mark.parametrize(
+    ("scheme", "asked"),
+    [
+        (["augmentation.scheme=repeat"], "at most 0, for 0 texts"),
+        (["augmentation.pool=4"], "at most 120, for 80 texts"),
+        ([], "at most 120, for 40 texts"),
+    ],
+    ids=["repeat", "pool", "minimal"],
+)
+def test_an_estimate_knows_what_a_scheme_asks_for(place, scheme, asked):
+    assert asked in mars("refine", place.file, "--dry-run", *scheme).stdout
+
+
 def test_show_prints_the_table_of_rounds(tiny):
     result = mars("show", tiny.run().root)
     assert result.exit_code == 0
