@@ -316,8 +316,23 @@ def _told_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("mars: interrupted; the same command continues.", style="red")
         raise typer.Exit(130) from None
+    except Exception as error:
+        if not _is_of_the_network(error):
+            raise
+        Console(stderr=True).print(
+            f"mars: Prefect's API does not answer any more ({error}). What is finished is in the run's "
+            "folder; once the API is back, the same command continues.",
+            style="red", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(1) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether Prefect's client, the only one that does not tell its failures itself, lost its server."""
+    httpx = sys.modules.get("httpx")
+    return httpx is not None and isinstance(error, httpx.TransportError)
 
 
 def _quiet_known_errors() -> None:
