@@ -65,7 +65,7 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
         decision = pass_gate(config.gate, run, best, trusted_ids(config, cycle), cycle.champion is not None)
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
-        candidate = register_candidate(registry, run, best, tags)
+        candidate = register_candidate(registry, run, len(report.rounds), best, tags)
         advice = ""
         if decision.promoted:
             promote(registry, candidate, cycle.champion)

@@ -105,7 +105,10 @@ def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
     share = cycle_experiment(config, cycle.number, None).data.heldout_share
     earlier_train, earlier_held = _divided(ledger, ledger.digests("trusted"), share)
     new_train, new_held = _divided(ledger, cycle.deliveries, share)
-    trusted = [*earlier_held, *_gate_pairs(config, [*earlier_held, *new_held])]
+    trusted = [*earlier_held]
+    if config.gate.pairs is not None:
+        trusted += _others(_by_content(config.gate.pairs), trusted)
+        new_held = [part for new in new_held for part in _others(new, trusted)]
     if cycle.champion is not None and not trusted:
         raise pairs.PairsError(
             f"{config.name} has a champion, version {cycle.champion}, but no held-out pairs of earlier "
@@ -144,15 +147,18 @@ def _divided(ledger: Ledger, digests: list[str], share: float) -> tuple[list[Dat
     return train, held
 
 
-def _gate_pairs(config: RetrainConfig, held: list[Dataset]) -> list[Dataset]:
-    """The configured trusted pairs, each known by its texts, that are not held out already."""
-    if config.gate.pairs is None:
-        return []
-    table, _ = pairs.read(config.gate.pairs)
+def _by_content(source: str) -> Dataset:
+    """The pairs of a source, each known by its texts, as accepted pairs are."""
+    table, _ = pairs.read(source)
     ids = [
         pairs.content_id(*texts) for texts in zip(*(table[name] for name in pairs.COLUMNS[1:4]), strict=True)
     ]
-    taken = {pair_id for part in held for pair_id in part["pair_id"]}
-    rows = [row for row, pair_id in enumerate(ids) if pair_id not in taken and ids.index(pair_id) == row]
     named = table.remove_columns("pair_id").add_column("pair_id", ids).select_columns(list(pairs.COLUMNS))
-    return [named.select(rows)] if rows else []
+    return named.select([ids.index(pair_id) for pair_id in dict.fromkeys(ids)])
+
+
+def _others(table: Dataset, parts: list[Dataset]) -> list[Dataset]:
+    """The pairs of a table that are in none of the other tables; none, or one table."""
+    taken = {pair_id for part in parts for pair_id in part["pair_id"]}
+    rows = [row for row, pair_id in enumerate(table["pair_id"]) if pair_id not in taken]
+    return [table.select(rows)] if rows else []

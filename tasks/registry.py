@@ -20,7 +20,7 @@ from prefect.transactions import Transaction, get_transaction, transaction
 from mars_core.config import TrackingConfig
 from mars_core.errors import MarsError
 from mars_core.whole_files import write_whole
-from tasks.mlflow_store import make_store, tracking_uri
+from tasks.mlflow_store import fluent, reached, shown, told, tracking_uri
 from tasks.run_folder import RunFolder
 from tasks.tracking import log_model, registered_checkpoint, send_run
 
@@ -45,10 +45,18 @@ class Registry(NamedTuple):
 
     @property
     def client(self) -> MlflowClient:
-        """MLflow, whose local store is made where it is not there yet."""
-        uri = tracking_uri(self.config)
-        make_store(uri)
-        return MlflowClient(uri)
+        """MLflow.
+
+        Raises:
+            RegistryError: it does not answer.
+        """
+        try:
+            return reached(self.config)
+        except Exception as error:
+            raise RegistryError(
+                f"MLflow at {shown(tracking_uri(self.config))} {told(error)}; "
+                "without it nobody knows which version is champion, so start again when it is back"
+            ) from error
 
     def aliases(self) -> dict[str, str]:
         """Alias → version; empty where the model is not registered yet."""
@@ -103,31 +111,34 @@ def fetch_champion(registry: Registry, version: str, folder: Path) -> Path:
 
 
 @task(name="register", task_run_name="register candidate", cache_policy=NO_CACHE, persist_result=False)
-def register_candidate(registry: Registry, run: RunFolder, round: int, tags: dict[str, str]) -> str:
-    """Make the model of a round a version of the registered model, once, and the challenger; its number."""
+def register_candidate(
+    registry: Registry, run: RunFolder, rounds: int, best: int, tags: dict[str, str]
+) -> str:
+    """Make the model of a run's best round a version of the registered model, once, and the challenger.
+
+    Returns:
+        The version's number.
+    """
     client = registry.client
-    parent = send_run(
-        client, run, run.config.rounds + 1, ended=True
-    )  # what a server that was away still lacks
-    run_id = parent.info.run_id
-    model_id = log_model(client, run, client.get_run(run_id), round)
-    if not client.search_registered_models(f"name = '{registry.model}'"):
+    parent = send_run(client, run, rounds, ended=True)  # MLflow may have been away
+    model_id = log_model(client, run, parent, best)
+    if not client.search_registered_models(filter_string=f"name = '{registry.model}'"):
         client.create_registered_model(
             registry.model, description="Reward model, retrained by MARS; its champion passed the gate."
         )
     found = [
         version
         for version in client.search_model_versions(f"name = '{registry.model}'")
-        if version.run_id == run_id
+        if version.run_id == parent.info.run_id
     ]
-    version = (
-        found[0]
-        if found
-        else client.create_model_version(
-            registry.model, f"models:/{model_id}", run_id=run_id, model_id=model_id
-        )
-    )
-    number = str(version.version)
+    if not found:
+        with fluent(client.tracking_uri):  # a local registry looks there for the model
+            found = [
+                client.create_model_version(
+                    registry.model, f"models:/{model_id}", run_id=parent.info.run_id, model_id=model_id
+                )
+            ]
+    number = str(found[0].version)
     registry.tag(number, tags | {"prefect.url": str(flow_run.ui_url)})
     registry.point(CHALLENGER, number)
     return number

@@ -118,7 +118,7 @@ def send_run(client: MlflowClient, run: RunFolder, rounds: int, *, ended: bool =
         _send_round(client, run, t, parent, known.get(str(t)))
     if ended:
         _send_result(client, run, rounds, parent)
-    return parent
+    return client.get_run(parent.info.run_id)
 
 
 def _send_start(client: MlflowClient, run: RunFolder, experiment_id: str, known: Run | None) -> Run:
@@ -471,16 +471,15 @@ def _log(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
 
 
 def log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> str:
-    """Send a round's checkpoint, once, as a model that `mlflow.transformers.load_model` loads; its id.
+    """Send a round's checkpoint, once, as an MLflow model for `mlflow.transformers.load_model`; its id.
 
     The network and its tokenizer are handed over in memory: MLflow's way of logging a folder asks
     transformers 5 for a pipeline in a form that it no longer has.
     """
     step = "fit" if run.path(f".steps/round-{t}-fit.json").exists() else "adopt"
     model = run.outputs(f"round-{t}-{step}")[""]
-    tags = to.data.tags
-    if tags.get("mars.model") == model.sha256 and "mars.model.id" in tags:
-        return tags["mars.model.id"]
+    if to.data.tags.get("mars.model") == model.sha256 and "mars.model.id" in to.data.tags:
+        return to.data.tags["mars.model.id"]
     loaded = RewardModel.load(str(run.path(model)), ModelConfig(device="cpu"))
     with fluent(client.tracking_uri), mlflow.start_run(run_id=to.info.run_id):
         logged = mlflow.transformers.log_model(

@@ -14,15 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 import transformers
 from datasets import Dataset
+from material import HH_TEST, preference_pairs
 from measuring import alternately, apart
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mars_core import rewardbench
-from mars_core.reward_model import ModelConfig, RewardModel
+from mars_core import pairs, rewardbench
+from mars_core.curvature import Moments, measure
+from mars_core.reward_model import ModelConfig, RewardModel, pair_rewards
 
 PACKAGE = ["rewardbench==0.1.4", "setuptools<81", f"torch=={torch.__version__.partition('+')[0]}"]
 """The package imports pkg_resources, which setuptools 81 no longer has."""
@@ -76,7 +80,46 @@ def rewardbench_package(data: Path | None) -> dict[str, Any]:
     }
 
 
-BENCHMARKS = {"evaluation/rewardbench-package": rewardbench_package}
+def curvature_share(data: Path | None) -> dict[str, Any]:
+    """Seconds that the moments of the features and their spectra add to the scoring of 3,000 pairs."""
+    table = preference_pairs(None, 600) if data is None else _many_pairs(data)
+    model = RewardModel.load(ENCODER, ModelConfig())
+    moments, inside = Moments(), 0.0
+
+    def add(differences: NDArray[np.float32], margins: NDArray[np.float32]) -> None:
+        nonlocal inside
+        started = time.perf_counter()
+        moments.add(differences, margins)
+        inside += time.perf_counter() - started
+
+    started = time.perf_counter()
+    rewards = pair_rewards(model, table, on_features=add)
+    scoring = time.perf_counter() - started - inside
+    started = time.perf_counter()
+    measure(moments, moments, rewards["margin"], rewards["margin"])
+    seconds = inside + time.perf_counter() - started
+    return {
+        "ratio": 0.05 * scoring / seconds,
+        "wanted": "≥ 1: at most 5% of scoring",
+        "share": seconds / scoring,
+        "pairs": len(table),
+        "seconds": seconds,
+        "seconds, scoring": scoring,
+        "features": moments.second_sum.shape[0],
+    }
+
+
+def _many_pairs(data: Path) -> Dataset:
+    """3,000 pairs of HH-RLHF: those of the training file, then the test files'."""
+    files = [data / "hh_helpful_train.jsonl.gz", *(data / name for name in HH_TEST)]
+    whole = datasets.concatenate_datasets([pairs.read(str(file))[0] for file in files])
+    return whole.select(range(min(3_000, len(whole))))
+
+
+BENCHMARKS = {
+    "evaluation/rewardbench-package": rewardbench_package,
+    "evaluation/curvature": curvature_share,
+}
 
 
 def _interpreter() -> str:

@@ -1,0 +1,395 @@
+"""Scheduled retraining on a real Prefect server and MLflow on SQLite, with a tiny model.
+
+Most tests begin where a first delivery has made a champion: each has a copy of that folder to itself.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
+
+from flows.cli import app
+from mars_core.config import ConfigError, TrackingConfig, load
+from mars_core.pairs import PairsError, content_id, three_sets
+from mars_core.retraining import load_retraining
+from tasks.ledger import Ledger, LedgerError
+from tasks.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
+from tasks.run_folder import owned
+
+RETRAINING = {
+    "name": "tiny",
+    "min_new_pairs": 60,
+    "data": {"source": "incoming", "settle_seconds": 0},
+    "gate": {"margin": 0.4, "rewardbench_margin": 1, "section_limit": 1},
+    "refine": {
+        "rounds": 1,
+        "data": {"validation_share": 0.1, "heldout_share": 0.25},
+        "model": {"max_length": 64, "precision": "float32"},
+        "selection": {"tau": 0.5, "budget": 10},
+        "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8, "epochs": 2},
+        "evaluation": {"rewardbench": "sample://rewardbench"},
+    },
+}
+PATIENCE_SECONDS = 180
+
+
+def rows(numbers):
+    """Pairs that are easily learned, one for each number."""
+    return [
+        {
+            "prompt": f"What is thing number {n}?",
+            "chosen": f"It is a small songbird that sings in flight, the {n}th of its kind.",
+            "rejected": f"Sorry, nobody here knows anything about thing {n}.",
+        }
+        for n in numbers
+    ]
+
+
+def exchanged(good):
+    return [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in good]
+
+
+class Retraining:
+    """A configuration in a folder of its own, where deliveries, state and MLflow's numbers are too."""
+
+    def __init__(self, folder):
+        self.folder, self.file = folder, folder / "retrain.yaml"
+        self.root = folder / "retraining" / "tiny"
+
+    def deliver(self, name, content):
+        (self.folder / "incoming").mkdir(exist_ok=True)
+        text = content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
+        (self.folder / "incoming" / name).write_text(text)
+
+    def start(self, *overrides):
+        """Run the flow in this process; its outcome."""
+        from flows.retrain import retrain
+
+        return retrain(str(self.file), overrides)
+
+    def roll_back(self):
+        from flows.retrain import roll_back
+
+        return roll_back(str(self.file))
+
+    @property
+    def ledger(self):
+        return Ledger.of(self.root)
+
+    @property
+    def registry(self):
+        return Registry(TrackingConfig(), "tiny")
+
+    def states(self):
+        """File → what became of it."""
+        return {found.file: found.state for found in self.ledger.deliveries.values()}
+
+    def decision(self, cycle):
+        return json.loads((self.root / f"cycles/{cycle}/decision.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, headless):
+    """Write a retraining into a folder."""
+
+    def write():
+        made = Retraining(tmp_path_factory.mktemp("retraining"))
+        values = json.loads(json.dumps(RETRAINING))
+        values["refine"]["model"]["backbone"] = str(headless)
+        made.file.write_text(yaml.safe_dump(values))
+        made.deliver("first.jsonl", rows(range(80)))
+        return made
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def first(prefect_server, written):
+    """A retraining after its first delivery, and how that ended."""
+    made = written()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made.folder)
+        made.outcome = made.start()
+    return made
+
+
+@pytest.fixture
+def fresh(prefect_server, written, monkeypatch):
+    """A retraining that was never started."""
+    made = written()
+    monkeypatch.chdir(made.folder)
+    return made
+
+
+@pytest.fixture
+def retraining(first, tmp_path, monkeypatch):
+    """A copy of `first` to go on with."""
+    folder = tmp_path / "copy"
+    shutil.copytree(first.folder, folder)
+    monkeypatch.chdir(folder)
+    return Retraining(folder)
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """The events that the gate emits, by name, with what they are about."""
+    emitted = []
+    monkeypatch.setattr(
+        "tasks.gate.emit_event",
+        lambda event, resource, payload: emitted.append((event, resource["prefect.resource.id"])),
+    )
+    return emitted
+
+
+def test_the_first_delivery_makes_a_champion_and_says_that_there_was_nothing_to_compare_with(first):
+    assert first.outcome.name == "Promoted"
+    assert "no champion to compare with" in first.outcome.message
+    assert Registry(TrackingConfig(uri=f"sqlite:///{first.folder}/mlflow.db"), "tiny").aliases() == {
+        CHAMPION: "1"
+    }
+    assert first.states() == {"first.jsonl": "trusted"}
+    assert first.decision(1)["verdict"] == "promoted"
+
+
+def test_a_file_that_is_delivered_twice_is_nothing_new(retraining):
+    retraining.deliver("again.jsonl", rows(range(80)))
+    retraining.deliver("reordered.jsonl", rows(reversed(range(80))))
+    outcome = retraining.start()
+    assert outcome.name == "Nothing new"
+    assert "0 new pairs wait, 60 are needed" in outcome.message
+    assert retraining.states() == {"first.jsonl": "trusted", "reordered.jsonl": "known"}
+
+
+def test_too_few_new_pairs_wait_for_more(retraining):
+    retraining.deliver("few.jsonl", rows(range(80, 110)))
+    assert retraining.start().name == "Nothing new"
+    assert retraining.ledger.waiting_pairs() == 30
+
+
+def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
+    retraining.deliver("second.jsonl", rows(range(80, 160)))
+    outcome = retraining.start()
+    assert outcome.name == "Promoted", outcome.message
+    registry = retraining.registry
+    assert registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
+    assert registry.tags("2")[GATE] == "promoted"
+    assert "[" in registry.tags("2")["mars.gate.held-out-accuracy"]
+    assert events == [("mars.gate.promoted", "mars.retraining.tiny")]
+
+    run = retraining.root / "runs/tiny-2"
+    assert (run / ".steps/round-0-adopt.json").exists()  # round 0 is the champion
+    held = [
+        set(pd.read_parquet(path / "heldout.parquet")["pair_id"]) for path in (run.parent / "tiny-1", run)
+    ]
+    assert held[0] < held[1]
+    trained = set(pd.read_parquet(run / "train.parquet")["pair_id"])
+    assert {content_id(*row.values()) for row in rows(range(160))} >= trained
+    assert not trained & held[1]
+    checked = {check["name"]: check for check in retraining.decision(2)["checks"]}
+    assert checked["held-out accuracy"]["n"] == len(held[0])
+    assert checked["held-out accuracy of the new delivery"]["n"] == len(held[1]) - len(held[0])
+    assert "RewardBench total" in checked
+
+    said = retraining.roll_back()
+    assert "Version 1 of tiny is champion again; version 2 is withdrawn, and the 1 deliveries" in said
+    assert registry.aliases() == {CHAMPION: "1"}
+    assert retraining.states() == {"first.jsonl": "trusted", "second.jsonl": "refused"}
+    assert retraining.start().name == "Nothing new"
+    with pytest.raises(RegistryError, match="no previous champion to go back to"):
+        retraining.roll_back()
+
+
+def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events, monkeypatch):
+    retraining.deliver("poisoned.jsonl", exchanged(rows(range(100, 280))))
+    outcome = retraining.start()
+    assert outcome.name == "Refused", outcome.message
+    assert "held-out accuracy: " in outcome.message
+    assert "--readmit DIGEST" in outcome.message
+    assert retraining.registry.aliases() == {CHAMPION: "1", CHALLENGER: "2"}
+    assert retraining.registry.tags("2")[GATE] == "refused"
+    assert events == [("mars.gate.refused", "mars.retraining.tiny")]
+    assert retraining.states() == {"first.jsonl": "trusted", "poisoned.jsonl": "refused"}
+    assert retraining.start().name == "Nothing new"
+
+    monkeypatch.setattr("flows.cli.console", Console(width=300))
+    digest = next(
+        digest for digest, found in retraining.ledger.deliveries.items() if found.state == "refused"
+    )
+    done = CliRunner().invoke(app, ["retrain", str(retraining.file), "--readmit", digest[:8]])
+    assert done.exit_code == 0, done.output
+    assert f"poisoned.jsonl ({digest[:12]}) was refused (cycle 2: " in done.output
+    assert retraining.ledger.waiting_pairs() == 180
+    with pytest.raises(LedgerError, match="beginning of 0 digests"):
+        retraining.ledger.readmit(digest[:8])
+
+
+def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining):
+    good = rows(range(80, 100))
+    retraining.deliver("garbage.jsonl", "".join(json.dumps(row) + "\n" for row in good[:18]) + "?\n" * 2)
+    retraining.deliver("truncated.jsonl", json.dumps(good[0]) + "\n" + json.dumps(good[1])[:-9])
+    retraining.deliver("schema.jsonl", [{"question": "What?", "answer": "That."}] * 5)
+    retraining.deliver("contradicting.jsonl", [*rows(range(100, 109)), *exchanged(rows([1]))])
+    assert retraining.start().name == "Nothing new"
+    assert retraining.states() == {
+        "first.jsonl": "trusted",
+        "garbage.jsonl": "waiting",
+        "schema.jsonl": "quarantined",
+        "contradicting.jsonl": "waiting",
+    }
+    assert retraining.ledger.waiting_pairs() == 18 + 9
+    lines = [
+        json.loads(line)
+        for file in (retraining.root / "quarantine").iterdir()
+        for line in file.read_text().splitlines()
+    ]
+    assert {(line["file"], line["row"], line["reason"].partition(",")[0]) for line in lines} == {
+        ("garbage.jsonl", 19, "no JSON"),
+        ("garbage.jsonl", 20, "no JSON"),
+        ("contradicting.jsonl", 10, "contradicts a known pair"),
+        *(("schema.jsonl", row, "chosen is missing or null") for row in range(1, 6)),
+    }
+    retraining.deliver("truncated.jsonl", good[18:])
+    retraining.start()
+    assert retraining.states()["truncated.jsonl"] == "waiting"
+
+
+def test_a_second_retraining_is_skipped(retraining):
+    retraining.deliver("second.jsonl", rows(range(80, 160)))
+    with owned(retraining.root):
+        assert retraining.start().name == "Skipped"
+    assert retraining.states() == {"first.jsonl": "trusted"}
+
+
+def test_one_that_was_killed_goes_on_with_the_same_cycle(fresh):
+    from prefect.settings import get_current_settings
+
+    log = fresh.folder / "killed.log"
+    command = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "retrain", str(fresh.file)],
+        cwd=fresh.folder,
+        env=os.environ | {"PREFECT_API_URL": get_current_settings().api.url},
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+    )
+    began = time.monotonic()
+    try:
+        while not (fresh.root / "runs/tiny-1/.steps/prepare.json").exists():
+            assert command.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() - began < PATIENCE_SECONDS
+            time.sleep(0.01)
+    finally:
+        command.kill()
+        command.wait()
+    fresh.deliver("later.jsonl", rows(range(80, 160)))
+    assert fresh.ledger.open_cycle is not None
+    outcome = fresh.start()
+    assert outcome.name == "Promoted", outcome.message
+    assert [(cycle.number, cycle.state) for cycle in fresh.ledger.cycles] == [(1, "promoted")]
+    assert fresh.states() == {"first.jsonl": "trusted", "later.jsonl": "waiting"}
+    assert fresh.ledger.waiting_pairs() == 80
+    assert fresh.registry.aliases() == {CHAMPION: "1"}
+
+
+def test_one_that_was_killed_after_promoting_ends_what_it_began(retraining, monkeypatch):
+    retraining.deliver("second.jsonl", rows(range(80, 160)))
+
+    def killed(*args):
+        raise ConnectionError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "close", killed)
+        with pytest.raises(ConnectionError):
+            retraining.start()
+    assert retraining.registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
+    assert retraining.start().name == "Promoted"
+    assert retraining.registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
+    assert [(cycle.number, cycle.state) for cycle in retraining.ledger.cycles] == [
+        (1, "promoted"),
+        (2, "promoted"),
+    ]
+
+
+def test_a_champion_that_nobody_can_be_compared_with_is_told_before_any_work(fresh):
+    client = fresh.registry.client
+    client.create_registered_model("tiny")
+    client.create_model_version("tiny", "file:///nowhere")
+    fresh.registry.point(CHAMPION, "1")
+    with pytest.raises(PairsError, match=r"has a champion, version 1, but no held-out pairs .* gate\.pairs"):
+        fresh.start()
+    assert fresh.ledger.cycles == []
+    assert fresh.ledger.waiting_pairs() == 80
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Start a retraining whose cycle is begun and comes to no end."""
+
+    def unfinished(file):
+        raise ConnectionError("no end")
+
+    def start(made, *overrides):
+        with monkeypatch.context() as patch:
+            patch.setattr("flows.retrain.refine", unfinished)
+            with pytest.raises(ConnectionError):
+                made.start(*overrides)
+
+    return start
+
+
+def test_a_cycle_whose_configuration_has_changed_begins_anew(fresh, interrupted):
+    interrupted(fresh)
+    assert fresh.ledger.open_cycle.number == 1
+    assert fresh.start("refine.seed=1").name == "Promoted"
+    assert [cycle.state for cycle in fresh.ledger.cycles] == ["dropped", "promoted"]
+    assert fresh.states() == {"first.jsonl": "trusted"}
+
+
+def test_trusted_pairs_of_the_gate_decide_and_are_never_trained_on(fresh, interrupted):
+    trusted = rows(range(70, 100))
+    (fresh.folder / "trusted.jsonl").write_text(
+        "".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(trusted))
+    )
+    interrupted(fresh, "gate.pairs=trusted.jsonl")
+    decide = pd.read_parquet(fresh.root / "cycles/1/heldout/trusted.parquet")
+    new = pd.read_parquet(fresh.root / "cycles/1/heldout/new.parquet")
+    sets = three_sets(load(fresh.root / "cycles/1/experiment.yaml").data, seed=0)
+    assert set(decide["pair_id"]) | set(new["pair_id"]) == set(sets.heldout["pair_id"])
+    assert not set(decide["pair_id"]) & set(new["pair_id"])
+    assert {row["prompt"] for row in trusted} == set(decide["prompt"])
+    assert not {row["prompt"] for row in trusted} & {*sets.train["prompt"], *sets.validation["prompt"]}
+
+
+def test_what_is_held_out_may_not_change(retraining):
+    with pytest.raises(LedgerError, match=r"refine\.data\.heldout_share, or .* has changed"):
+        retraining.start("refine.data.heldout_share=0.3")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("refine.rouns=3", "rouns: no such key; the nearest is rounds"),
+        ("refine.data.train=elsewhere", "refine.data.train: is the retraining's own to set"),
+        ("gate.margn=0.1", "gate.margn: no such key; the nearest is gate.margin"),
+    ],
+    ids=["experiment", "own", "gate"],
+)
+def test_a_wrong_key_is_told_before_any_work(first, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_retraining(first.file, [override])
+
+
+def test_the_configuration_that_comes_with_the_project_is_valid():
+    folder = Path(__file__).parents[2] / "deployments/experiments"
+    config = load_retraining(folder / "retrain.yaml")
+    assert config.root.name == "helpful"
+    with pytest.raises(ConfigError):
+        load(folder / "retrain.yaml")
