@@ -65,8 +65,9 @@ class Generator:
         index, as its answer is there: stored ones first, then as they come.
 
         Raises:
-            GenerationError: more than `FEW_FAILURES` and more than `max_failed_share` of all requests
-                sent so far failed, and what succeeded is stored; or `offline`, and the store lacks some.
+            GenerationError: more than `FEW_FAILURES` and more than `max_failed_share` of all requests so
+                far, stored ones included, failed, and what succeeded is stored; or `offline`, and the
+                store lacks some.
         """
         self._clock = time.monotonic()
         self.store.refresh()
@@ -100,7 +101,7 @@ class Generator:
         """Ask the backend; `places[i]` are the indices of requests that the i-th answer serves."""
         if not places:
             return
-        allowed = max(FEW_FAILURES, self.max_failed_share * (self.counts.sent + len(places)))
+        allowed = max(FEW_FAILURES, self.max_failed_share * (self.counts.requests + len(places)))
         stream = self.backend.answers([requests[same[0]] for same in places])
         try:
             for position, answer in stream:
@@ -125,7 +126,7 @@ class Generator:
             if isinstance(stream, Resumable):
                 stream.close()
         if self.counts.failed > allowed:
-            raise GenerationError(_explain_failed(self.failures, self.counts.sent, self.max_failed_share))
+            raise GenerationError(_explain_failed(self.failures, self.counts.requests, self.max_failed_share))
 
     def take_counts(self) -> GenerationCounts:
         """What generation has cost since this was last called: the costs of one step. They begin anew."""
@@ -150,12 +151,12 @@ class Generator:
         )
 
 
-def _explain_failed(failures: Sequence[str], sent: int, max_failed_share: float) -> str:
+def _explain_failed(failures: Sequence[str], requests: int, max_failed_share: float) -> str:
     """Count failures by reason, which is what stands before a message's first colon."""
     reasons = Counter(message.partition(":")[0] for message in failures)
     counted = ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
     return (
-        f"{len(failures):,} of {sent:,} requests failed, more than generation.max_failed_share = "
+        f"{len(failures):,} of {requests:,} requests failed, more than generation.max_failed_share = "
         f"{max_failed_share:g} allows: {counted}. The first said: {failures[0]!r}. What succeeded is in the "
         "store: mend the cause and start again"
     )

@@ -110,6 +110,14 @@ def test_a_share_of_failures_at_the_limit_is_let_pass(store):
     assert len(generator.generate([paraphrase(f"There are {count} larks.") for count in range(60)])) == 60
 
 
+def test_a_share_of_failures_that_was_let_pass_is_let_pass_again_when_the_rest_is_stored(store):
+    fails = {f"There are {count} larks.": "HTTP 400: too long" for count in range(6)}
+    requests = [paraphrase(f"There are {count} larks.") for count in range(60)]
+    for _ in range(2):
+        answers = Generator(Watched(fails), store, max_failed_share=0.1).generate(requests)
+        assert sum(answer.error is not None for answer in answers) == 6
+
+
 def test_one_malformed_answer_in_a_small_late_call_does_not_end_a_run(store):
     generator = Generator(Watched({"There are 1 larks.": "not JSON"}), store, max_failed_share=0.05)
     assert generator.generate([paraphrase("There are 1 larks.")])[0].error == "not JSON"
