@@ -21,8 +21,9 @@ SOME = 3
 class GenerationCounts:
     """What generation has cost so far; true at any moment, also while requests are under way.
 
-    `requests` = `sent` + `cached`. `sent` are answered requests, `failed` those of them without a text;
-    `retries` are tries beyond a request's first. `seconds` is wall-clock time spent in `generate`.
+    `requests` = `sent` + `cached`. `sent` are answered requests, `failed` the different ones among them that
+    have no text yet, however often they were sent; `retries` are tries beyond a request's first. `seconds` is
+    wall-clock time spent in `generate`.
     """
 
     requests: int = 0
@@ -51,7 +52,8 @@ class Generator:
         self.max_failed_share = max_failed_share
         self.offline = offline
         self.counts = GenerationCounts()
-        self.failures: list[str] = []
+        self.failures: dict[str, str] = {}
+        """What the requests without a text failed of, by key."""
         self._clock = 0.0
 
     def generate(
@@ -114,9 +116,10 @@ class Generator:
                 self.counts.completion_tokens += answer.completion_tokens
                 if answer.error is None:
                     self.store.add(answer, request, self.backend.name)
+                    self.failures.pop(answer.key, None)
                 else:
-                    self.counts.failed += 1
-                    self.failures.append(answer.error)
+                    self.failures[answer.key] = answer.error
+                self.counts.failed = len(self.failures)
                 for index in places[position]:
                     answers[index] = replace(answer, messages=(), sampling={})
                     done(index)
@@ -126,11 +129,13 @@ class Generator:
             if isinstance(stream, Resumable):
                 stream.close()
         if self.counts.failed > allowed:
-            raise GenerationError(_explain_failed(self.failures, self.counts.requests, self.max_failed_share))
+            raise GenerationError(
+                _explain_failed([*self.failures.values()], self.counts.requests, self.max_failed_share)
+            )
 
     def take_counts(self) -> GenerationCounts:
         """What generation has cost since this was last called: the costs of one step. They begin anew."""
-        counts, self.counts, self.failures = self.counts, GenerationCounts(), []
+        counts, self.counts, self.failures = self.counts, GenerationCounts(), {}
         return counts
 
     def _count_seconds(self) -> None:

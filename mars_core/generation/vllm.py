@@ -306,7 +306,7 @@ class Exchange:
             wanted = min(_retry_after(response), self.backend.config.timeout_seconds)
             self._again(job, "lost or refused", reason, wanted)
         else:
-            self._arrive(job, error=reason)
+            self._arrive(job, error=reason, refused=True)
 
     def _again(self, job: Job, trouble: Trouble, reason: str, pause: float = 0.0) -> None:
         """Let a request wait and be sent again, unless it was sent often enough; then it has failed."""
@@ -354,6 +354,7 @@ class Exchange:
         tokens: tuple[int, int] = (0, 0),
         body: dict[str, Any] | None = None,
         error: str | None = None,
+        refused: bool = False,
     ) -> None:
         """Hand over an answer, or with `error` the end of a request that got none."""
         sent = dict(body or {})
@@ -365,6 +366,7 @@ class Exchange:
             completion_tokens=tokens[1],
             seconds=time.monotonic() - job.started,
             error=error,
+            refused=refused,
             retries=job.retries,
             messages=tuple(sent.pop("messages", ())),
             sampling=sent,

@@ -132,6 +132,17 @@ def test_failures_add_up_over_the_calls_of_a_step(store):
         generator.generate([paraphrase("There are 5 larks.")])
 
 
+def test_a_request_that_fails_twice_has_failed_once_and_one_that_recovers_has_not(store):
+    request = paraphrase("There are 7 larks.")
+    generator = Generator(backend := Watched({request.text: "HTTP 500: overloaded"}), store)
+    generator.generate([request])
+    generator.generate([request])
+    assert (generator.counts.sent, generator.counts.failed) == (2, 1)
+    backend.fails.clear()
+    generator.generate([request])
+    assert (generator.counts.sent, generator.counts.failed) == (3, 0)
+
+
 def test_a_dead_server_is_not_asked_to_the_end(store):
     requests = [paraphrase(f"There are {count} larks.") for count in range(3 * GIVE_UP_AFTER)]
     backend = Watched({request.text: "ConnectError: refused" for request in requests})

@@ -152,6 +152,7 @@ def test_lasting_trouble_costs_the_request_alone():
     with serving(script) as server:
         answers = dict(backend(server.url).answers([paraphrase("boom"), paraphrase("fine")]))
     assert answers[0].error == "HTTP 500: out of memory"
+    assert not answers[0].refused
     assert answers[0].texts == ()
     assert answers[1].texts == ("one", "two")
     assert len(server.bodies) == TRIES["lost or refused"] + 1
@@ -159,7 +160,9 @@ def test_lasting_trouble_costs_the_request_alone():
 
 def test_a_request_that_is_at_fault_is_not_tried_again():
     with serving(lambda *_: (400, {"message": "maximum context length is 2048"})) as server:
-        assert answer_to(server).error.startswith("HTTP 400: ")
+        answer = answer_to(server)
+    assert answer.error.startswith("HTTP 400: ")
+    assert answer.refused
     assert len(server.bodies) == 1
 
 
