@@ -177,6 +177,11 @@ def test_a_request_that_is_at_fault_is_not_tried_again():
         {"choices": [{"text": "no message"}]},
         {},
         completion(" ", None)[1],
+        completion("one", reason=["stop"])[1],
+        completion("one", reason=None)[1],
+        completion("one")[1] | {"usage": {"prompt_tokens": "many"}},
+        completion("one")[1] | {"usage": {"completion_tokens": float("inf")}},
+        completion("one")[1] | {"usage": [30, 12]},
     ],
 )
 def test_a_malformed_answer_costs_its_request_alone(content):
@@ -196,6 +201,13 @@ def test_every_sample_is_kept_as_it_came_beside_its_finish_reason():
     assert answer.texts == (" A whole text.\n", "A text that is cu", "  ", "")
     assert answer.finish_reasons == ("stop", "length", "stop", "stop")
     assert answer.error is None
+
+
+def test_tokens_that_come_as_text_are_counted():
+    usage = {"prompt_tokens": "3", "completion_tokens": None}
+    with serving(lambda *_: (200, completion("one", "two")[1] | {"usage": usage})) as server:
+        answer = answer_to(server)
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.error) == (3, 0, None)
 
 
 def test_a_lone_surrogate_is_made_to_fit_into_a_file():
