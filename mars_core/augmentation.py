@@ -168,6 +168,8 @@ class Parent:
     """How often paraphrases of each text were asked for."""
     failed: dict[Part, Request] = field(default_factory=dict)
     """The last request for paraphrases of a text, if it got no answer; it is sent again before any other."""
+    refused: set[Part] = field(default_factory=set)
+    """Texts of which the generator takes no request, such as those too long for it; none is sent again."""
     exhausted: bool = False
     """Whether guards left it with less than its budget; then it can take no more."""
 
@@ -199,19 +201,21 @@ class Parent:
         if not self.budget:
             return
         have, wanted = self.have(), self.wanted(config)
-        if wanted.prompt > have.prompt:
+        if wanted.prompt > have.prompt and "prompt" not in self.refused:
             yield "prompt", wanted.prompt - have.prompt
         if room(have, config) >= self.budget:  # more of the one response made up for the other already
             return
         short = [part for part in RESPONSES if getattr(wanted, part) > getattr(have, part)]
-        if last and len(short) == 1:
-            (other,) = set(RESPONSES) - set(short)
+        others = set(RESPONSES) - set(short) - self.refused
+        if last and len(short) == 1 and others:
+            (other,) = others
             for number in range(getattr(have, other) + 1, config.max_paraphrases + 2):
                 if room(have._replace(**{other: number}), config) >= self.budget:
                     yield other, number - getattr(have, other)
                     return
         for part in short:
-            yield part, getattr(wanted, part) - getattr(have, part)
+            if part not in self.refused:
+                yield part, getattr(wanted, part) - getattr(have, part)
 
 
 class Augmentation(NamedTuple):
@@ -325,6 +329,9 @@ class _Purchase:
         drawn: list[tuple[Parent, Part, str, str]] = []
         for (parent, part, _), request, answer in zip(lacking, requests, answers, strict=True):
             self.tokens += answer.prompt_tokens + answer.completion_tokens
+            if answer.refused:
+                parent.refused.add(part)
+                continue
             if answer.error is not None:
                 parent.failed[part] = request
                 continue

@@ -68,6 +68,8 @@ class Rewrite:
     rewritten: Literal["rejected", "chosen", "none"] = "none"
     request: str = ""
     attempts: int = 0
+    refused: Side | None = None
+    """The last side of which the generator took no request; none is sent again."""
     tokens: int = 0
     """Tokens in and out of the answers about it, those that were in the store included."""
 
@@ -113,7 +115,7 @@ def rewrite(
         for draw, samples in enumerate(
             (min(config.first_wave, config.tries), config.tries - config.first_wave)
         ):
-            unsettled = [pair for pair in close_pairs if pair.rewritten == "none"]
+            unsettled = [pair for pair in close_pairs if pair.rewritten == "none" and pair.refused != side]
             if samples > 0 and unsettled:
                 _wave(unsettled, side, samples, draw, generator, guards, on_answer)
     attempts = sum(pair.attempts for pair in close_pairs)
@@ -142,6 +144,7 @@ def _wave(
     requests = [Request(role, pair.prompt, pair.chosen, pair.rejected, samples, draw) for pair in pairs]
     candidates = []
     for pair, request, answer in zip(pairs, requests, generator.generate(requests, on_answer), strict=True):
+        pair.refused = side if answer.refused else pair.refused
         pair.attempts += len(answer.texts)
         pair.tokens += answer.prompt_tokens + answer.completion_tokens
         for text in guards.texts(request, answer):

@@ -110,7 +110,7 @@ class GenerationConfig(Configuration):
     """How long all servers may refuse connections before generation stops with an error; one that the run
     launched has ended when it does, which stops it at once."""
     max_failed_share: Annotated[float, Operational(), Field(ge=0, le=1)] = 0.05
-    """Share of failed requests above which generation stops with an error."""
+    """Share of failed requests, of all including stored ones, above which generation stops with an error."""
     batch_tokens: Annotated[int, Operational(), Field(ge=1)] = 16384
     """Tokens, asked and to be written, that a model in this process works on at once."""
     device: Annotated[str, Operational()] = "auto"

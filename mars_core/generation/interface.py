@@ -66,8 +66,9 @@ class Answer:
 
     `texts` and `finish_reasons` hold one entry a sample: empty and cut-off ones are there too, for what
     is usable is not the generator's to judge. A sample of a prompt is its new last user turn alone (see
-    `Request.whole`). `messages` and `sampling` are what was sent; the store keeps them for `mars explain`,
-    answers read from the store come without.
+    `Request.whole`). `refused` marks an error that is the request's own fault, such as a text that is too
+    long: sent again it would fail again. `messages` and `sampling` are what was sent; the store keeps them
+    for `mars explain`, answers read from the store come without.
     """
 
     key: str
@@ -77,6 +78,7 @@ class Answer:
     completion_tokens: int
     seconds: float
     error: str | None = None
+    refused: bool = False
     retries: int = field(default=0, compare=False)
     messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
     sampling: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -467,6 +467,30 @@ def test_a_request_that_failed_is_sent_again_as_it_was(tmp_path):
     ]
 
 
+class Refuses(GoodParaphraser):
+    """Takes no request of some roles."""
+
+    def __init__(self, *roles):
+        super().__init__()
+        self.roles = roles
+
+    def answers(self, requests):
+        for index, answer in super().answers(requests):
+            if requests[index].role in self.roles:
+                answer = replace(answer, texts=(), finish_reasons=(), error="HTTP 400: no", refused=True)
+            yield index, answer
+
+
+@pytest.mark.parametrize("part", ["prompt", "chosen", "rejected"])
+def test_a_request_that_was_refused_is_never_sent_again_and_the_other_response_makes_up_for_it(
+    tmp_path, part
+):
+    backend = Refuses(role := f"paraphrase_{part}")
+    _, result = campaign(AugmentationConfig(max_paraphrases=8), [8], backend, tmp_path)
+    assert (len(result.pairs), result.shortfall) == (8, 0)
+    assert [request.role for request in backend.asked].count(role) == 1
+
+
 def test_the_meaning_of_a_prompt_is_that_of_its_last_turn(tmp_path):
     prompt = "Human: Larks?\n\nAssistant: Birds.\n\nHuman: Singing?"
 
