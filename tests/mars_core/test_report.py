@@ -267,16 +267,20 @@ CURVATURE = {
 def theory(premises, gamma_curv):
     """Curvature figures of a round in which A2 holds, and A1 for these shares of the pairs."""
     whole = {"curvature/premises": float(1.0 in premises), "curvature/bound": 0.6}
-    return CURVATURE | whole | {
-        f"curvature/{name}/{share}": value
-        for share in SHARES
-        for name, value in {
-            "gamma_org": 0.1,
-            "gamma_aug": 0.2,
-            "gamma_curv": gamma_curv,
-            "a1": float(share in premises),
-        }.items()
-    }
+    return (
+        CURVATURE
+        | whole
+        | {
+            f"curvature/{name}/{share}": value
+            for share in SHARES
+            for name, value in {
+                "gamma_org": 0.1,
+                "gamma_aug": 0.2,
+                "gamma_curv": gamma_curv,
+                "a1": float(share in premises),
+            }.items()
+        }
+    )
 
 
 def with_round_1(report, **figures):
