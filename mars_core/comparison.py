@@ -153,13 +153,15 @@ class Difference:
     baseline: str
     over_seeds: SeedMean
     adjusted_p: float
-    """Holm's adjustment over all arms and baselines of this figure."""
+    """Holm's adjustment over all arms and baselines of this figure; nan where there is no p-value."""
 
     @property
     def words(self) -> str:
         """What may be said of it: a difference is claimed from ten seeds and an adjusted p < .05 on."""
         if self.over_seeds.n < SEEDS_FOR_A_CLAIM:
             return f"no claim: {self.over_seeds.n} seeds, {SEEDS_FOR_A_CLAIM} are needed"
+        if np.isnan(self.adjusted_p):
+            return "no claim: the seeds show no spread"
         if not self.adjusted_p < ALPHA:
             return "within noise"
         return "higher" if self.over_seeds.value > 0 else "lower"

@@ -255,12 +255,12 @@ def test_the_mean_over_seeds_has_students_interval():
 def test_the_p_value_over_seeds_is_that_of_a_mean_of_zero():
     assert mean_over_seeds([-0.02, 0.03, -0.01]).p_value == pytest.approx(1)
     assert mean_over_seeds([0.02, 0.03, 0.02, 0.03]).p_value < 0.01
-    assert mean_over_seeds([0.0, 0.0]).p_value == 1
 
 
-def test_one_seed_has_no_interval():
-    mean = mean_over_seeds([0.6])
-    assert (mean.value, mean.n) == (0.6, 1)
+@pytest.mark.parametrize("values", [[0.6], [0.6 - 0.5, 0.7 - 0.6], [0.0, 0.0]], ids=["one", "equal", "zero"])
+def test_seeds_that_show_no_spread_have_no_interval_and_no_p_value(values):
+    mean = mean_over_seeds(values)
+    assert (mean.value, mean.n) == (pytest.approx(values[0]), len(values))
     assert all(map(math.isnan, (mean.low, mean.high, mean.p_value, mean.effect_size)))
 
 
