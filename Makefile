@@ -35,8 +35,23 @@ test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile
 
 .PHONY: services-test
-services-test: install ## Follow the README on a clone, in a browser; a real vLLM server. ONLY=readme: no vLLM.
+services-test: install ## Follow the README on a clone; services and their bad days; vLLM. ONLY="readme or operations": no vLLM.
 	@$(BIN)/pytest tests/services -m services $(if $(ONLY),-k "$(ONLY)")
+
+.PHONY: services
+services: install ## Start PostgreSQL, Prefect, MLflow and a worker in the background, as docker-compose.yml has them.
+	@$(BIN)/python -m deployments.stack start
+
+.PHONY: services-stop
+services-stop: ## End them.
+	@$(BIN)/python -m deployments.stack stop
+
+.PHONY: deploy
+deploy: install .env ## Put the deployments, their schedule and the automations on Prefect.
+	@. deployments/client.sh && $(BIN)/python -m deployments.deploy
+
+.env: | $(INSTALLED) ## Make .env with random secrets.
+	@$(BIN)/python -m deployments.environment
 
 .PHONY: vllm
 vllm: .venv-vllm/installed ## Make .venv-vllm with a vLLM server: for the GPU where there is one, else for the CPU.
@@ -56,7 +71,7 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 	@$(call require-python)
 	@echo "Resolving packages (several minutes)..."
 	@$(PYTHON) -m venv --clear .venv-constraints
-	@.venv-constraints/bin/pip install --quiet --editable ".[dev,bench]"
+	@.venv-constraints/bin/pip install --quiet --editable ".[dev,services,bench]"
 	@{ echo "# Every package of the environment, exactly. Written by \`make constraints\`; torch brings its own CUDA pins."; \
 	   .venv-constraints/bin/pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; \
 	 } > .venv-constraints/constraints.txt
@@ -88,7 +103,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(call require-python)
 	@[ -x $(BIN)/pip ] || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing packages (about two minutes)... log: $(LOG)"
-	@$(BIN)/pip install --editable ".[dev]" --constraint constraints.txt > $(LOG) 2>&1 \
+	@$(BIN)/pip install --editable ".[dev,services]" --constraint constraints.txt > $(LOG) 2>&1 \
 	  || { cat $(LOG) >&2; echo "Installing failed; the log above is in $(LOG)." >&2; exit 1; }
 	@touch $@
 	@echo "Installed."

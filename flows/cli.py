@@ -103,10 +103,9 @@ def compare(file: Comparison, overrides: Overrides = None) -> None:
         from tasks.preparation import check
 
         config = load_comparison(file, overrides or [])
-        first_of_each_arm = cells(config)[: len(config.arms)]
-        for cell in first_of_each_arm:
-            check(cell.experiment)
-        check_tracking(cell.experiment.tracking)
+        first_of_each_arm = [cell.experiment for cell in cells(config)[: len(config.arms)]]
+        check(*first_of_each_arm)
+        check_tracking(first_of_each_arm[0].tracking)
         with prefect_api() as api:
             _quiet_known_errors()
             from flows.compare import compare as compare_flow
@@ -367,8 +366,23 @@ def _told_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("mars: interrupted; the same command continues.", style="red")
         raise typer.Exit(130) from None
+    except Exception as error:
+        if not _is_of_the_network(error):
+            raise
+        Console(stderr=True).print(
+            f"mars: Prefect's API does not answer any more ({error}). What is finished is in the run's "
+            "folder; once the API is back, the same command continues.",
+            style="red", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(1) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether Prefect's client, the only one that does not tell its failures itself, lost its server."""
+    httpx = sys.modules.get("httpx")
+    return httpx is not None and isinstance(error, httpx.TransportError)
 
 
 def _quiet_known_errors() -> None:

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from mars_core.augmentation import pairs_of, variants_for
+from mars_core.augmentation import capacity, pairs_of, variants_for
 from mars_core.config import ExperimentConfig
 from mars_core.evaluation import number_of_texts
 from mars_core.reward_model import RewardModel, has_trained_head
@@ -33,13 +33,22 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     originals, budget, rounds = len(sets.train), config.selection.budget, config.rounds
     model = RewardModel.load(config.model.backbone, config.model)
 
+    scheme = config.augmentation
     with_budget = min(originals, budget)
     each = math.ceil(budget / with_budget)
     if config.selection.budget_unit == "paraphrases":
-        each = pairs_of(each, config.augmentation)
+        each = pairs_of(each, scheme)
         budget = each * with_budget
-    wanted = variants_for(each, config.augmentation, chosen_first=True)
-    texts = with_budget * (sum(wanted) - 3)
+    requests, texts, ranked = 0, 0, 0  # the scheme `repeat` asks for nothing
+    if scheme.scheme == "west_of_n":
+        requests, texts = budget, budget * scheme.samples
+        ranked = texts // 2
+    elif scheme.scheme != "repeat":
+        most = capacity(scheme, config.selection.budget_unit)
+        ranked = with_budget * min(max(scheme.pool, each), most) if scheme.pool else 0
+        wanted = variants_for(ranked // with_budget or each, scheme, chosen_first=True)
+        requests, texts = 3 * with_budget, with_budget * (sum(wanted) - 3)
+    rewritten = with_budget if config.rewriting.enabled and scheme.scheme != "repeat" else 0
     sample = sets.train.select(range(min(SAMPLE, originals)))
     ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids
     text_tokens = sum(map(len, ids)) / len(ids)
@@ -50,7 +59,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     trained_pairs = config.fit.epochs * sum(fitted)
     steps = config.fit.epochs * sum(math.ceil(pairs / config.fit.batch_pairs) for pairs in fitted)
     evaluated = (len(sets.validation) + len(sets.heldout) + benchmark) * (rounds + 1)
-    scored_pairs = evaluated + rounds * (originals + 2 * budget)
+    scored_pairs = evaluated + rounds * (originals + 2 * budget + ranked)
     weights = sum(p.numel() for name, p in model.network.named_parameters() if "embeddings." not in name)
     operations = weights * text_tokens * 2 * (6 * trained_pairs + 2 * scored_pairs)
     rate = UTILISATION * _matrix_product_rate(model)
@@ -58,9 +67,9 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
 
     return {
         "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out",
-        "paraphrase requests a round": f"at most {3 * with_budget:,}, for {texts:,} texts; "
-        f"what guards drop is asked for again, {config.augmentation.draws} times in all",
-        "rewriting requests a round": f"at most {4 * with_budget:,}, if every pair with a budget were close",
+        "augmentation requests a round": f"at most {requests:,}, for {texts:,} texts; "
+        f"what guards drop is asked for again, {scheme.draws} times in all",
+        "rewriting requests a round": f"at most {4 * rewritten:,}, if every pair with a budget were close",
         "generated tokens a round": f"about {texts * text_tokens / 2:,.0f} (none are paid for with rules)",
         "optimizer steps": f"{steps:,} on {trained_pairs:,} pairs of about {2 * text_tokens:,.0f} tokens",
         "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmark * (rounds + 1):,}",

@@ -97,11 +97,16 @@ def west_of_n(
                 synthetic_id = f"{label}{parent.pair_id}-w{draw}"
                 yield synthetic_id, parent.pair_id, parent.prompt, *pair, 0, draw + 1, draw + 1, name
 
+    def bought() -> Iterator[tuple[str | int, ...]]:
+        for (parent, draw), pair, answer in zip(asked, found, answers, strict=True):
+            for part, text in zip(("chosen", "rejected"), pair or (), strict=False):
+                yield parent.pair_id, part, draw + 1, text, answer.key
+
     pairs = table(PAIRS, rows())
     if not len(pairs):
         raise AugmentationError(f"{name} gave no two usable responses to a prompt: {guards.reasons()}")
     tokens = sum(answer.prompt_tokens + answer.completion_tokens for answer in answers)
-    return Augmentation(pairs, table(VARIANTS, iter(())), 0, len(asked) - len(pairs), tokens)
+    return Augmentation(pairs, table(VARIANTS, bought()), 0, len(asked) - len(pairs), tokens)
 
 
 def _best_and_worst(

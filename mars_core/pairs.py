@@ -182,6 +182,12 @@ def read(
     return datasets.concatenate_datasets(tables), reasons
 
 
+def exchanged(table: Dataset) -> int:
+    """How many pairs have a counterpart in the table that prefers the other of the same two responses."""
+    pairs = set(zip(table["prompt"], table["chosen"], table["rejected"], strict=True))
+    return sum((prompt, rejected, chosen) in pairs for prompt, chosen, rejected in pairs)
+
+
 def prompt_position(prompt: str) -> float:
     """Where a prompt falls in [0, 1), by hash; the same for prompts that differ in case or spacing only."""
     return int.from_bytes(hashlib.sha256(_normalised(prompt).encode()).digest()[:6]) / 2**48

@@ -6,7 +6,8 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ from pydantic import Field, field_validator
 
 from mars_core.checkpoints import ModelError, locate
 from mars_core.configurable import Configuration, Operational
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
@@ -55,36 +59,39 @@ class Embedder:
     """Sentence embeddings of unit length; each distinct text is embedded once a call."""
 
     def __init__(self, config: SemanticsConfig) -> None:
-        """Load the embedding model.
+        """Of the configured model, which is loaded for the first text."""
+        self.config = config
+        self.texts_cut = 0
+        """Texts so far of which the embedder saw the beginning only."""
 
-        Raises:
-            ModelError: it is not there, or has no safetensors.
-        """
+    @cached_property
+    def _model(self) -> "SentenceTransformer":
         from sentence_transformers import SentenceTransformer
 
-        path, revision = locate(config.embedder)
+        path, revision = locate(self.config.embedder)
         try:
-            self._model = SentenceTransformer(
+            return SentenceTransformer(
                 path,
                 revision=revision,
-                device=config.device,
+                device=self.config.device,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
         except (OSError, ValueError) as error:
-            raise ModelError(f"{config.embedder}: no embedder can be read from it: {error}") from error
-        self._batch_texts = config.batch_texts
-        self.texts_cut = 0
-        """Texts so far of which the embedder saw the beginning only."""
+            raise ModelError(f"{self.config.embedder}: no embedder can be read from it: {error}") from error
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Embed texts: [n] → [n, d] float32 rows of length 1."""
+        """Embed texts: [n] → [n, d] float32 rows of length 1.
+
+        Raises:
+            ModelError: the model is not there, or has no safetensors.
+        """
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         if not rows:
             return np.empty((0, 0), dtype=np.float32)
         distinct = list(rows)
         vectors = self._model.encode(
-            distinct, batch_size=self._batch_texts, normalize_embeddings=True, show_progress_bar=False
+            distinct, batch_size=self.config.batch_texts, normalize_embeddings=True, show_progress_bar=False
         )
         whole = self._model.tokenizer(distinct, truncation=False, verbose=False)["input_ids"]
         limit = self._model.max_seq_length or np.inf

@@ -9,6 +9,7 @@ import torch
 
 from mars_core.gradient import Computed, PairBatch
 from mars_core.preference_loss import LossConfig
+from mars_core.whole_files import write_whole
 
 
 @dataclass
@@ -107,7 +108,8 @@ class CurveFile:
         """Add the figures of a step, whose number they hold."""
         if not self.begun:
             lines = self.file.read_text().splitlines(keepends=True) if self.file.exists() else []
-            self.file.write_text("".join(lines[: int(figures["step"]) - 1]))
+            kept = "".join(lines[: int(figures["step"]) - 1])
+            write_whole(self.file, lambda file: file.write_text(kept))  # another run may share the old file
             self.begun = True
         with self.file.open("a") as curve:
             curve.write(json.dumps(figures) + "\n")

@@ -15,12 +15,14 @@ from mars_core.comparison_report import ComparisonReport, known_figures, markdow
 from mars_core.config import scientific, to_yaml
 from mars_core.digests import digest
 from mars_core.errors import MarsError
+from mars_core.evaluation import sources
 from mars_core.whole_files import write_whole
 from mars_core.wording import without_figures
 from tasks.metrics import read_metrics
 from tasks.prefect_api import tolerated
-from tasks.preparation import contents
+from tasks.preparation import contents, source_digest
 from tasks.run_folder import RunFolder, existing_run
+from tasks.steps import VERSIONS, content_of
 
 
 class ComparisonError(MarsError, RuntimeError):
@@ -126,4 +128,8 @@ def _record(root: Path, cell: Cell) -> Path:
 
 
 def _key(cell: Cell) -> str:
-    return digest(scientific(cell.experiment), cell.experiment.rounds, contents(cell.experiment))
+    """What a cell's result follows from: its configuration, what its sources hold, the steps' versions."""
+    config = cell.experiment
+    benchmarks = {name: source_digest(source) for name, source in sources(config.evaluation).items()}
+    models = content_of([config.model.backbone, config.semantics.embedder])
+    return digest(scientific(config), config.rounds, contents(config), benchmarks, models, VERSIONS)

@@ -8,7 +8,7 @@ from mars_core.fitting import FitSpec
 from mars_core.reward_model import RewardModel, has_trained_head
 from tasks.child_process import run_child
 from tasks.progress import progress
-from tasks.run_folder import ArtifactRef, RunFolder
+from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step, tell
 
 
@@ -20,10 +20,10 @@ def fit_reward_model(
     train: ArtifactRef,
     synthetic: Sequence[ArtifactRef],
     validation: ArtifactRef,
-) -> ArtifactRef:
+) -> Outputs:
     """Train on originals ∪ synthetic pairs, from `start`: an earlier round's model, or a model reference.
 
-    A fit that was interrupted goes on from its last snapshot.
+    A fit that was interrupted goes on from its last snapshot. With the model goes the training's `curve`.
 
     Raises:
         ChildError: the training process crashed, was killed, or took too long.
@@ -68,7 +68,9 @@ def fit_reward_model(
         "Fitted in %.0f steps on %s pairs: loss %.4f and accuracy %.3f over the last epoch.",
         result["steps"], f"{result['pairs']:,.0f}", result["loss"], result["accuracy"],
     )  # fmt: skip
-    return run.adopt(f"round-{round}/model", {f"fit/{name}": value for name, value in result.items()})
+    figures = {f"fit/{name}": value for name, value in result.items()}
+    curve = run.adopt(f"round-{round}/training.jsonl")
+    return {"": run.adopt(f"round-{round}/model", figures), "curve": curve}
 
 
 @step("adopt", version=1, reads=("model",))

@@ -4,8 +4,10 @@
 
 The command gets a session, and so a process group, of its own. The leash holds standard input open to
 its starter: when that pipe closes, because the starter closed it or died, or the leash itself is asked to
-end, the whole group is ended, first by SIGTERM and after a grace by SIGKILL. If the leash itself is killed,
-Linux kills the command. The leash exits as the command did (128 + signal number for one that a signal ended).
+end, the whole group is ended, first by SIGTERM and after a grace by SIGKILL. Descendants in sessions of
+their own, such as the runs of a Prefect worker, are inherited by the leash when the command ends, and killed.
+If the leash itself is killed, Linux kills the command. The leash exits as the command did (128 + signal
+number for one that a signal ended).
 """
 
 import contextlib
@@ -21,11 +23,14 @@ import time
 GRACE_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
 """Option of Linux's prctl: the signal that a process gets when its parent dies."""
+PR_SET_CHILD_SUBREAPER = 36
+"""Option of Linux's prctl: orphaned descendants become children of this process and not of the first one."""
 
 
 def main(command: list[str]) -> int:
     """Run `command`, end its group when standard input closes, return its exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the starter's to handle
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
     # A request to end may come before the command is there: it waits in a pipe of its own.
     asked, ask = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"."))
@@ -44,13 +49,29 @@ def main(command: list[str]) -> int:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     _signal_group(child.pid, signal.SIGKILL)  # what the command itself left behind
     status = child.wait()
+    _kill_what_was_inherited()
     return status if status >= 0 else 128 - status
 
 
 def _die_with_the_leash() -> None:
     """Runs in the child before it becomes the command; no other thread exists yet that a fork could hang."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _kill_what_was_inherited() -> None:
+    """Each one that is killed may leave children of its own, which are inherited in turn."""
+    import psutil  # only now: a leash is to start quickly
+
+    while inherited := psutil.Process().children():
+        for process in inherited:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(inherited)
+
+
+def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(option, value)
 
 
 def _signal_group(group: int, number: int) -> None:

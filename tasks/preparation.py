@@ -1,6 +1,7 @@
 """Read, check and divide the pairs, and read the benchmarks: all that can be wrong with data is said here."""
 
 import hashlib
+import logging
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from mars_core import pairs, samples
 from mars_core.augmentation import capacity
 from mars_core.checkpoints import locate
-from mars_core.config import ExperimentConfig
+from mars_core.config import ExperimentConfig, scientific
 from mars_core.digests import digest
 from mars_core.evaluation import BENCHMARKS, EvaluationConfig, read_benchmarks, sources
 from mars_core.generation import open_backend
@@ -29,6 +30,12 @@ def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Outputs:
     sets = pairs.three_sets(run.config.data, run.config.seed)
     for reason, count in sets.dropped.items():
         tell("Left out %s rows: %s.", f"{count:,}", reason)
+    both_ways = pairs.exchanged(sets.train)
+    if both_ways:
+        tell(
+            "%s originals contradict another one: chosen and rejected are exchanged. Both are trained on.",
+            f"{both_ways:,}", level=logging.WARNING,
+        )  # fmt: skip
     outputs = {}
     for name, table in (("train", sets.train), ("validation", sets.validation), ("heldout", sets.heldout)):
         outputs[name] = run.write_table(f"{name}.parquet", table)
@@ -47,8 +54,10 @@ def _prepare_benchmarks(run: RunFolder, round: None, contents: dict[str, str], s
     return {name: run.write_table(f"{name}_rows.parquet", table) for name, table in tables.items()}
 
 
-def check(config: ExperimentConfig) -> None:
-    """Say what is wrong with a run before a server is started, or a model loaded, for it.
+def check(*configs: ExperimentConfig) -> None:
+    """Say what is wrong with runs before a server is started, or a model loaded, for them.
+
+    What several have in common, such as the data of a comparison's arms, is read once.
 
     Raises:
         RunFolderError: its folder is in use, or was made with other scientific keys.
@@ -58,26 +67,34 @@ def check(config: ExperimentConfig) -> None:
         ModelError: backbone or embedder are not there, or a trained head has other than one output.
         GenerationError: texts are still to be written, and nobody who could is there.
     """
-    generation = config.generation
-    with open_run(config) as run:
-        if not run.path("round-0/metrics.json").exists():  # later starts know their data to be good
-            read_sources(config)
-        has_trained_head(config.model.backbone)
-        locate(config.semantics.embedder)
-        written = run.path(f"round-{config.rounds}/augmented.parquet").exists()
-        if not (written or generation.launch or generation.offline):
-            with closing(open_backend(generation)) as backend:
-                list(backend.answers([]))
+    originals: dict[str, int] = {}
+    for config in configs:
+        generation = config.generation
+        with open_run(config) as run:
+            if not run.path("round-0/metrics.json").exists():  # later starts know their data to be good
+                data = digest(config.seed, scientific(config.data), scientific(config.evaluation))
+                if data not in originals:
+                    originals[data] = len(read_sources(config)[0].train)
+                _check_budget(originals[data], config)
+            has_trained_head(config.model.backbone)
+            locate(config.semantics.embedder)
+            written = run.path(f"round-{config.rounds}/augmented.parquet").exists()
+            if not (written or generation.launch or generation.offline):
+                with closing(open_backend(generation)) as backend:
+                    list(backend.answers([]))
 
 
 def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, dict[str, Dataset]]:
     """The three sets and the benchmarks by name; raises what `check` raises of data and budget."""
     sets = pairs.three_sets(config.data, config.seed)
-    check_budget(
-        len(sets.train), config.selection, capacity(config.augmentation, config.selection.budget_unit)
-    )
+    _check_budget(len(sets.train), config)
     benchmarks, _ = read_benchmarks(config.evaluation)
     return sets, benchmarks
+
+
+def _check_budget(originals: int, config: ExperimentConfig) -> None:
+    most = capacity(config.augmentation, config.selection.budget_unit)
+    check_budget(originals, config.selection, most)
 
 
 def prepare(run: RunFolder) -> Outputs:
@@ -96,9 +113,7 @@ def prepare(run: RunFolder) -> Outputs:
         "%s originals, %s validation and %s held-out pairs.",
         *(f"{sets[name].rows:,}" for name in ("train", "validation", "heldout")),
     )
-    check_budget(
-        sets["train"].rows or 0, config.selection, capacity(config.augmentation, config.selection.budget_unit)
-    )
+    _check_budget(sets["train"].rows or 0, config)
     benchmarks = {name: source_digest(source) for name, source in sources(config.evaluation).items()}
     if benchmarks:
         sets |= _prepare_benchmarks(run, None, benchmarks, config.evaluation.strict)

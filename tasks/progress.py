@@ -1,6 +1,7 @@
 """Progress of long work: a bar in the terminal, lines where there is none, an artifact in Prefect."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ def progress(
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=Console(file=sys.stderr), disable=not sys.stderr.isatty(), transient=True,
+        console=Console(file=sys.stderr), disable=not _has_the_terminal(), transient=True,
     )  # fmt: skip
     with bar:
         row = bar.add_task(what, total=total, rate="")
@@ -65,6 +66,11 @@ def progress(
         _update(artifact, 100.0)
     seconds = time.monotonic() - started
     tell("%s: %s %s in %.1f s (%.1f a second).", what, f"{done:,}", unit, seconds, done / max(seconds, 1e-9))
+
+
+def _has_the_terminal() -> bool:
+    """Whether a bar may be drawn: cells that run at once would draw theirs over each other."""
+    return sys.stderr.isatty() and threading.current_thread() is threading.main_thread()
 
 
 def _artifact(what: str) -> UUID | None:

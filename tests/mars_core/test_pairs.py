@@ -505,3 +505,11 @@ def test_values_out_of_range_are_refused(values, said):
 
 def test_a_share_does_not_count_where_a_source_is_named():
     assert DataConfig(validation_share=0.6, heldout_share=0.6, heldout="heldout.jsonl").heldout_share == 0.6
+
+
+def test_pairs_whose_responses_are_exchanged_in_another_are_counted():
+    rows = [("p", "a", "b"), ("p", "b", "a"), ("p", "a", "c"), ("q", "b", "a")]
+    table = datasets.Dataset.from_list(
+        [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in rows]
+    )
+    assert pairs.exchanged(table) == 2

@@ -128,7 +128,7 @@ def test_other_thresholds_are_refused(threshold):
 @pytest.mark.parametrize("embedder", ["/no/such/folder", "package://nonsense", "team/embedder@v1"])
 def test_an_embedder_that_is_not_there_is_named(embedder):
     with pytest.raises(ModelError, match=embedder):
-        Embedder(SemanticsConfig(embedder=embedder))
+        Embedder(SemanticsConfig(embedder=embedder)).embed(["A lark."])
 
 
 def test_an_embedder_without_safetensors_is_refused(tmp_path):
@@ -138,4 +138,8 @@ def test_an_embedder_without_safetensors_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(settings.to_dict()))
     torch.save(transformers.BertModel(settings).state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"no embedder can be read from it: .*model\.safetensors"):
-        Embedder(SemanticsConfig(embedder=str(tmp_path)))
+        Embedder(SemanticsConfig(embedder=str(tmp_path))).embed(["A lark."])
+
+
+def test_no_model_is_loaded_where_nothing_is_to_be_embedded():
+    assert Embedder(SemanticsConfig(embedder="/no/such/folder")).embed([]).shape == (0, 0)

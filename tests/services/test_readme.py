@@ -27,7 +27,10 @@ BUDGET_SECONDS = {"make run": 480}
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A fresh clone in which every command of the README ran; gives its folder and each command's outcome."""
+    for place in (tmp_path_factory.getbasetemp().parent, tmp_path_factory.getbasetemp()):
+        place.chmod(0o711)  # PostgreSQL's user enters the clone, where root runs the services
     folder = tmp_path_factory.mktemp("newcomer") / "mars"
+    folder.parent.chmod(0o711)
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(folder)], check=True)
     blocks = re.findall(r"```console\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines() if line and line not in LEFT_OUT]
@@ -36,7 +39,8 @@ def clone(tmp_path_factory):
         started = time.monotonic()
         outcome = _run(command, folder)
         outcomes[command] = (outcome, time.monotonic() - started)
-    return folder, outcomes
+    yield folder, outcomes
+    _run("make services-stop", folder)
 
 
 def test_every_command_of_the_readme_succeeds(clone):
@@ -58,6 +62,22 @@ def test_make_run_prints_the_rounds_and_leaves_their_artifacts(clone):
         assert f"round {t}" in printed
         assert (folder / f"runs/quickstart/round-{t}/model/model.safetensors").exists()
     assert (folder / "runs/quickstart/report.md").exists()
+
+
+def test_the_schedule_retrains_on_what_was_delivered_within_ten_minutes(clone):
+    folder, outcomes = clone
+    started, seconds = (
+        time.monotonic(),
+        sum(outcomes[command][1] for command in ("make services", "make deploy")),
+    )
+    promoted = ". deployments/client.sh && .venv/bin/prefect flow-run ls --state Promoted"
+    while "helpful" not in _run(promoted, folder)[1]:
+        assert seconds + time.monotonic() - started < 600, (folder / "services/worker.log").read_text()[
+            -3000:
+        ]
+        time.sleep(5)
+    evaluated = ". deployments/client.sh && .venv/bin/mars evaluate models:/helpful@champion"
+    assert _run(evaluated, folder)[0] == 0
 
 
 def test_make_run_again_ends_within_a_minute_without_training_or_scoring(clone):

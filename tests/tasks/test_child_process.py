@@ -158,6 +158,13 @@ def test_what_a_finished_command_leaves_behind_is_ended(tmp_path):
     assert end_soon([int(lines[0])])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process inherit orphans")
+def test_what_a_finished_command_leaves_in_another_session_is_ended(tmp_path):
+    lines = []
+    run("setsid sh -c 'sleep 1000 & echo $$ $!; wait' & sleep 0.3", tmp_path, lines.append)
+    assert end_soon([int(pid) for pid in lines[0].split()])
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_the_end_of_the_starter_ends_the_child_and_its_children(number, tmp_path):
     with starter(tmp_path) as (process, pids):

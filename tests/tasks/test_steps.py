@@ -1,8 +1,10 @@
 """Under a real Prefect server, a step runs once, and again only when what shapes its result has changed."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.runtime import flow_run
@@ -197,3 +199,41 @@ def test_a_local_model_counts_by_its_weights_and_not_by_its_name(tmp_path):
     assert key() == before
     weights.write_bytes(b"second")
     assert key() != before
+
+
+def test_the_unnamed_artifact_of_several_is_the_result_and_the_others_go_with_it(tmp_path, in_flow):
+    @step("fit", version=1)
+    def fit(run, round):
+        return {"": run.write_json("model.json", 1), "curve": run.write_json("curve.json", [2])}
+
+    with open_run(configuration(tmp_path)) as run:
+        made, found = in_flow(lambda: (fit(run, 0), fit(run, 0)))
+        assert made == found
+        assert run.json(made) == 1
+        run.path("curve.json").unlink()
+        in_flow(lambda: fit(run, 0))
+        assert run.json(run.outputs("round-0-fit")["curve"]) == [2]
+
+
+def test_of_two_runs_that_need_a_shared_step_at_once_one_does_it_and_the_other_takes_it_over(
+    tmp_path, prefect_server
+):
+    made = []
+
+    @step("slow", version=1)
+    def slow(run, round):
+        made.append(run.config.name)
+        time.sleep(1)
+        return run.write_json("slow.json", 7)
+
+    def start(name):
+        @flow(name="tiny", persist_result=False)
+        def tiny():
+            return run.json(slow(run, 0))
+
+        with open_run(configuration(tmp_path, name=name, shared_steps=str(tmp_path / "shared"))) as run:
+            return tiny()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(start, ("one", "two"))) == [7, 7]
+    assert len(made) == 1

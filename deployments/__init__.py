@@ -1,0 +1,1 @@
+"""How the experiments stand as a service: docker-compose.yml with or without Docker, and automations."""

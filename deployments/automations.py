@@ -1,0 +1,120 @@
+"""What Prefect does by itself: see dead runs, start crashed ones again, tell of a refused gate.
+
+A run sends a heartbeat every 30 seconds, which is as often as Prefect does. One that is silent for 90 is
+dead, and Prefect looks every few seconds: two minutes at most. A run that is started again finds its finished
+steps in its folder.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from prefect.automations import Automation
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, SendNotification
+from prefect.events.schemas.automations import EventTrigger, Posture
+
+SILENT_SECONDS = 90
+RETRIES = 2
+"""How often a run is started again that crashed."""
+WEBHOOK = "GATE_WEBHOOK"
+"""Environment variable with the address that is told of a refused gate."""
+BLOCK = "mars-gate-webhook"
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Skipped", "Nothing new", "Promoted", "Refused")
+"""Names of the states in which a run ends, the retrain flow's own among them."""
+RUNS: dict[str, Any] = {"prefect.resource.id": "prefect.flow-run.*"}
+DEPLOYED: dict[str, Any] = {"prefect.resource.role": "deployment"}
+
+
+def dead_runs() -> Automation:
+    """A run whose heartbeat stopped ends as Crashed."""
+    return Automation(
+        name="mars: dead runs",
+        description=f"A run that is silent for {SILENT_SECONDS} s has crashed.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match=RUNS,
+            for_each={"prefect.resource.id"},
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{name}" for name in ENDS)},
+            threshold=1,
+            within=timedelta(seconds=SILENT_SECONDS),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name="Crashed",
+                message=f"No heartbeat for {SILENT_SECONDS} s: the run's process or its machine is gone.",
+            )
+        ],
+    )
+
+
+def crashed_runs() -> Automation:
+    """A deployed run that crashed is started again; one that was started by hand or by another is not."""
+    return Automation(
+        name="mars: crashed runs",
+        description=f"A crashed run is started again, {RETRIES} times at most; it goes on where it was.",
+        trigger=EventTrigger(
+            posture=Posture.Reactive,
+            match=RUNS | {"prefect.run-count": [str(count) for count in range(1, RETRIES + 1)]},
+            match_related=DEPLOYED,
+            for_each={"prefect.resource.id"},
+            expect={"prefect.flow-run.Crashed"},
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.SCHEDULED,
+                name="AwaitingRetry",
+                message="The run crashed and is started again; it goes on where it was.",
+                force=True,
+            )
+        ],
+    )
+
+
+def refused_gates(webhook: str) -> Automation:
+    """A refused gate is told to an address."""
+    block = CustomWebhookNotificationBlock(
+        name=BLOCK,
+        url="{{webhook}}",
+        json_data={"text": "{{subject}}\n{{body}}"},
+        secrets={"webhook": webhook},  # kept encrypted, for it may hold a token
+    )
+    return Automation(
+        name="mars: refused gates",
+        description="A candidate that the gate refused is announced.",
+        trigger=EventTrigger(
+            posture=Posture.Reactive,
+            match={"prefect.resource.id": "mars.retraining.*"},
+            expect={"mars.gate.refused"},
+            threshold=1,
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block.save(BLOCK, overwrite=True),
+                subject="MARS: the gate refused a candidate of {{ event.resource.name }}",
+                body="{{ event.payload.reason }}",
+            )
+        ],
+    )
+
+
+def apply(webhook: str | None) -> list[str]:
+    """Make the automations anew; without an address, none announces a refused gate. Their names."""
+    wanted = [dead_runs(), crashed_runs()] + ([refused_gates(webhook)] if webhook else [])
+    for automation in wanted:
+        _remove(automation.name)
+        automation.create()
+    if not webhook:
+        _remove("mars: refused gates")
+    return [automation.name for automation in wanted]
+
+
+def _remove(name: str) -> None:
+    with get_client(sync_client=True) as prefect:
+        for automation in prefect.read_automations_by_name(name):
+            prefect.delete_automation(automation.id)

@@ -1,0 +1,550 @@
+"""A team's services on this machine, PostgreSQL, Prefect, MLflow and a worker: ordinary days and bad ones.
+
+One stack for all, as `make services` starts it, on free ports, with secrets of its own. Stories are told in
+order: what a later one looks for, such as a secret in a log, an earlier one may have left.
+"""
+
+import base64
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+from websockets.sync.client import connect
+
+from deployments import automations, environment
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
+
+PROJECT = Path(__file__).parents[2]
+START_SECONDS = 300
+RUN_SECONDS = 400
+DEAD_SECONDS = 150
+"""Two minutes, and what a busy machine adds."""
+NEVER = "0 0 1 1 *"
+EXPERIMENT = {
+    "name": "tiny",
+    "rounds": 1,
+    "data": {
+        "train": "sample://preferences",
+        "subset": 60,
+        "validation_share": 0.05,
+        "heldout_share": 0.08,
+    },
+    "model": {"max_length": 64, "precision": "float32"},
+    "selection": {"tau": 0.5, "budget": 20},
+    "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8},
+}
+
+
+class Services:
+    """The running stack: its folder, its APIs, and what a shell that uses it has in its environment."""
+
+    def __init__(self, folder):
+        self.folder, self.state, self.work = folder, folder / "state", folder / "work"
+        self.variables = environment.read(folder / ".env")
+        self.shell = self._sourced()
+        self.prefect = httpx.Client(
+            base_url=self.shell["PREFECT_API_URL"],
+            auth=tuple(self.shell["PREFECT_API_AUTH_STRING"].split(":")),
+            timeout=30,
+        )
+        self.mlflow = httpx.Client(
+            base_url=self.shell["MLFLOW_TRACKING_URI"],
+            auth=("mars", self.variables["MLFLOW_PASSWORD"]),
+            timeout=30,
+        )
+
+    def _sourced(self):
+        """The environment of a shell after `. deployments/client.sh`."""
+        outside = ("PREFECT_", "MLFLOW_", "PG", "POSTGRES_")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
+        script = f". {PROJECT}/deployments/client.sh && env -0"
+        done = subprocess.run(["sh", "-c", script], cwd=self.folder, env=own, check=True, capture_output=True)
+        return dict(line.split("=", 1) for line in done.stdout.decode().split("\0") if line)
+
+    def deploy(self, cron=NEVER):
+        done = subprocess.run(
+            [sys.executable, "-m", "deployments.deploy"],
+            cwd=PROJECT,
+            env=self.shell | {"MARS_FOLDER": str(self.work), "MARS_RETRAIN_CRON": cron},
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:]
+
+    def mars(self, *arguments):
+        """A command of a person whose shell uses the services."""
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=self.work, env=self.shell, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    def ask(self, path, **body):
+        return self.prefect.post(path, json=body).raise_for_status().json()
+
+    def start(self, deployment, *overrides):
+        """Have the worker run a deployment; the id of the flow run."""
+        found = self.prefect.get(f"/deployments/name/{deployment}").raise_for_status().json()
+        parameters = {"file": "tiny.yaml", "overrides": list(overrides)}
+        return self.ask(f"/deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
+
+    def run(self, run_id):
+        return self.prefect.get(f"/flow_runs/{run_id}").raise_for_status().json()
+
+    def states(self, run_id):
+        """The names of all states that a run has had."""
+        return [
+            state["name"]
+            for state in sorted(
+                self.prefect.get("/flow_run_states/", params={"flow_run_id": run_id}).json(),
+                key=lambda state: state["timestamp"],
+            )
+        ]
+
+    def wait(self, seen, seconds, what):
+        """Look until something is so; whatever is asked meanwhile may be down."""
+        started = time.monotonic()
+        while time.monotonic() - started < seconds:
+            try:
+                if found := seen():
+                    return found
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.5)
+        raise AssertionError(f"{what}: not within {seconds} s\n{self.last_words()}")
+
+    def ends(self, run_id, seconds=RUN_SECONDS):
+        """Wait for a run to be over; its state."""
+
+        def over():
+            state = self.run(run_id)["state"]
+            return state if state["type"] in {"COMPLETED", "FAILED", "CANCELLED"} else None
+
+        return self.wait(over, seconds, f"end of run {run_id}")
+
+    def until(self, run_id, *artifacts):
+        """Wait until a run has written something."""
+        wanted = [self.work / artifact for artifact in artifacts]
+        self.wait(lambda: all(path.exists() for path in wanted), RUN_SECONDS, f"{artifacts} of run {run_id}")
+
+    def process(self, service):
+        """The process of a service, under its leash."""
+        command = {"prefect": "prefect server", "mlflow": "mlflow server", "worker": "prefect worker"}
+        told = command.get(service, service)
+        leashes = [
+            leash for leash in psutil.Process(self.stack.pid).children() if told in " ".join(leash.cmdline())
+        ]
+        return leashes[0].children()[0]
+
+    def last_words(self):
+        return "\n".join(
+            f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in self.state.glob("*.log")
+        )
+
+
+@pytest.fixture(scope="module")
+def services(tiny_decoder):
+    """The stack with its deployments; an experiment in the worker's folder."""
+    import transformers
+
+    folder = Path(tempfile.mkdtemp(prefix="mars-services-"))
+    folder.chmod(0o755)  # PostgreSQL's data are its own user's, where the tests run as root
+    assert environment.make(folder / ".env")
+    work = folder / "work"
+    (work / "incoming").mkdir(parents=True)
+    transformers.AutoModel.from_pretrained(tiny_decoder).save_pretrained(work / "backbone")
+    transformers.AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(work / "backbone")
+    experiment = EXPERIMENT | {"model": EXPERIMENT["model"] | {"backbone": str(work / "backbone")}}
+    (work / "tiny.yaml").write_text(yaml.safe_dump(experiment))
+    patch = pytest.MonkeyPatch()
+    for name in environment.read(folder / ".env"):
+        patch.delenv(name, raising=False)  # it would have precedence
+    try:
+        made = Services(folder)
+        made.stack = subprocess.Popen(
+            [
+                sys.executable, "-m", "deployments.stack", "run",
+                "--state", str(made.state), "--env-file", str(folder / ".env"),
+            ],
+            cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        )  # fmt: skip
+        healthy = made.state / "healthy"
+        made.wait(lambda: healthy.exists() or made.stack.poll() is not None, START_SECONDS, "services")
+        assert healthy.exists(), made.last_words()
+        made.deploy()
+        family = psutil.Process(made.stack.pid).children(recursive=True)
+        yield made
+        family += psutil.Process(made.stack.pid).children(recursive=True)
+        made.stack.send_signal(signal.SIGINT)
+        assert made.stack.wait(60) == 0
+        _, alive = psutil.wait_procs(family, timeout=15)
+        assert alive == []
+    finally:
+        made.stack.kill()
+        patch.undo()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_docker_compose_accepts_the_file(services):
+    compose = shutil.which("docker-compose")
+    assert compose, "docker-compose is not installed; on Debian: apt-get install docker-compose"
+    done = subprocess.run(
+        [compose, "--env-file", services.folder / ".env", "--profile", "gpu", "config", "--quiet"],
+        cwd=PROJECT, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_data_are_in_postgresql(services):
+    for database, table in {"prefect": "deployment", "mlflow": "experiments", "mlflow_auth": "users"}.items():
+        assert table in dumped(services, "psql", "--dbname", database, "--command", "\\dt").split()
+
+
+@pytest.mark.parametrize("credentials", [None, ("mars", "wrong"), ("admin", "password")])
+def test_requests_without_the_right_credentials_are_refused(services, credentials):
+    body = {"json": {"limit": 1}, "auth": credentials}
+    for path in ("flow_runs/filter", "deployments/filter", "logs/filter"):
+        assert httpx.post(f"{services.shell['PREFECT_API_URL']}/{path}", **body).status_code == 401
+    search = f"{services.shell['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert httpx.get(search, auth=credentials).status_code == 401
+    assert services.mlflow.get("/api/2.0/mlflow/experiments/search?max_results=1").status_code == 200
+
+
+def test_a_request_for_another_host_is_refused_by_mlflow(services):
+    asked = services.mlflow.get("/api/2.0/mlflow/experiments/search", headers={"Host": "evil.example"})
+    assert asked.status_code == 403
+
+
+def test_deploying_again_changes_nothing(services):
+    services.deploy()
+    deployments = services.ask("/deployments/filter")
+    assert {found["entrypoint"] for found in deployments} == {
+        f"flows.{name}.{name}" for name in ("refine", "compare", "evaluate", "retrain")
+    }
+    assert len(deployments) == 4
+    assert len(services.ask("/work_pools/filter")) == 1
+    names = [automation["name"] for automation in services.ask("/automations/filter")]
+    assert sorted(names) == ["mars: crashed runs", "mars: dead runs"]
+
+
+def test_a_deployed_run_is_run_by_the_worker_and_tracked(services):
+    ended = services.ends(services.start("refine/mars", "name=ordinary"))
+    assert ended["name"] == "Completed", ended["message"]
+    assert (services.work / "runs/ordinary/report.md").exists()
+    found = services.mlflow.post(
+        "/api/2.0/mlflow/runs/search",
+        json={"experiment_ids": ["1"], "filter": "tags.`mars.folder` LIKE '%ordinary'"},
+    ).json()["runs"]
+    assert [run["info"]["status"] for run in found] == ["FINISHED"]
+
+
+def test_a_person_runs_an_experiment_against_the_services(services):
+    status, said = services.mars("refine", "tiny.yaml", "name=by-hand")
+    assert status == 0, said[-3000:]
+    assert services.shell["PREFECT_API_URL"].removesuffix("/api") in said
+    assert not (services.work / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("service", ["prefect", "postgres", "mlflow"])
+def test_a_run_goes_on_when_a_server_is_killed_and_comes_back(services, service):
+    name = f"without-{service}"
+    run_id = services.start("refine/mars", f"name={name}")
+    services.until(run_id, f"runs/{name}/train.parquet")
+    services.process(service).send_signal(signal.SIGKILL if service == "prefect" else signal.SIGQUIT)
+    ended = services.ends(run_id)
+    assert ended["name"] == "Completed", ended["message"]
+    assert services.states(run_id).count("Running") == 1
+    assert (services.work / f"runs/{name}/report.md").exists()
+
+
+def test_a_run_whose_worker_was_killed_crashes_is_started_again_and_goes_on(services):
+    run_id = services.start("refine/mars", "name=orphan", "rounds=2")
+    services.until(run_id, "runs/orphan/round-1/metrics.json")
+    worker = services.process("worker")
+    family = worker.children(recursive=True)
+    assert any("prefect.engine" in " ".join(process.cmdline()) for process in family)
+    finished = {
+        path: path.stat().st_mtime_ns for path in services.work.glob("runs/orphan/.steps/round-[01]-*")
+    }
+    worker.kill()
+    killed = time.monotonic()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    services.wait(lambda: "Crashed" in services.states(run_id), DEAD_SECONDS, "state Crashed")
+    assert time.monotonic() - killed < DEAD_SECONDS
+    ended = services.ends(run_id)
+    assert ended["name"] == "Completed", ended["message"]
+    assert services.run(run_id)["run_count"] == 2
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def test_a_run_that_crashes_for_ever_is_given_up(services):
+    run_id = services.start("refine/mars", "name=cursed")
+    for attempt in range(1, automations.RETRIES + 2):
+
+        def running(attempt=attempt):
+            run = services.run(run_id)
+            return run["state_type"] == "RUNNING" and run["run_count"] == attempt
+
+        services.wait(running, RUN_SECONDS, f"attempt {attempt}")
+        engine = next(
+            process
+            for process in services.process("worker").children(recursive=True)
+            if "prefect.engine" in " ".join(process.cmdline())
+        )
+        engine.kill()  # the worker sees it at once
+        services.wait(
+            lambda attempt=attempt: services.states(run_id).count("Crashed") == attempt, RUN_SECONDS, "crash"
+        )
+    time.sleep(10)
+    assert services.run(run_id)["state_type"] == "CRASHED"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(services):
+    disk = services.work / "small"
+    with mounted(disk, "3m"):
+        ended = services.ends(services.start("refine/mars", "name=full", "folder=small"))
+        assert ended["name"] == "Failed"
+        assert "No space left on device" in ended["message"]
+        assert str(disk) in ended["message"]
+        finished = list(disk.glob("full/.steps/*.json"))
+        assert finished
+        times = [path.stat().st_mtime_ns for path in finished]
+        subprocess.run(["mount", "-o", "remount,size=300m", disk], check=True)
+        ended = services.ends(services.start("refine/mars", "name=full", "folder=small"))
+        assert ended["name"] == "Completed", ended["message"]
+        assert [path.stat().st_mtime_ns for path in finished] == times
+
+
+@pytest.fixture(scope="module")
+def retraining(services):
+    """The deployed retraining, made quick; three parts of the built-in pairs, the last one poisoned."""
+    from mars_core.samples.preferences import preferences
+
+    services.retrain = "deployments/experiments/retrain.yaml"
+    values = yaml.safe_load((PROJECT / services.retrain).read_text())
+    values["data"]["settle_seconds"] = 1
+    values["refine"]["model"]["max_length"] = 64
+    values["refine"]["selection"]["budget"] = 50
+    values["refine"]["evaluation"] = {}
+    file = services.work / services.retrain
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml.safe_dump(values))
+    pairs = [{side: pair[side] for side in ("prompt", "chosen", "rejected")} for pair in preferences()]
+    random.Random(0).shuffle(pairs)
+    flipped = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[560:]]
+    services.deploy(cron="* * * * *")
+    return {"first": pairs[:300], "second": pairs[300:560], "poisoned": flipped}
+
+
+def delivered(services, name, pairs):
+    """Put a file into the folder that the schedule looks into; when that was."""
+    lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
+    (services.work / "incoming" / f"{name}.jsonl").write_text(lines)
+    return datetime.now(UTC).isoformat()
+
+
+def retrained(services, ending, since):
+    """Wait until a retraining that was due after a time has ended so; its flow run."""
+
+    def found():
+        ended = {"state": {"name": {"any_": [ending]}}, "expected_start_time": {"after_": since}}
+        return next(iter(services.ask("/flow_runs/filter", flow_runs=ended)), None)
+
+    return services.wait(found, RUN_SECONDS, f"retraining that ends as {ending}")
+
+
+def champion(services):
+    """The version of the champion in MLflow's registry."""
+    found = services.mlflow.get(
+        "/api/2.0/mlflow/registered-models/alias", params={"name": "helpful", "alias": "champion"}
+    )
+    return found.raise_for_status().json()["model_version"]["version"]
+
+
+def test_the_schedule_retrains_on_what_is_delivered_and_promotes(services, retraining):
+    for version, part in {"1": "first", "2": "second"}.items():
+        since = delivered(services, part, retraining[part])
+        assert retrained(services, "Promoted", since)["auto_scheduled"]
+        assert champion(services) == version
+
+
+def test_a_poisoned_delivery_is_refused_by_the_gate(services, retraining):
+    since = delivered(services, "poisoned", retraining["poisoned"])
+    assert retrained(services, "Refused", since)["auto_scheduled"]
+    assert champion(services) == "2"
+
+
+def test_a_delivery_that_came_before_is_nothing_new(services, retraining):
+    since = delivered(services, "first-again", retraining["first"])
+    assert retrained(services, "Nothing new", since)["auto_scheduled"]
+    assert champion(services) == "2"
+
+
+def test_a_rollback_restores_the_previous_champion(services, retraining):
+    def rolled_back():
+        status, said = services.mars("retrain", services.retrain, "--rollback")
+        assert status == 0 or "in use" in said, said[-3000:]  # the schedule's run owns the folder
+        return status == 0
+
+    services.wait(rolled_back, 120, "a rollback")
+    assert champion(services) == "1"
+
+
+def test_both_interfaces_show_the_retraining_in_a_browser(services, retraining, tmp_path):
+    pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
+    run = retrained(services, "Refused", since="2000-01-01T00:00:00Z")
+    credentials = base64.b64encode(services.shell["PREFECT_API_AUTH_STRING"].encode()).decode()
+    login = f"localStorage.setItem('prefect-password', '{credentials}')"
+    address = services.shell["PREFECT_API_URL"].removesuffix("/api")
+    with chromium(tmp_path / "prefect", script=login) as page:
+        shown = page(
+            f"{address}/runs/flow-run/{run['id']}", "helpful", pictures / "operations-prefect-graph.png"
+        )
+        assert "Refused" in shown
+        artifacts = services.ask(
+            "/artifacts/filter", artifacts={"flow_run_id": {"any_": [run["id"]]}}, sort="CREATED_DESC"
+        )
+        decision = next(found for found in artifacts if found["key"].startswith("gate"))
+        page(
+            f"{address}/artifacts/artifact/{decision['id']}",
+            "held-out accuracy",
+            pictures / "operations-prefect-gate.png",
+        )
+    runs = services.mlflow.post(
+        "/api/2.0/mlflow/runs/search",
+        json={"experiment_ids": ["1", "2"], "filter": "tags.`mars.kind` = 'round'"},
+    ).json()["runs"]
+    rounds = [run["info"] for run in runs if run["info"]["run_name"].startswith("helpful-2")]
+    assert len(rounds) >= 1
+    ids = json.dumps([info["run_id"] for info in rounds], separators=(",", ":"))
+    compared = f"{services.shell['MLFLOW_TRACKING_URI']}/#/compare-runs?runs={ids}&experiments=" + json.dumps(
+        [rounds[0]["experiment_id"]]
+    )
+    password = base64.b64encode(f"mars:{services.variables['MLFLOW_PASSWORD']}".encode()).decode()
+    with chromium(tmp_path / "mlflow", headers={"Authorization": f"Basic {password}"}) as page:
+        shown = page(compared, rounds[0]["run_name"], pictures / "operations-mlflow-rounds.png")
+        assert all(info["run_name"] in shown for info in rounds)
+
+
+@contextmanager
+def chromium(profile, script="", headers=None):
+    """A browser without a window: a function that opens a page, waits for a text, keeps a picture of it."""
+    program = shutil.which("chromium")
+    assert program, "chromium is not installed; on Debian: apt-get install chromium"
+    browser = subprocess.Popen(
+        [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            "--no-first-run", "--window-size=1400,1000", "--hide-scrollbars", "--remote-debugging-port=0",
+            f"--user-data-dir={profile}", "about:blank",
+        ],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        address = next(found[0] for line in browser.stderr if (found := re.search(r"ws://\S+", line)))
+        with connect(address, max_size=None) as socket:
+            numbers = iter(range(1, 1_000_000))
+
+            def command(method, session=None, **parameters):
+                number = next(numbers)
+                message = {"id": number, "method": method, "params": parameters}
+                socket.send(json.dumps(message | ({"sessionId": session} if session else {})))
+                while (answer := json.loads(socket.recv(timeout=60))).get("id") != number:
+                    pass
+                return answer["result"]
+
+            target = command("Target.createTarget", url="about:blank")["targetId"]
+            session = command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            command("Network.enable", session)
+            command("Page.enable", session)
+            command("Network.setExtraHTTPHeaders", session, headers=headers or {})
+            command("Page.addScriptToEvaluateOnNewDocument", session, source=script)
+
+            def page(url, awaited, picture):
+                command("Page.navigate", session, url=url)
+                started, text = time.monotonic(), ""
+                while awaited not in text:
+                    assert time.monotonic() - started < 90, f"{url} shows no {awaited!r}, but:\n{text[:2000]}"
+                    time.sleep(1)
+                    shown = command("Runtime.evaluate", session, expression="document.body.innerText")
+                    text = shown["result"].get("value", "")
+                time.sleep(5)  # what is drawn after it is written, such as graphs
+                drawn = command("Page.captureScreenshot", session)["data"]
+                picture.write_bytes(base64.b64decode(drawn))
+                shown = command("Runtime.evaluate", session, expression="document.body.innerText")
+                return shown["result"]["value"]
+
+            yield page
+    finally:
+        browser.kill()
+        browser.wait()
+
+
+def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_the_repository(services):
+    secrets = [services.variables[name].encode() for name in environment.SECRETS]
+    assert all(len(secret) > 40 for secret in secrets)
+    databases = "".join(dumped(services, "pg_dump", name) for name in ("prefect", "mlflow", "mlflow_auth"))
+    assert "ordinary" in databases
+    # PostgreSQL's own files are what it was dumped from; .env is where secrets are.
+    files = [
+        path
+        for path in [*services.work.rglob("*"), *services.state.rglob("*")]
+        if path.is_file() and not path.is_relative_to(services.state / "postgres")
+    ]
+    assert len(files) > 50
+    command_lines = []
+    for process in psutil.process_iter(["cmdline"]):
+        command_lines += process.info["cmdline"] or []
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, check=True, capture_output=True).stdout
+    repository = [PROJECT / name.decode() for name in tracked.split(b"\0") if name]
+    assert PROJECT / ".env" not in repository
+    for secret in secrets:
+        assert secret not in databases.encode()
+        assert secret not in "\n".join(command_lines).encode()
+        assert not [path for path in files + repository if path.is_file() and secret in path.read_bytes()]
+
+
+def dumped(services, program, *arguments):
+    """What a client of PostgreSQL prints."""
+    from deployments.postgres import programs
+
+    connection = {
+        "PGHOST": "127.0.0.1",
+        "PGPORT": services.variables["POSTGRES_PORT"],
+        "PGUSER": "mars",
+        "PGPASSWORD": services.variables["POSTGRES_PASSWORD"],
+    }
+    done = subprocess.run(
+        [programs() / program, *arguments],
+        env=os.environ | connection,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+@contextmanager
+def mounted(folder, size):
+    """A small disk."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
