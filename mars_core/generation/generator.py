@@ -57,6 +57,10 @@ class Generator:
         """What the requests without a text failed of, by key."""
         self._clock = 0.0
 
+    def has(self, request: Request) -> bool:
+        """Whether the store has its answer, as far as the store was read."""
+        return self.backend.key(request) in self.store
+
     def generate(
         self, requests: Sequence[Request], on_answer: Callable[[int], None] | None = None
     ) -> list[Answer]:
