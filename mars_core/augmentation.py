@@ -11,14 +11,15 @@ Guards may leave a pair with fewer texts than its budget needs. So more is asked
 share of each role's samples that was dropped so far, and what is missing still is drawn again; at the last
 draw one response may make up for the other. What a few draws do not give goes to the hardest pairs that got
 all they asked for; what none of these can take is the shortfall. A request follows from the configuration and
-the answers before it alone, so that a run that is started again asks for what the store has.
+the answers before it alone, so that a run that is started again asks for what the store has. Where requests
+failed before, the drop rate is another one now; stored samples that are enough are then taken all the same.
 """
 
 import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -309,6 +310,7 @@ class _Purchase:
         self.on_answer = on_answer
         self.asked: Counter[Role] = Counter()
         self.kept: Counter[Role] = Counter()
+        self.wanted: set[Request] = set()
         self.tokens = 0
 
     def buy(self, parents: Sequence[Parent]) -> None:
@@ -325,6 +327,8 @@ class _Purchase:
     def _draw(self, lacking: Sequence[tuple[Parent, Part, int]]) -> None:
         """Send one request for each text of which variants are missing, and keep what passes the guards."""
         requests = [self._request(*lack) for lack in lacking]
+        self.wanted.update(requests)
+        requests = [self._stored(request, n) for request, (_, _, n) in zip(requests, lacking, strict=True)]
         answers = self.generator.generate(requests, self.on_answer) if requests else []
         drawn: list[tuple[Parent, Part, str, str]] = []
         for (parent, part, _), request, answer in zip(lacking, requests, answers, strict=True):
@@ -355,6 +359,16 @@ class _Purchase:
         parent.draws[part] += 1
         n = samples_for(missing, self.asked[role], self.kept[role], self.config.max_overasking)
         return Request(role, parent.prompt, parent.chosen, parent.rejected, n, draw)
+
+    def _stored(self, request: Request, missing: int) -> Request:
+        """The same request with as many samples as the store has of it, where these are enough.
+
+        Those that another pair of the same text wants are left to it, lest it matters when a run is stopped.
+        """
+        most = math.floor(self.config.max_paraphrases * self.config.max_overasking)
+        others = (replace(request, n=n) for n in range(missing, most + 1))
+        stored = (other for other in others if other not in self.wanted and self.generator.has(other))
+        return request if self.generator.has(request) else next(stored, request)
 
     def _similarities(self, drawn: Sequence[tuple[Parent, Part, str, str]]) -> list[float]:
         """Cosine similarity of each text to its source."""

@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Resumable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from mars_core.generation.interface import Answer, Backend, GenerationError, Request
+from mars_core.generation.interface import Answer, Backend, Enough, GenerationError, Request
 from mars_core.generation.store import GenerationStore
 
 FEW_FAILURES = 5
@@ -55,6 +56,10 @@ class Generator:
         self.failures: dict[str, str] = {}
         """What the requests without a text failed of, by key."""
         self._clock = 0.0
+
+    def has(self, request: Request) -> bool:
+        """Whether the store has its answer, as far as the store was read."""
+        return self.backend.key(request) in self.store
 
     def generate(
         self, requests: Sequence[Request], on_answer: Callable[[int], None] | None = None
@@ -107,31 +112,34 @@ class Generator:
         stream = self.backend.answers([requests[same[0]] for same in places])
         try:
             for position, answer in stream:
-                request = requests[places[position][0]]
-                self._count_seconds()
-                self.counts.requests += 1
-                self.counts.sent += 1
-                self.counts.retries += answer.retries
-                self.counts.prompt_tokens += answer.prompt_tokens
-                self.counts.completion_tokens += answer.completion_tokens
-                if answer.error is None:
-                    self.store.add(answer, request, self.backend.name)
-                    self.failures.pop(answer.key, None)
-                else:
-                    self.failures[answer.key] = answer.error
-                self.counts.failed = len(self.failures)
+                self._keep(requests[places[position][0]], answer)
                 for index in places[position]:
                     answers[index] = replace(answer, messages=(), sampling={})
                     done(index)
                 if self.counts.failed >= GIVE_UP_AFTER and self.counts.failed > allowed:
                     break
         finally:
-            if isinstance(stream, Resumable):
-                stream.close()
+            for position, answer in _arrived(stream):
+                self._keep(requests[places[position][0]], answer)
         if self.counts.failed > allowed:
             raise GenerationError(
                 _explain_failed([*self.failures.values()], self.counts.requests, self.max_failed_share)
             )
+
+    def _keep(self, request: Request, answer: Answer) -> None:
+        """Count an answer and store it, if it is one."""
+        self._count_seconds()
+        self.counts.requests += 1
+        self.counts.sent += 1
+        self.counts.retries += answer.retries
+        self.counts.prompt_tokens += answer.prompt_tokens
+        self.counts.completion_tokens += answer.completion_tokens
+        if answer.error is None:
+            self.store.add(answer, request, self.backend.name)
+            self.failures.pop(answer.key, None)
+        else:
+            self.failures[answer.key] = answer.error
+        self.counts.failed = len(self.failures)
 
     def take_counts(self) -> GenerationCounts:
         """What generation has cost since this was last called: the costs of one step. They begin anew."""
@@ -154,6 +162,14 @@ class Generator:
             f"{self.backend.name} to {len(missing):,} requests ({roles}), such as\n  {some}\n"
             "Point generation.store to where they are, or let generation.offline be false"
         )
+
+
+def _arrived(stream: Iterator[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
+    """End what is under way; yields the answers that had arrived by then, which are paid for."""
+    if isinstance(stream, Resumable):
+        with suppress(Enough):
+            yield stream.throw(Enough())
+            yield from stream
 
 
 def _explain_failed(failures: Sequence[str], requests: int, max_failed_share: float) -> str:

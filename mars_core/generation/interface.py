@@ -23,6 +23,10 @@ class GenerationError(MarsError, RuntimeError):
     """Texts could not be generated; the message says why and what to do."""
 
 
+class Enough(BaseException):
+    """Thrown into `Backend.answers` by who wants no more: it ends, after what had arrived by then."""
+
+
 @dataclass(frozen=True)
 class Request:
     """`n` samples of one text, asked for at once.
@@ -97,8 +101,9 @@ class Backend(Protocol):
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield (index of the request, its answer) as each completes, in any order.
 
-        Closing the iterator ends what is under way and closes all connections. A request that fails
-        yields an answer with `error`.
+        Closing the iterator ends what is under way and closes all connections; so does throwing `Enough`
+        into a generator, which may then yield answers that had arrived. A request that fails yields an
+        answer with `error`.
 
         Raises:
             GenerationError: no request can succeed, such as when no server answers at the address.

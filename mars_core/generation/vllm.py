@@ -37,7 +37,7 @@ from mars_core.digests import digest
 from mars_core.generation import GenerationConfig
 from mars_core.generation.concurrency import ConcurrencyLimit
 from mars_core.generation.instructions import messages
-from mars_core.generation.interface import Answer, GenerationError, Request
+from mars_core.generation.interface import Answer, Enough, GenerationError, Request
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +86,21 @@ class VllmBackend:
         work.add_done_callback(lambda _: arrived.put(None))
         thread = Thread(target=loop.run_until_complete, args=(asyncio.wait([work]),), daemon=True)
         thread.start()
+        interruption: Enough | KeyboardInterrupt | None = None
         try:
             while (item := arrived.get()) is not None:
                 yield item
+        except (Enough, KeyboardInterrupt) as error:
+            interruption = error
         finally:
             loop.call_soon_threadsafe(work.cancel)
             thread.join()
             loop.close()
+        if interruption is not None:
+            while not arrived.empty():
+                if (item := arrived.get()) is not None:
+                    yield item
+            raise interruption
         work.result()
 
     def close(self) -> None:

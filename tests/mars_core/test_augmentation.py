@@ -395,6 +395,58 @@ def test_a_run_that_was_interrupted_asks_for_nothing_twice_and_ends_as_if_it_was
     assert resumed.tokens == undisturbed.tokens
 
 
+class Fails(GoodParaphraser):
+    """Fails of some requests, by their number; `paid` are the others."""
+
+    def __init__(self, spoil, numbers):
+        super().__init__(spoil)
+        self.numbers = numbers
+        self.paid = []
+
+    def answers(self, requests):
+        for index, answer in super().answers(requests):
+            if len(self.asked) - 1 in self.numbers:
+                yield index, replace(answer, texts=(), finish_reasons=(), error="HTTP 500: overloaded")
+            else:
+                self.paid.append(requests[index])
+                yield index, answer
+
+
+@settings(max_examples=60)
+@given(campaigns(), st.sets(st.integers(0, 20), min_size=1, max_size=5))
+def test_a_run_whose_requests_failed_asks_for_no_sample_twice_when_they_recover(
+    tmp_path_factory, case, failing
+):
+    config, budgets, spoil = case
+    first, recovered = Fails(spoil, failing), GoodParaphraser(spoil)
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mars_core.augmentation.PILOT_REQUESTS", 2)
+        for backend in (first, recovered):
+            with suppress(AugmentationError):
+                campaign(config, budgets, backend, folder)
+    assert not [
+        (old, new)
+        for old in first.paid
+        for new in recovered.asked
+        if old.n >= new.n and replace(old, n=new.n) == new
+    ]
+
+
+def test_a_drop_rate_that_changed_because_requests_recovered_buys_nothing_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("mars_core.augmentation.PILOT_REQUESTS", 2)
+
+    def half_lost(request, texts):
+        return [text if number % 2 else "Lost meaning" for number, text in enumerate(texts)]
+
+    first, recovered = Fails(half_lost, {0, 1}), GoodParaphraser(half_lost)
+    config = AugmentationConfig(draws=1)
+    for backend in (first, recovered):
+        campaign(config, [3, 8, 8], backend, tmp_path)
+    assert {request.n for request in first.paid} == {1, 2}
+    assert sorted(map(first.key, recovered.asked)) == sorted(map(first.key, first.asked[:2]))
+
+
 def test_more_is_asked_for_where_texts_were_dropped_and_never_trained_on(made, monkeypatch):
     monkeypatch.setattr("mars_core.augmentation.PILOT_REQUESTS", 4)
 

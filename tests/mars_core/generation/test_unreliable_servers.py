@@ -213,6 +213,22 @@ def test_when_all_servers_have_gone_the_call_ends_and_what_was_answered_is_store
         assert not returned.tries.keys() & server.answered
 
 
+def test_what_arrived_before_an_interruption_is_stored_though_nobody_had_looked_at_it(tmp_path):
+    with serving(Server()) as server, GenerationStore(tmp_path) as store:
+        generator = Generator(backend(server.url), store)
+
+        def interrupt_late(_):
+            deadline = time.monotonic() + 5
+            while server.tries.total() < 30 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.3)  # in which the last answers arrive
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            generator.generate(requests(30), interrupt_late)
+        assert len(store) == generator.counts.sent == 30
+
+
 def test_retry_after_is_waited_for():
     with serving(Server(lambda text, number: "429" if number == 1 else "answer")) as server:
         ((_, answer),) = backend(server.url).answers(requests(1))
