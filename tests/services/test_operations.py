@@ -506,7 +506,7 @@ def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_th
     secrets = [services.variables[name].encode() for name in environment.SECRETS]
     assert all(len(secret) > 40 for secret in secrets)
     databases = "".join(dumped(services, "pg_dump", name) for name in ("prefect", "mlflow", "mlflow_auth"))
-    assert "ordinary" in databases
+    assert "flows.retrain.retrain" in databases
     # PostgreSQL's own files are what it was dumped from; .env is where secrets are.
     files = [
         path
