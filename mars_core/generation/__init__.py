@@ -57,7 +57,12 @@ class RejectedRewriteSampling(Sampling):
 
 
 class LaunchConfig(Configuration):
-    """A vLLM server of the run's own: started when the first text is needed, gone before the fit."""
+    """A vLLM server of the run's own: started when the first text is needed, gone before the fit.
+
+    Where it shares a GPU with the run, the reward model and the embedder are there before it and grow with
+    their batches: leave them room, as with `arguments: --gpu-memory-utilization 0.7`. vLLM takes most of the
+    GPU by default, and ends where that is not free.
+    """
 
     command: str = ".venv-vllm/bin/python -m vllm.entrypoints.openai.api_server"
     """What starts the server, in an environment of its own; gets --model, --host and --port as well."""

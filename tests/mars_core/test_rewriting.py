@@ -127,6 +127,20 @@ def test_the_chosen_response_is_rewritten_only_where_the_rejected_one_failed(rew
     ]
 
 
+def test_a_request_that_failed_is_sent_once_more_before_the_other_side_is_rewritten(rewritten):
+    class Recovering(dict):
+        """Fails of each first request."""
+
+        def get(self, request, default):
+            said = super().get(request, default)
+            self[request] = [FAR]
+            return said
+
+    table, asked = rewritten(Recovering({(PROMPT, "rewrite_rejected", 0): {"error": "HTTP 500: no"}}))
+    assert list(table["rewritten"]) == ["rejected"]
+    assert asked == 2 * [(PROMPT, "rewrite_rejected", 0, 2)]
+
+
 def test_a_side_whose_request_was_refused_is_not_asked_for_again(rewritten):
     table, asked = rewritten({(PROMPT, "rewrite_rejected", 0): REFUSED, (PROMPT, "rewrite_chosen", 0): [FAR]})
     assert list(table["rewritten"]) == ["chosen"]
