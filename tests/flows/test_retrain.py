@@ -36,7 +36,6 @@ RETRAINING = {
         "model": {"max_length": 64, "precision": "float32"},
         "selection": {"tau": 0.5, "budget": 10},
         "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8, "epochs": 2},
-        "evaluation": {"rewardbench": "sample://rewardbench"},
     },
 }
 FIRST, SECOND, POISONED = range(100, 260, 2), range(101, 261, 2), range(101, 501, 2)
@@ -179,7 +178,7 @@ def test_too_few_new_pairs_wait_for_more(retraining):
 
 def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
     retraining.deliver("second.jsonl", rows(SECOND))
-    outcome = retraining.start()
+    outcome = retraining.start("refine.evaluation.rewardbench=sample://rewardbench")
     assert outcome.name == "Promoted", outcome.message
     registry = retraining.registry
     assert registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
