@@ -104,9 +104,7 @@ def test_images_copy_files_that_exist_and_no_secrets():
 def test_the_native_stack_runs_the_commands_of_the_compose_file(native, tmp_path):
     for name, service in native.items():
         wanted = [filled(part, VALUES).replace("0.0.0.0", "127.0.0.1") for part in SERVICES[name]["command"]]
-        there = [
-            part.replace(str(tmp_path / "mlflow"), "/var/lib/mlflow") for part in service.command
-        ]
+        there = [part.replace(str(tmp_path / "mlflow"), "/var/lib/mlflow") for part in service.command]
         assert there == [re.sub(r"(?<=[=,])mlflow(?=:)", "127.0.0.1", part) for part in wanted]
 
 
