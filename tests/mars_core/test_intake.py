@@ -152,9 +152,14 @@ def test_garbage_is_quarantined_by_row_and_reason_and_the_rest_accepted(examined
         ({"prompt": "a", "chosen": "b", "rejected": "b "}, "chosen equals rejected"),
         ({"prompt": "a", "chosen": 1, "rejected": 2}, "chosen is neither text nor a list of turns"),
         ({"prompt": "a", "chosen": "\ud800", "rejected": "c"}, "chosen holds half a character"),
+        (
+            {"prompt": [{"role": ["x"], "content": "a"}], "chosen": "b", "rejected": "c"},
+            "prompt has a turn whose role or content is no text",
+        ),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "source": "\ud800"}, "source holds half a character"),
         ([1, 2], "no object with columns"),
     ],
-    ids=["missing", "null", "equal", "numbers", "half-character", "list"],
+    ids=["missing", "null", "equal", "numbers", "half-character", "role", "source", "list"],
 )
 def test_a_bad_row_is_named_with_its_reason(examined, row, reason):
     [bad] = examined(a_jsonl=lines([*ROWS, row])).bad
