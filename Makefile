@@ -35,7 +35,7 @@ test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile
 
 .PHONY: services-test
-services-test: install ## Follow the README on a clone; services and their bad days; vLLM. ONLY="readme or operations": no vLLM.
+services-test: install ## Follow the README on a clone; services and their bad days; vLLM. ONLY=readme: these alone.
 	@$(BIN)/pytest tests/services -m services $(if $(ONLY),-k "$(ONLY)")
 
 .PHONY: services

@@ -11,14 +11,15 @@ Guards may leave a pair with fewer texts than its budget needs. So more is asked
 share of each role's samples that was dropped so far, and what is missing still is drawn again; at the last
 draw one response may make up for the other. What a few draws do not give goes to the hardest pairs that got
 all they asked for; what none of these can take is the shortfall. A request follows from the configuration and
-the answers before it alone, so that a run that is started again asks for what the store has.
+the answers before it alone, so that a run that is started again asks for what the store has. Where requests
+failed before, the drop rate is another one now; stored samples that are enough are then taken all the same.
 """
 
 import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -168,6 +169,8 @@ class Parent:
     """How often paraphrases of each text were asked for."""
     failed: dict[Part, Request] = field(default_factory=dict)
     """The last request for paraphrases of a text, if it got no answer; it is sent again before any other."""
+    refused: set[Part] = field(default_factory=set)
+    """Texts of which the generator takes no request, such as those too long for it; none is sent again."""
     exhausted: bool = False
     """Whether guards left it with less than its budget; then it can take no more."""
 
@@ -199,19 +202,21 @@ class Parent:
         if not self.budget:
             return
         have, wanted = self.have(), self.wanted(config)
-        if wanted.prompt > have.prompt:
+        if wanted.prompt > have.prompt and "prompt" not in self.refused:
             yield "prompt", wanted.prompt - have.prompt
         if room(have, config) >= self.budget:  # more of the one response made up for the other already
             return
         short = [part for part in RESPONSES if getattr(wanted, part) > getattr(have, part)]
-        if last and len(short) == 1:
-            (other,) = set(RESPONSES) - set(short)
+        others = set(RESPONSES) - set(short) - self.refused
+        if last and len(short) == 1 and others:
+            (other,) = others
             for number in range(getattr(have, other) + 1, config.max_paraphrases + 2):
                 if room(have._replace(**{other: number}), config) >= self.budget:
                     yield other, number - getattr(have, other)
                     return
         for part in short:
-            yield part, getattr(wanted, part) - getattr(have, part)
+            if part not in self.refused:
+                yield part, getattr(wanted, part) - getattr(have, part)
 
 
 class Augmentation(NamedTuple):
@@ -305,6 +310,7 @@ class _Purchase:
         self.on_answer = on_answer
         self.asked: Counter[Role] = Counter()
         self.kept: Counter[Role] = Counter()
+        self.wanted: set[Request] = set()
         self.tokens = 0
 
     def buy(self, parents: Sequence[Parent]) -> None:
@@ -321,10 +327,15 @@ class _Purchase:
     def _draw(self, lacking: Sequence[tuple[Parent, Part, int]]) -> None:
         """Send one request for each text of which variants are missing, and keep what passes the guards."""
         requests = [self._request(*lack) for lack in lacking]
+        self.wanted.update(requests)
+        requests = [self._stored(request, n) for request, (_, _, n) in zip(requests, lacking, strict=True)]
         answers = self.generator.generate(requests, self.on_answer) if requests else []
         drawn: list[tuple[Parent, Part, str, str]] = []
         for (parent, part, _), request, answer in zip(lacking, requests, answers, strict=True):
             self.tokens += answer.prompt_tokens + answer.completion_tokens
+            if answer.refused:
+                parent.refused.add(part)
+                continue
             if answer.error is not None:
                 parent.failed[part] = request
                 continue
@@ -348,6 +359,16 @@ class _Purchase:
         parent.draws[part] += 1
         n = samples_for(missing, self.asked[role], self.kept[role], self.config.max_overasking)
         return Request(role, parent.prompt, parent.chosen, parent.rejected, n, draw)
+
+    def _stored(self, request: Request, missing: int) -> Request:
+        """The same request with as many samples as the store has of it, where these are enough.
+
+        Those that another pair of the same text wants are left to it, lest it matters when a run is stopped.
+        """
+        most = math.floor(self.config.max_paraphrases * self.config.max_overasking)
+        others = (replace(request, n=n) for n in range(missing, most + 1))
+        stored = (other for other in others if other not in self.wanted and self.generator.has(other))
+        return request if self.generator.has(request) else next(stored, request)
 
     def _similarities(self, drawn: Sequence[tuple[Parent, Part, str, str]]) -> list[float]:
         """Cosine similarity of each text to its source."""

@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from mars_core.batching import token_batches
+from mars_core.batching import TokenBudget
 from mars_core.gradient import Computed, PairBatch
 from mars_core.preference_loss import LossConfig
 from mars_core.reward_model import WINDOW, RewardModel
@@ -100,6 +100,7 @@ def _compute(
 ) -> None:
     """Fill in this process's share of the features, and what was counted, each distinct text once."""
     model.network.eval()
+    budget = TokenBudget(model.config.batch_tokens)
     done = 0
     while window := list(islice(texts, WINDOW)):
         new = {row: text for text in window if (row := rows[_name(*text)]) >= done}
@@ -109,9 +110,12 @@ def _compute(
         cuts += rendering.prompts_cut, rendering.responses_cut
         lengths = [len(text) for text in rendering.ids]
         tokens[mine] = lengths
-        for batch in token_batches(lengths, model.config.batch_tokens):
-            ids = [rendering.ids[i] for i in batch]
-            features[[mine[i] for i in batch]] = model.features(ids).cpu().numpy()
+
+        def compute(batch: NDArray[np.intp], ids: list[list[int]] = rendering.ids) -> torch.Tensor:
+            return model.features([ids[i] for i in batch])
+
+        for batch, computed in budget.run(compute, lengths):
+            features[[mine[i] for i in batch]] = computed.cpu().numpy()
 
 
 def _texts(tables: Sequence[Dataset]) -> Iterator[tuple[str, str]]:

@@ -101,12 +101,6 @@ def cells(config: ComparisonConfig) -> list[Cell]:
             would although they have the same keys.
     """
     found = [Cell(arm, seed, _experiment(config, arm, seed)) for seed in config.seeds for arm in config.arms]
-    for cell in found[: len(config.arms)]:
-        if cell.experiment.selection.budget_unit != "pairs" or cell.experiment.fit.patience:
-            raise ConfigError(
-                f"arm {cell.arm}: a comparison is matched in pairs and steps, so selection.budget_unit has "
-                "to be pairs, and fit.patience null"
-            )
     first, *others = found[: len(config.arms)]
     for other in others:
         for key, here, there in _differences(first, other):
@@ -122,7 +116,6 @@ def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConf
     values: dict[str, Any] = copy.deepcopy(config.experiment)
     for key, value in config.arms[arm].items():
         put(values, key, value)
-    put(values, "augmentation.top_up", True)
     put(values, "evaluation.benchmark_rounds", "last")
     folder = f"{config.folder}/{config.name}"
     values |= {
@@ -132,7 +125,14 @@ def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConf
         "seed": seed,
     }
     values["tracking"] = {"models": "none"} | values.get("tracking", {})
-    return validated(ExperimentConfig, values, f"{config.name}, arm {arm}")
+    experiment = validated(ExperimentConfig, values, f"{config.name}, arm {arm}")
+    if experiment.selection.budget_unit != "pairs" or experiment.fit.patience:
+        raise ConfigError(
+            f"arm {arm}: a comparison is matched in pairs and steps, so selection.budget_unit has to be "
+            "pairs, and fit.patience null"
+        )
+    topped_up = experiment.augmentation.model_copy(update={"top_up": True})
+    return experiment.model_copy(update={"augmentation": topped_up})
 
 
 def arms_table(found: Sequence[Cell]) -> pd.DataFrame:
@@ -153,13 +153,15 @@ class Difference:
     baseline: str
     over_seeds: SeedMean
     adjusted_p: float
-    """Holm's adjustment over all arms and baselines of this figure."""
+    """Holm's adjustment over all arms and baselines of this figure; nan where there is no p-value."""
 
     @property
     def words(self) -> str:
         """What may be said of it: a difference is claimed from ten seeds and an adjusted p < .05 on."""
         if self.over_seeds.n < SEEDS_FOR_A_CLAIM:
             return f"no claim: {self.over_seeds.n} seeds, {SEEDS_FOR_A_CLAIM} are needed"
+        if np.isnan(self.adjusted_p):
+            return "no claim: the seeds show no spread"
         if not self.adjusted_p < ALPHA:
             return "within noise"
         return "higher" if self.over_seeds.value > 0 else "lower"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -175,7 +174,7 @@ def _forest_plot(report: ComparisonReport) -> Figure:
     axes = figure.subplots()
     for row, one in enumerate(found):
         mean = one.over_seeds
-        width = [[np.nan_to_num(mean.value - mean.low)], [np.nan_to_num(mean.high - mean.value)]]
+        width = [[mean.value - mean.low], [mean.high - mean.value]]  # nan draws no bar
         axes.errorbar([mean.value], [row], xerr=width, fmt="o", color="#0072B2", capsize=3)
     axes.axvline(0, color="grey", linewidth=1)
     axes.set_yticks(range(len(found)), [f"{one.arm} − {one.baseline}" for one in found])

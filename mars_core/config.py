@@ -98,6 +98,21 @@ class ExperimentConfig(Configuration):
             )
         return self
 
+    @model_validator(mode="after")
+    def _budget_is_counted_in_one_unit(self) -> "ExperimentConfig":
+        augmentation = self.augmentation
+        keys = {
+            "augmentation.top_up=true": augmentation.top_up,
+            "augmentation.pool": augmentation.pool,
+            "augmentation.scheme=repeat": augmentation.scheme == "repeat",
+        }
+        if self.selection.budget_unit == "paraphrases" and (set_keys := [key for key in keys if keys[key]]):
+            raise ValueError(
+                f"{' and '.join(set_keys)} counts synthetic pairs, and selection.budget_unit=paraphrases "
+                "does not: leave one of the two out"
+            )
+        return self
+
     @property
     def run_folder(self) -> Path:
         """Folder of the run's artifacts."""

@@ -10,13 +10,15 @@ and c(Δ) = σ(Δ)(1 − σ(Δ)), the Bradley–Terry loss has the Fisher inform
 then I_R ⪰ [α + (1 − α)·γ_curv]·I_P with γ_curv = β·c(γ_aug)/c(γ_org): a gain only where γ_curv > 1.
 
 No real round has A1 for every pair. It is looked at for the shares `SHARES` of either side: γ_org is what
-that share of the originals reaches in |Δ|, γ_aug what that share of the synthetic pairs keeps under. For a
-share of 1 the theorem is as stated; for a smaller one it is about the pairs within it only.
+that share of the originals reaches in |Δ|, γ_aug what that share of the synthetic pairs keeps under. The
+theorem speaks for a share of 1 alone. A smaller one tells how far the round is from A1, and promises nothing:
+β is that of all pairs, and those outside the share may take away what the others add.
 
 A matrix of few pairs or of degenerate features has directions without information. The ridge, `RIDGE` of
 the mean eigenvalue of the originals' matrix, bounds them from below: eigenvalues above it make the rank,
 the condition number is (λ_max + ridge)/(λ_min + ridge), and β is the greatest with
-E_Q[ψψᵀ] ⪰ β·(E_P[ψψᵀ] + ridge), so that A2 holds for it all the more without a ridge.
+E_Q[ψψᵀ] ⪰ β·(E_P[ψψᵀ] + ridge), so that A2 holds for it all the more without a ridge. Where E_Q[ψψᵀ] lacks
+a direction, as it must with fewer pairs than dimensions, β is 0 and no rounding error.
 """
 
 from pathlib import Path
@@ -114,12 +116,15 @@ def spectrum(matrix: Matrix, ridge: float) -> Spectrum:
 def domination(above: Matrix, below: Matrix) -> float:
     """The greatest b ≥ 0 with above ⪰ b·(below + ridge): the least generalised eigenvalue of the two.
 
-    It is nan where `below` is zero, which anything dominates.
+    It is nan where `below` is zero, which anything dominates, and 0 where `above` is singular to rounding.
     """
     if not below.any():
         return float("nan")
+    values = eigvalsh(above)
+    if values[0] <= len(above) * np.finfo(np.float64).eps * values[-1]:
+        return 0.0
     bounded = below + ridge_of(below) * np.eye(len(below))
-    return max(0.0, float(eigvalsh(above, bounded, subset_by_index=[0, 0])[0]))
+    return max(0.0, float(eigvalsh(above, bounded, subset_by_index=[0, 0])[0]))  # below zero is rounding
 
 
 def ridge_of(originals: Matrix) -> float:
@@ -143,9 +148,10 @@ def measure(
         `condition` of their Fisher information; `dimension`, d; `alpha`, the originals' share of the
         mixture; `ridge`, that of the Fisher information; `beta` of A2; what the mixture measures, whatever
         the premises, `worst_gain`, a g with I_R ⪰ g·I_P (the greatest, were there no ridge), and
-        `mean_gain`, trace I_R / trace I_P; and for each share s of `SHARES` `gamma_org/s`, `gamma_aug/s`,
-        `gamma_curv/s`, `bound/s` (α + (1 − α)·γ_curv) and `premises/s`, 1 where γ_aug < γ_org and β > 0
-        and else 0.
+        `mean_gain`, trace I_R / trace I_P; for each share s of `SHARES` `gamma_org/s`, `gamma_aug/s`,
+        `gamma_curv/s` and `a1/s`, 1 where γ_aug < γ_org and else 0; and of the theorem, so for all pairs,
+        `premises`, 1 where A1 holds and β > 0 and else 0, and `bound`, α + (1 − α)·γ_curv, nan where they
+        do not hold.
 
     Raises:
         ValueError: there is no pair on one side, or a margin is not finite.
@@ -176,7 +182,9 @@ def measure(
             f"gamma_org/{share}": gamma_org,
             f"gamma_aug/{share}": gamma_aug,
             f"gamma_curv/{share}": gamma_curv,
-            f"bound/{share}": alpha + (1 - alpha) * gamma_curv,
-            f"premises/{share}": float(gamma_aug < gamma_org and beta > 0),
+            f"a1/{share}": float(gamma_aug < gamma_org),
         }
+    holds = bool(figures["a1/1.0"]) and beta > 0
+    figures["premises"] = float(holds)
+    figures["bound"] = alpha + (1 - alpha) * figures["gamma_curv/1.0"] if holds else float("nan")
     return figures

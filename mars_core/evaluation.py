@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from mars_core import rewardbench, rewardbench2
 from mars_core.checkpoints import ModelError
 from mars_core.configurable import Configuration, Operational
+from mars_core.contamination import Texts
 from mars_core.reward_model import RewardModel
-from mars_core.rewardbench import Origin, RewardBenchError, Texts
+from mars_core.rewardbench import Origin, RewardBenchError
 
 
 class EvaluationConfig(Configuration):
@@ -100,7 +101,7 @@ def benchmark_results(
     texts = {name: BENCHMARKS[name].texts(table) for name, table in benchmarks.items()}
     windows = ((some.prompts, some.responses) for some in texts.values())
     for name, (rewards, _) in zip(texts, model.score_windows(windows, on_scored), strict=True):
-        broken = [texts[name].rows[text] for text in np.flatnonzero(~np.isfinite(rewards))]
+        broken = [texts[name].rows[int(text)] for text in np.flatnonzero(~np.isfinite(rewards))]
         if broken:
             listed = ", ".join(broken[:5])
             raise ModelError(

@@ -207,7 +207,7 @@ def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None)
             if validation and _evaluates(config, step + 1, steps_per_epoch):
                 figures["validation_loss"] = _validation_loss(gradient, validation, processes)
                 if progress.is_lowest(figures["validation_loss"]):
-                    best.write({})
+                    _keep(best)
             if report and processes.is_main_process:
                 report(figures)
             if progress.stale == config.patience:
@@ -215,8 +215,8 @@ def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None)
             unfinished.write_every(config.snapshot_minutes, progress)
 
     if validation:
-        best.read()
-    _save(spec, model, best, processes)
+        _take_back(best, unfinished)
+    _save(spec, model, best, unfinished, processes)
     unfinished.remove()
     best.remove()
     cut = gradient.cut if isinstance(gradient, LinearGradient) else {}
@@ -382,10 +382,30 @@ def _digest(spec: FitSpec) -> str:
     return digest.hexdigest()
 
 
-def _save(spec: FitSpec, model: RewardModel, best: Snapshot, processes: Any) -> None:
+def _keep(best: Snapshot) -> None:
+    """Save weights that the fit's result depends on: without them it would be another model."""
+    try:
+        best.write({})
+    except (OSError, SafetensorError) as error:
+        raise FitError(
+            f"{best.file} cannot be saved: {error}; make room, and start again: the fit goes on from its "
+            "last snapshot"
+        ) from error
+
+
+def _take_back(best: Snapshot, unfinished: Snapshot) -> None:
+    """Put the weights in place that `_keep` saved."""
+    if best.read() is None:
+        raise FitError(
+            f"{best.file} does not hold the weights that this fit saved there; remove {unfinished.file}, and "
+            "start again: the fit begins anew"
+        )
+
+
+def _save(spec: FitSpec, model: RewardModel, best: Snapshot, unfinished: Snapshot, processes: Any) -> None:
     """Write the checkpoint; a model that is sharded is put together by way of a file."""
     if is_sharded(processes):
-        best.write({})
+        _keep(best)
     if not processes.is_main_process:
         return
     if is_sharded(processes):
@@ -393,7 +413,7 @@ def _save(spec: FitSpec, model: RewardModel, best: Snapshot, processes: Any) -> 
             spec.model, spec.reward_model.model_copy(update={"device": "cpu"}), seed=spec.seed
         )
         choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
-        Snapshot(best.file, best.digest, trained_weights(model), None, processes).read()
+        _take_back(Snapshot(best.file, best.digest, trained_weights(model), None, processes), unfinished)
     try:
         write_whole(spec.output, lambda folder: save_checkpoint(model, folder))
     except (OSError, SafetensorError) as error:

@@ -13,6 +13,7 @@ None needs a network. The first two lines judge by the text alone; what is done 
 is timed apart.
 """
 
+import logging
 import re
 import time
 from collections import Counter, defaultdict
@@ -32,6 +33,8 @@ from mars_core.dialogue import turns
 from mars_core.generation import Answer, Request
 from mars_core.generation.cleaning import clean, is_refusal, is_task_talk
 from mars_core.semantics import Embedder, Embeddings
+
+logger = logging.getLogger(__name__)
 
 Reason = Literal[
     "cut off", "empty", "refusal", "talk about the task", "another turn", "copy", "length", "language",
@@ -84,6 +87,8 @@ class Guards:
         self.dropped: Counter[Reason] = Counter()
         self.seconds: dict[str, float] = defaultdict(float)
         """Seconds spent on `texts`, `embeddings` and `rewards`."""
+        self.texts_cut = 0
+        """Texts so far of which the embedder saw the beginning only."""
 
     def texts(self, request: Request, answer: Answer) -> list[str]:
         """The samples of an answer that stand by themselves, clean; the others are counted."""
@@ -95,7 +100,11 @@ class Guards:
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Sentence embeddings: [n] → [n, d]."""
         with self._timed("embeddings"):
-            return self._embedder.embed(texts)
+            embeddings = self._embedder.embed(texts)
+        if self._embedder.texts_cut and not self.texts_cut:
+            logger.warning("Some generated texts, or their sources, are longer than the embedder reads")
+        self.texts_cut = self._embedder.texts_cut
+        return embeddings
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
         """The current reward model's rewards: [n], [n] → [n]."""
@@ -113,11 +122,12 @@ class Guards:
         return ", ".join(f"{n} × {reason}" for reason, n in self.dropped.most_common())
 
     def figures(self, section: str) -> dict[str, float]:
-        """Drops by reason and seconds by kind of guard, as figures of a section."""
+        """Drops by reason, seconds by kind of guard, and texts the embedder cut, as figures of a section."""
         return {
             **{f"{section}/dropped/{reason}": float(n) for reason, n in self.dropped.items()},
             **{f"{section}/guards/{kind}_seconds": seconds for kind, seconds in self.seconds.items()},
             f"{section}/guards/seconds": sum(self.seconds.values()),
+            f"{section}/guards/texts_cut": float(self.texts_cut),
         }
 
     @contextmanager

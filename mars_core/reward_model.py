@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field
@@ -255,15 +256,34 @@ class RewardModel:
             rows, lengths = [[text] for text in texts], [len(rendering.ids[text]) for text in texts]
 
         def forward(batch: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
-            if shared:
-                some = [rows[row] for row in batch]
-                rewards, features = self._packed_forward(pack(some, rendering, self.tokenizer.pad_token_id))
-                if rewards.isfinite().all():  # else a NaN, which weights of 0 let through, is its row's
-                    return rewards, features
-            return self._forward([rendering.ids[text] for row in batch for text in rows[row]])
+            some = [rows[row] for row in batch]
+            ids = [rendering.ids[text] for row in some for text in row]
+            try:
+                if shared:
+                    packed = pack(some, rendering, self.tokenizer.pad_token_id)
+                    rewards, features = self._packed_forward(packed)
+                    if rewards.isfinite().all():  # else a NaN, which weights of 0 let through, is its row's
+                        return rewards, features
+                return self._forward(ids)
+            except RuntimeError as error:
+                if len(batch) > 1 or len(ids) == 1 or not should_reduce_batch_size(error):
+                    raise
+            clear_device_cache()
+            return self._apart(ids, budget.tokens)
 
         for batch, (rewards, features) in budget.run(forward, lengths):
             yield [text for row in batch for text in rows[row]], rewards, features
+
+    def _apart(self, ids: Sequence[Sequence[int]], tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_forward`, of the texts of one row that does not fit into memory."""
+
+        def forward(batch: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
+            return self._forward([ids[text] for text in batch])
+
+        batches, results = zip(*TokenBudget(tokens).run(forward, list(map(len, ids))), strict=True)
+        rewards, features = zip(*results, strict=True)
+        in_order = torch.from_numpy(np.argsort(np.concatenate(batches))).to(self.device)
+        return torch.cat(rewards)[in_order], torch.cat(features)[in_order]
 
     def _packed_forward(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
         """As `_forward`, of the texts in shared rows."""

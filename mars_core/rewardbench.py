@@ -19,6 +19,7 @@ from datasets import Dataset, Value
 from numpy.typing import ArrayLike, NDArray
 
 from mars_core import samples
+from mars_core.contamination import Texts
 from mars_core.errors import MarsError
 from mars_core.pairs import READERS, load_file, load_hub
 from mars_core.statistics import Interval, PairedDifference, paired_score_difference, stratified_bootstrap
@@ -73,14 +74,6 @@ ROWS = {subset: count for weights in SECTIONS.values() for subset, count in weig
 COLUMNS = ("id", "subset", "prompt", "chosen", "rejected")
 
 
-class Texts(NamedTuple):
-    """What a model is to score for a benchmark, aligned: the row's subset/id, the prompt, the response."""
-
-    rows: list[str]
-    prompts: list[str]
-    responses: list[str]
-
-
 class Origin(NamedTuple):
     """Where a benchmark is to be had: its title, its dataset on the hub and that one's split, our sample."""
 
@@ -129,7 +122,7 @@ def count_warnings(benchmark: Dataset) -> list[str]:
 
 
 def texts(benchmark: Dataset) -> Texts:
-    """The 2n texts of n rows: first every row's chosen response, then every row's rejected one."""
+    """The 2n texts of n rows, known by subset/id: first all chosen responses, then all rejected ones."""
     rows = [f"{subset}/{row}" for row, subset in zip(benchmark["id"], benchmark["subset"], strict=True)]
     return Texts(rows * 2, list(benchmark["prompt"]) * 2, [*benchmark["chosen"], *benchmark["rejected"]])
 
@@ -250,7 +243,9 @@ def load_rows(source: str, origin: Origin) -> Dataset:
     return dataset.select_columns(list(COLUMNS)).cast_column("id", Value("string"))
 
 
-def check_subsets(subsets: Iterable[str | None], known: Iterable[str], source: str) -> None:
+def check_subsets(
+    subsets: Iterable[str | None], known: Iterable[str], source: str, title: str = ORIGIN.title
+) -> None:
     """Refuse a subset that the benchmark does not have: no weight is known for it.
 
     Raises:
@@ -260,9 +255,7 @@ def check_subsets(subsets: Iterable[str | None], known: Iterable[str], source: s
     unknown = sorted(map(str, set(subsets) - set(known)))
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0)[0]
-        raise RewardBenchError(
-            f"{source}: {unknown[0]!r} is no RewardBench subset; the nearest is {nearest!r}"
-        )
+        raise RewardBenchError(f"{source}: {unknown[0]!r} is no {title} subset; the nearest is {nearest!r}")
 
 
 def check_rows(dataset: Dataset, columns: Iterable[str], source: str) -> None:

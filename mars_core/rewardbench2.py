@@ -12,10 +12,10 @@ from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
 from mars_core import samples
+from mars_core.contamination import Texts
 from mars_core.rewardbench import (
     Origin,
     RewardBenchError,
-    Texts,
     check_rows,
     check_subsets,
     differing_counts,
@@ -53,7 +53,7 @@ def read(source: str) -> Dataset:
         if getattr(entry, "dtype", None) not in ("string", "large_string"):
             wanted = "lists of text" if kind == "lists" else kind
             raise RewardBenchError(f"{source}: column {column} must hold {wanted}, it holds {feature}")
-    check_subsets(dataset["subset"], ROWS, source)
+    check_subsets(dataset["subset"], ROWS, source, ORIGIN.title)
     check_rows(dataset, ("id", "prompt"), source)
     for row in dataset:
         fault = _fault(row["id"], row["subset"], row["chosen"], row["rejected"])
@@ -125,7 +125,7 @@ def score(frame: pd.DataFrame) -> dict[str, float]:
     """
     if frame.empty:
         raise ValueError("no RewardBench 2 rows to score")
-    check_subsets(frame["subset"], ROWS, "the scored frame")
+    check_subsets(frame["subset"], ROWS, "the scored frame", ORIGIN.title)
     if not np.isfinite(np.concatenate(list(frame["rewards"]))).all():
         raise ValueError("a RewardBench 2 row has a reward that is not finite")
     earned = {

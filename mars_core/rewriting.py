@@ -3,8 +3,9 @@
 The rejected response is rewritten first (still plausible, still worse); where no try takes the pair's
 distance strictly beyond what it was, the chosen one is (still better); where that fails too, the pair
 stays. Tries are asked for in two waves over all pairs at once, and a pair that the first wave settled
-costs no second one. Among a pair's tries the one with the greatest distance that passes its guards wins:
-besides those of every generated text, it may not flip the order of the pair by the current reward model.
+costs no second one. A request that failed is sent once more before its side counts as tried. Among a pair's
+tries the one with the greatest distance that passes its guards wins: besides those of every generated text,
+it may not flip the order of the pair by the current reward model.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,6 +69,8 @@ class Rewrite:
     rewritten: Literal["rejected", "chosen", "none"] = "none"
     request: str = ""
     attempts: int = 0
+    refused: Side | None = None
+    """The last side of which the generator took no request; none is sent again."""
     tokens: int = 0
     """Tokens in and out of the answers about it, those that were in the store included."""
 
@@ -113,7 +116,7 @@ def rewrite(
         for draw, samples in enumerate(
             (min(config.first_wave, config.tries), config.tries - config.first_wave)
         ):
-            unsettled = [pair for pair in close_pairs if pair.rewritten == "none"]
+            unsettled = [pair for pair in close_pairs if pair.rewritten == "none" and pair.refused != side]
             if samples > 0 and unsettled:
                 _wave(unsettled, side, samples, draw, generator, guards, on_answer)
     attempts = sum(pair.attempts for pair in close_pairs)
@@ -140,8 +143,14 @@ def _wave(
         "rewrite_rejected" if side == "rejected" else "rewrite_chosen"
     )
     requests = [Request(role, pair.prompt, pair.chosen, pair.rejected, samples, draw) for pair in pairs]
+    answers = generator.generate(requests, on_answer)
+    unlucky = [i for i, answer in enumerate(answers) if answer.error is not None and not answer.refused]
+    # That a server was in trouble says nothing about a side: the other one is not to be rewritten for it.
+    for i, answer in zip(unlucky, generator.generate([requests[i] for i in unlucky]), strict=True):
+        answers[i] = answer
     candidates = []
-    for pair, request, answer in zip(pairs, requests, generator.generate(requests, on_answer), strict=True):
+    for pair, request, answer in zip(pairs, requests, answers, strict=True):
+        pair.refused = side if answer.refused else pair.refused
         pair.attempts += len(answer.texts)
         pair.tokens += answer.prompt_tokens + answer.completion_tokens
         for text in guards.texts(request, answer):

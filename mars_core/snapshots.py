@@ -44,7 +44,8 @@ class Snapshot:
     def write(self, figures: Mapping[str, Any]) -> None:
         """Save the present state, with some figures; every process calls this, and the first one writes.
 
-        A full disk is told and changes nothing else: the fit goes on, and what was saved before stays.
+        Raises:
+            OSError, SafetensorError: it cannot be written, as on a full disk; what was saved before stays.
         """
         tensors = {f"weight/{name}": _whole(weight) for name, weight in self.weights.items()}
         states = self.optimizer.state if self.optimizer else {}
@@ -53,16 +54,19 @@ class Snapshot:
             tensors |= {f"{moment}/{name}": _whole(state[moment]) for moment in MOMENTS if state}
         if self.processes.is_main_process:
             about = {"digest": self.digest, "figures": json.dumps(figures)}
-            try:
-                write_whole(self.file, lambda beside: save_file(tensors, beside, about))
-            except (OSError, SafetensorError) as error:
-                logger.warning("%s cannot be written, what was saved before stays: %s", self.file, error)
+            write_whole(self.file, lambda beside: save_file(tensors, beside, about))
 
     def write_every(self, minutes: float, progress: Any) -> None:
-        """Save the present state and the fields of `progress`, if the last time was `minutes` ago or more."""
+        """Save the present state and the fields of `progress`, if the last time was `minutes` ago or more.
+
+        A full disk is told and changes nothing else: the fit goes on, and what was saved before stays.
+        """
         [due] = broadcast_object_list([time.monotonic() - self.saved >= 60 * minutes])
         if due:
-            self.write(dataclasses.asdict(progress))
+            try:
+                self.write(dataclasses.asdict(progress))
+            except (OSError, SafetensorError) as error:
+                logger.warning("%s cannot be written, what was saved before stays: %s", self.file, error)
             self.saved = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:

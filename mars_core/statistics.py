@@ -22,6 +22,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-9
+"""Figures of runs that differ by no more than this share of the greatest are equal."""
 
 
 class Interval(NamedTuple):
@@ -237,18 +239,17 @@ def mean_over_seeds(values: ArrayLike) -> SeedMean:
     """The mean of one figure over runs [n] of different seeds, with its t-interval.
 
     A bootstrap over a few seeds covers far less than it says; the t-interval keeps its word from two seeds
-    on, if with great width. Of one seed only the value is known, and the rest is nan.
+    on, if with great width. Of one seed only the value is known, and the rest is nan. So it is where all
+    values are equal, of whatever size: the spread between seeds is not known from seeds that show none.
 
     Raises:
         ValueError: as `as_sample`.
     """
     sample = as_sample(values, "values")
     mean = float(sample.mean())
-    if sample.size < 2:
+    if np.ptp(sample) <= ROUNDING * np.abs(sample).max():
         return SeedMean(mean, math.nan, math.nan, math.nan, sample.size, math.nan)
     deviation = float(sample.std(ddof=1))
-    if deviation == 0:
-        return SeedMean(mean, mean, mean, float(mean == 0), sample.size, math.nan)
     test = stats.ttest_1samp(sample, 0.0)
     low, high = test.confidence_interval(CONFIDENCE)
     return SeedMean(mean, float(low), float(high), float(test.pvalue), sample.size, mean / deviation)

@@ -27,6 +27,7 @@ def choose_weights(model: RewardModel, trainable: Trainable, lora_rank: int) -> 
             modules_to_save=[head],
         )
         model.network = peft.get_peft_model(model.network, settings)
+        model.head = model.network.base_model.model.get_submodule(head)  # of which a copy is trained
 
 
 def trained_weights(model: RewardModel) -> dict[str, torch.nn.Parameter]:

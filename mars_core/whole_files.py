@@ -16,7 +16,11 @@ def write_whole(place: Path, put: Callable[[Path], Any]) -> None:
     beside, before = (place.with_name(f".{place.name}.{end}") for end in ("partial", "replaced"))
     for leftover in (beside, before):
         _remove(leftover)
-    put(beside)
+    try:
+        put(beside)
+    except OSError as error:  # a full disk often does not say where
+        error.filename = error.filename or str(place)
+        raise
     if place.is_dir():  # a removal takes time, so it must not happen under the place's name
         place.rename(before)
     beside.replace(place)

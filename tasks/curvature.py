@@ -7,7 +7,7 @@ from tasks.run_folder import ArtifactRef, RunFolder
 from tasks.steps import step, tell
 
 
-@step("curvature", version=1)
+@step("curvature", version=2)
 def measure_curvature(
     run: RunFolder, round: int, originals: dict[str, ArtifactRef], synthetic: dict[str, ArtifactRef]
 ) -> ArtifactRef:

@@ -154,7 +154,8 @@ def _by_content(source: str) -> Dataset:
         pairs.content_id(*texts) for texts in zip(*(table[name] for name in pairs.COLUMNS[1:4]), strict=True)
     ]
     named = table.remove_columns("pair_id").add_column("pair_id", ids).select_columns(list(pairs.COLUMNS))
-    return named.select([ids.index(pair_id) for pair_id in dict.fromkeys(ids)])
+    first = {pair_id: row for row, pair_id in reversed(list(enumerate(ids)))}
+    return named.select(sorted(first.values()))
 
 
 def _others(table: Dataset, parts: list[Dataset]) -> list[Dataset]:

@@ -22,6 +22,7 @@ from mars_core.length_bias import length_bias, lengths
 from mars_core.reward_model import ModelConfig, RewardModel, has_trained_head, pair_rewards
 from mars_core.statistics import pairwise_summary
 from mars_core.whole_files import write_whole
+from tasks.prefect_api import tolerated
 from tasks.progress import progress
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step, tell
@@ -79,7 +80,8 @@ def write_summary(file: Path, about: dict[str, Any], figures: Figures, notes: li
     text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
     table = [dict(zip(("", "score", "95% interval"), row, strict=True)) for row in headlines(finite)]
-    create_table_artifact(key="evaluation", table=table, description=f"Evaluation of {about['model']}")
+    with tolerated():
+        create_table_artifact(key="evaluation", table=table, description=f"Evaluation of {about['model']}")
     return summary
 
 

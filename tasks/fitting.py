@@ -1,10 +1,13 @@
 """Fit the reward model, in a child process (METHOD.md step 6)."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from mars_core.fitting import FitSpec
+from mars_core.fitting import FitError, FitSpec
 from mars_core.reward_model import RewardModel, has_trained_head
 from tasks.child_process import run_child
 from tasks.progress import progress
@@ -27,7 +30,9 @@ def fit_reward_model(
 
     Raises:
         ChildError: the training process crashed, was killed, or took too long.
+        FitError: the command of `fit.launch` is not there.
     """
+    command = _command(run.config.fit.launch)
     folder = run.path(f"round-{round}")
     folder.mkdir(parents=True, exist_ok=True)
     spec = FitSpec(
@@ -59,7 +64,7 @@ def fit_reward_model(
                 seen = figures["pairs_seen"]
 
         run_child(
-            [*(run.config.fit.launch or [sys.executable]), "-m", "mars_core.fitting", str(file)],
+            [*command, "-m", "mars_core.fitting", str(file)],
             log=folder / "fit.log",
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,
@@ -71,6 +76,18 @@ def fit_reward_model(
     figures = {f"fit/{name}": value for name, value in result.items()}
     curve = run.adopt(f"round-{round}/training.jsonl")
     return {"": run.adopt(f"round-{round}/model", figures), "curve": curve}
+
+
+def _command(launch: Sequence[str]) -> list[str]:
+    """What runs a module: this Python, or the command of `fit.launch`, of this environment if it has it."""
+    if not launch:
+        return [sys.executable]
+    # An environment's commands lie beside its Python, and need not be on the PATH.
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    program = shutil.which(launch[0], path=os.pathsep.join(places))
+    if program is None:
+        raise FitError(f"{launch[0]} of fit.launch is neither on the PATH nor beside {sys.executable}")
+    return [program, *launch[1:]]
 
 
 @step("adopt", version=1, reads=("model",))

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from accelerate.utils.memory import clear_device_cache
+
 from mars_core.generation import (
     Answer,
     GenerationConfig,
@@ -76,6 +78,7 @@ class LaunchedBackend:
         place = ["--model", str(self.config.model), "--host", "127.0.0.1", "--port", str(port)]
         command += [*place, *shlex.split(self.launch.arguments)]
         tell("Starting a server of %s; its log is %s.", self.config.model, self.log)
+        clear_device_cache(garbage_collection=True)  # what earlier steps freed, this process would keep
         server = self._server.enter_context(leashed(command, log=self.log))
         started = said = time.monotonic()
         while not answers(f"{address}/health"):

@@ -57,7 +57,12 @@ class RejectedRewriteSampling(Sampling):
 
 
 class LaunchConfig(Configuration):
-    """A vLLM server of the run's own: started when the first text is needed, gone before the fit."""
+    """A vLLM server of the run's own: started when the first text is needed, gone before the fit.
+
+    Where it shares a GPU with the run, the reward model and the embedder are there before it and grow with
+    their batches: leave them room, as with `arguments: --gpu-memory-utilization 0.7`. vLLM takes most of the
+    GPU by default, and ends where that is not free.
+    """
 
     command: str = ".venv-vllm/bin/python -m vllm.entrypoints.openai.api_server"
     """What starts the server, in an environment of its own; gets --model, --host and --port as well."""
@@ -110,7 +115,7 @@ class GenerationConfig(Configuration):
     """How long all servers may refuse connections before generation stops with an error; one that the run
     launched has ended when it does, which stops it at once."""
     max_failed_share: Annotated[float, Operational(), Field(ge=0, le=1)] = 0.05
-    """Share of failed requests above which generation stops with an error."""
+    """Share of failed requests, of all including stored ones, above which generation stops with an error."""
     batch_tokens: Annotated[int, Operational(), Field(ge=1)] = 16384
     """Tokens, asked and to be written, that a model in this process works on at once."""
     device: Annotated[str, Operational()] = "auto"

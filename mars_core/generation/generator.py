@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Resumable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from mars_core.generation.interface import Answer, Backend, GenerationError, Request
+from mars_core.generation.interface import Answer, Backend, Enough, GenerationError, Request
 from mars_core.generation.store import GenerationStore
 
 FEW_FAILURES = 5
@@ -21,8 +22,9 @@ SOME = 3
 class GenerationCounts:
     """What generation has cost so far; true at any moment, also while requests are under way.
 
-    `requests` = `sent` + `cached`. `sent` are answered requests, `failed` those of them without a text;
-    `retries` are tries beyond a request's first. `seconds` is wall-clock time spent in `generate`.
+    `requests` = `sent` + `cached`. `sent` are answered requests, `failed` the different ones among them that
+    have no text yet, however often they were sent; `retries` are tries beyond a request's first. `seconds` is
+    wall-clock time spent in `generate`.
     """
 
     requests: int = 0
@@ -51,8 +53,13 @@ class Generator:
         self.max_failed_share = max_failed_share
         self.offline = offline
         self.counts = GenerationCounts()
-        self.failures: list[str] = []
+        self.failures: dict[str, str] = {}
+        """What the requests without a text failed of, by key."""
         self._clock = 0.0
+
+    def has(self, request: Request) -> bool:
+        """Whether the store has its answer, as far as the store was read."""
+        return self.backend.key(request) in self.store
 
     def generate(
         self, requests: Sequence[Request], on_answer: Callable[[int], None] | None = None
@@ -65,8 +72,9 @@ class Generator:
         index, as its answer is there: stored ones first, then as they come.
 
         Raises:
-            GenerationError: more than `FEW_FAILURES` and more than `max_failed_share` of all requests
-                sent so far failed, and what succeeded is stored; or `offline`, and the store lacks some.
+            GenerationError: more than `FEW_FAILURES` and more than `max_failed_share` of all requests so
+                far, stored ones included, failed, and what succeeded is stored; or `offline`, and the
+                store lacks some.
         """
         self._clock = time.monotonic()
         self.store.refresh()
@@ -100,36 +108,42 @@ class Generator:
         """Ask the backend; `places[i]` are the indices of requests that the i-th answer serves."""
         if not places:
             return
-        allowed = max(FEW_FAILURES, self.max_failed_share * (self.counts.sent + len(places)))
+        allowed = max(FEW_FAILURES, self.max_failed_share * (self.counts.requests + len(places)))
         stream = self.backend.answers([requests[same[0]] for same in places])
         try:
             for position, answer in stream:
-                request = requests[places[position][0]]
-                self._count_seconds()
-                self.counts.requests += 1
-                self.counts.sent += 1
-                self.counts.retries += answer.retries
-                self.counts.prompt_tokens += answer.prompt_tokens
-                self.counts.completion_tokens += answer.completion_tokens
-                if answer.error is None:
-                    self.store.add(answer, request, self.backend.name)
-                else:
-                    self.counts.failed += 1
-                    self.failures.append(answer.error)
+                self._keep(requests[places[position][0]], answer)
                 for index in places[position]:
                     answers[index] = replace(answer, messages=(), sampling={})
                     done(index)
                 if self.counts.failed >= GIVE_UP_AFTER and self.counts.failed > allowed:
                     break
         finally:
-            if isinstance(stream, Resumable):
-                stream.close()
+            for position, answer in _arrived(stream):
+                self._keep(requests[places[position][0]], answer)
         if self.counts.failed > allowed:
-            raise GenerationError(_explain_failed(self.failures, self.counts.sent, self.max_failed_share))
+            raise GenerationError(
+                _explain_failed([*self.failures.values()], self.counts.requests, self.max_failed_share)
+            )
+
+    def _keep(self, request: Request, answer: Answer) -> None:
+        """Count an answer and store it, if it is one."""
+        self._count_seconds()
+        self.counts.requests += 1
+        self.counts.sent += 1
+        self.counts.retries += answer.retries
+        self.counts.prompt_tokens += answer.prompt_tokens
+        self.counts.completion_tokens += answer.completion_tokens
+        if answer.error is None:
+            self.store.add(answer, request, self.backend.name)
+            self.failures.pop(answer.key, None)
+        else:
+            self.failures[answer.key] = answer.error
+        self.counts.failed = len(self.failures)
 
     def take_counts(self) -> GenerationCounts:
         """What generation has cost since this was last called: the costs of one step. They begin anew."""
-        counts, self.counts, self.failures = self.counts, GenerationCounts(), []
+        counts, self.counts, self.failures = self.counts, GenerationCounts(), {}
         return counts
 
     def _count_seconds(self) -> None:
@@ -150,12 +164,20 @@ class Generator:
         )
 
 
-def _explain_failed(failures: Sequence[str], sent: int, max_failed_share: float) -> str:
+def _arrived(stream: Iterator[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
+    """End what is under way; yields the answers that had arrived by then, which are paid for."""
+    if isinstance(stream, Resumable):
+        with suppress(Enough):
+            yield stream.throw(Enough())
+            yield from stream
+
+
+def _explain_failed(failures: Sequence[str], requests: int, max_failed_share: float) -> str:
     """Count failures by reason, which is what stands before a message's first colon."""
     reasons = Counter(message.partition(":")[0] for message in failures)
     counted = ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
     return (
-        f"{len(failures):,} of {sent:,} requests failed, more than generation.max_failed_share = "
+        f"{len(failures):,} of {requests:,} requests failed, more than generation.max_failed_share = "
         f"{max_failed_share:g} allows: {counted}. The first said: {failures[0]!r}. What succeeded is in the "
         "store: mend the cause and start again"
     )

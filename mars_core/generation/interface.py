@@ -23,6 +23,10 @@ class GenerationError(MarsError, RuntimeError):
     """Texts could not be generated; the message says why and what to do."""
 
 
+class Enough(BaseException):
+    """Thrown into `Backend.answers` by who wants no more: it ends, after what had arrived by then."""
+
+
 @dataclass(frozen=True)
 class Request:
     """`n` samples of one text, asked for at once.
@@ -66,8 +70,9 @@ class Answer:
 
     `texts` and `finish_reasons` hold one entry a sample: empty and cut-off ones are there too, for what
     is usable is not the generator's to judge. A sample of a prompt is its new last user turn alone (see
-    `Request.whole`). `messages` and `sampling` are what was sent; the store keeps them for `mars explain`,
-    answers read from the store come without.
+    `Request.whole`). `refused` marks an error that is the request's own fault, such as a text that is too
+    long: sent again it would fail again. `messages` and `sampling` are what was sent; the store keeps them
+    for `mars explain`, answers read from the store come without.
     """
 
     key: str
@@ -77,6 +82,7 @@ class Answer:
     completion_tokens: int
     seconds: float
     error: str | None = None
+    refused: bool = False
     retries: int = field(default=0, compare=False)
     messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
     sampling: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -95,8 +101,9 @@ class Backend(Protocol):
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield (index of the request, its answer) as each completes, in any order.
 
-        Closing the iterator ends what is under way and closes all connections. A request that fails
-        yields an answer with `error`.
+        Closing the iterator ends what is under way and closes all connections; so does throwing `Enough`
+        into a generator, which may then yield answers that had arrived. A request that fails yields an
+        answer with `error`.
 
         Raises:
             GenerationError: no request can succeed, such as when no server answers at the address.

@@ -111,7 +111,7 @@ class GenerationStore:
             "generator": generator,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        del record["error"], record["retries"]
+        del record["error"], record["refused"], record["retries"]
         self._place[answer.key] = self._append(json.dumps(record).encode() + b"\n")
 
     def __contains__(self, key: str) -> bool:

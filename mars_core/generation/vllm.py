@@ -37,7 +37,7 @@ from mars_core.digests import digest
 from mars_core.generation import GenerationConfig
 from mars_core.generation.concurrency import ConcurrencyLimit
 from mars_core.generation.instructions import messages
-from mars_core.generation.interface import Answer, GenerationError, Request
+from mars_core.generation.interface import Answer, Enough, GenerationError, Request
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +86,21 @@ class VllmBackend:
         work.add_done_callback(lambda _: arrived.put(None))
         thread = Thread(target=loop.run_until_complete, args=(asyncio.wait([work]),), daemon=True)
         thread.start()
+        interruption: Enough | KeyboardInterrupt | None = None
         try:
             while (item := arrived.get()) is not None:
                 yield item
+        except (Enough, KeyboardInterrupt) as error:
+            interruption = error
         finally:
             loop.call_soon_threadsafe(work.cancel)
             thread.join()
             loop.close()
+        if interruption is not None:
+            while not arrived.empty():
+                if (item := arrived.get()) is not None:
+                    yield item
+            raise interruption
         work.result()
 
     def close(self) -> None:
@@ -269,7 +277,7 @@ class Exchange:
             response.raise_for_status()
             completion = response.json()
             samples, usage = _samples(completion), completion.get("usage") or {}
-            tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+            tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         except httpx.HTTPStatusError as error:
             self._refused(job, server, error.response)
         except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -283,7 +291,7 @@ class Exchange:
                 self._arrive(job, error=reason)
         except httpx.HTTPError as error:
             self._again(job, "lost or refused", f"{type(error).__name__}: {error}")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             self._again(job, "malformed", f"malformed answer: {type(error).__name__}: {error}")
         else:
             server.answered += 1
@@ -306,7 +314,7 @@ class Exchange:
             wanted = min(_retry_after(response), self.backend.config.timeout_seconds)
             self._again(job, "lost or refused", reason, wanted)
         else:
-            self._arrive(job, error=reason)
+            self._arrive(job, error=reason, refused=True)
 
     def _again(self, job: Job, trouble: Trouble, reason: str, pause: float = 0.0) -> None:
         """Let a request wait and be sent again, unless it was sent often enough; then it has failed."""
@@ -354,6 +362,7 @@ class Exchange:
         tokens: tuple[int, int] = (0, 0),
         body: dict[str, Any] | None = None,
         error: str | None = None,
+        refused: bool = False,
     ) -> None:
         """Hand over an answer, or with `error` the end of a request that got none."""
         sent = dict(body or {})
@@ -365,6 +374,7 @@ class Exchange:
             completion_tokens=tokens[1],
             seconds=time.monotonic() - job.started,
             error=error,
+            refused=refused,
             retries=job.retries,
             messages=tuple(sent.pop("messages", ())),
             sampling=sent,
@@ -397,4 +407,6 @@ def _samples(completion: dict[str, Any]) -> list[tuple[str, str]]:
     samples = [(choice["message"]["content"] or "", choice["finish_reason"]) for choice in choices]
     if not any(text.strip() for text, _ in samples):
         raise ValueError("it holds no text")
+    if not all(isinstance(reason, str) for _, reason in samples):
+        raise ValueError("a finish_reason is no text")
     return [(text.encode("utf-8", "replace").decode(), reason) for text, reason in samples]

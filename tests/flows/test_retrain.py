@@ -36,9 +36,10 @@ RETRAINING = {
         "model": {"max_length": 64, "precision": "float32"},
         "selection": {"tau": 0.5, "budget": 10},
         "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8, "epochs": 2},
-        "evaluation": {"rewardbench": "sample://rewardbench"},
     },
 }
+FIRST, SECOND, POISONED = range(100, 260, 2), range(101, 261, 2), range(101, 501, 2)
+"""Numbers of pairs of which a model cannot tell by the number who delivered them."""
 PATIENCE_SECONDS = 180
 
 
@@ -106,7 +107,7 @@ def written(tmp_path_factory, headless):
         values = json.loads(json.dumps(RETRAINING))
         values["refine"]["model"]["backbone"] = str(headless)
         made.file.write_text(yaml.safe_dump(values))
-        made.deliver("first.jsonl", rows(range(80)))
+        made.deliver("first.jsonl", rows(FIRST))
         return made
 
     return write
@@ -161,8 +162,8 @@ def test_the_first_delivery_makes_a_champion_and_says_that_there_was_nothing_to_
 
 
 def test_a_file_that_is_delivered_twice_is_nothing_new(retraining):
-    retraining.deliver("again.jsonl", rows(range(80)))
-    retraining.deliver("reordered.jsonl", rows(reversed(range(80))))
+    retraining.deliver("again.jsonl", rows(FIRST))
+    retraining.deliver("reordered.jsonl", rows(reversed(FIRST)))
     outcome = retraining.start()
     assert outcome.name == "Nothing new"
     assert "0 new pairs wait, 60 are needed" in outcome.message
@@ -170,14 +171,14 @@ def test_a_file_that_is_delivered_twice_is_nothing_new(retraining):
 
 
 def test_too_few_new_pairs_wait_for_more(retraining):
-    retraining.deliver("few.jsonl", rows(range(80, 110)))
+    retraining.deliver("few.jsonl", rows(SECOND[:30]))
     assert retraining.start().name == "Nothing new"
     assert retraining.ledger.waiting_pairs() == 30
 
 
 def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
-    retraining.deliver("second.jsonl", rows(range(80, 160)))
-    outcome = retraining.start()
+    retraining.deliver("second.jsonl", rows(SECOND))
+    outcome = retraining.start("refine.evaluation.rewardbench=sample://rewardbench")
     assert outcome.name == "Promoted", outcome.message
     registry = retraining.registry
     assert registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
@@ -192,7 +193,7 @@ def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
     ]
     assert held[0] < held[1]
     trained = set(pd.read_parquet(run / "train.parquet")["pair_id"])
-    assert {content_id(*row.values()) for row in rows(range(160))} >= trained
+    assert {content_id(*row.values()) for row in rows([*FIRST, *SECOND])} >= trained
     assert not trained & held[1]
     checked = {check["name"]: check for check in retraining.decision(2)["checks"]}
     assert checked["held-out accuracy"]["n"] == len(held[0])
@@ -209,7 +210,7 @@ def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
 
 
 def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events, monkeypatch):
-    retraining.deliver("poisoned.jsonl", exchanged(rows(range(100, 280))))
+    retraining.deliver("poisoned.jsonl", exchanged(rows(POISONED)))
     outcome = retraining.start()
     assert outcome.name == "Refused", outcome.message
     assert "held-out accuracy: " in outcome.message
@@ -227,17 +228,17 @@ def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events
     done = CliRunner().invoke(app, ["retrain", str(retraining.file), "--readmit", digest[:8]])
     assert done.exit_code == 0, done.output
     assert f"poisoned.jsonl ({digest[:12]}) was refused (cycle 2: " in done.output
-    assert retraining.ledger.waiting_pairs() == 180
+    assert retraining.ledger.waiting_pairs() == 200
     with pytest.raises(LedgerError, match="beginning of 0 digests"):
         retraining.ledger.readmit(digest[:8])
 
 
 def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining):
-    good = rows(range(80, 100))
+    good = rows(SECOND[:20])
     retraining.deliver("garbage.jsonl", "".join(json.dumps(row) + "\n" for row in good[:18]) + "?\n" * 2)
     retraining.deliver("truncated.jsonl", json.dumps(good[0]) + "\n" + json.dumps(good[1])[:-9])
     retraining.deliver("schema.jsonl", [{"question": "What?", "answer": "That."}] * 5)
-    retraining.deliver("contradicting.jsonl", [*rows(range(100, 109)), *exchanged(rows([1]))])
+    retraining.deliver("contradicting.jsonl", [*rows(SECOND[20:29]), *exchanged(rows(FIRST[:1]))])
     assert retraining.start().name == "Nothing new"
     assert retraining.states() == {
         "first.jsonl": "trusted",
@@ -263,7 +264,7 @@ def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining
 
 
 def test_a_second_retraining_is_skipped(retraining):
-    retraining.deliver("second.jsonl", rows(range(80, 160)))
+    retraining.deliver("second.jsonl", rows(SECOND))
     with owned(retraining.root):
         assert retraining.start().name == "Skipped"
     assert retraining.states() == {"first.jsonl": "trusted"}
@@ -289,7 +290,7 @@ def test_one_that_was_killed_goes_on_with_the_same_cycle(fresh):
     finally:
         command.kill()
         command.wait()
-    fresh.deliver("later.jsonl", rows(range(80, 160)))
+    fresh.deliver("later.jsonl", rows(SECOND))
     assert fresh.ledger.open_cycle is not None
     outcome = fresh.start()
     assert outcome.name == "Promoted", outcome.message
@@ -300,7 +301,7 @@ def test_one_that_was_killed_goes_on_with_the_same_cycle(fresh):
 
 
 def test_one_that_was_killed_after_promoting_ends_what_it_began(retraining, monkeypatch):
-    retraining.deliver("second.jsonl", rows(range(80, 160)))
+    retraining.deliver("second.jsonl", rows(SECOND))
 
     def killed(*args):
         raise ConnectionError("killed")
@@ -354,7 +355,7 @@ def test_a_cycle_whose_configuration_has_changed_begins_anew(fresh, interrupted)
 
 
 def test_trusted_pairs_of_the_gate_decide_and_are_never_trained_on(fresh, interrupted):
-    trusted = rows(range(70, 100))
+    trusted = rows(range(240, 270))
     (fresh.folder / "trusted.jsonl").write_text(
         "".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(trusted))
     )

@@ -65,6 +65,8 @@ class GoodParaphraser:
 class MeaningsOfTopics:
     """An embedder for which a text means its first word."""
 
+    texts_cut = 0
+
     def embed(self, texts):
         topics = sorted({text.split()[0] for text in texts})
         return np.eye(max(1, len(topics)), dtype=np.float32)[
@@ -395,6 +397,58 @@ def test_a_run_that_was_interrupted_asks_for_nothing_twice_and_ends_as_if_it_was
     assert resumed.tokens == undisturbed.tokens
 
 
+class Fails(GoodParaphraser):
+    """Fails of some requests, by their number; `paid` are the others."""
+
+    def __init__(self, spoil, numbers):
+        super().__init__(spoil)
+        self.numbers = numbers
+        self.paid = []
+
+    def answers(self, requests):
+        for index, answer in super().answers(requests):
+            if len(self.asked) - 1 in self.numbers:
+                yield index, replace(answer, texts=(), finish_reasons=(), error="HTTP 500: overloaded")
+            else:
+                self.paid.append(requests[index])
+                yield index, answer
+
+
+@settings(max_examples=60)
+@given(campaigns(), st.sets(st.integers(0, 20), min_size=1, max_size=5))
+def test_a_run_whose_requests_failed_asks_for_no_sample_twice_when_they_recover(
+    tmp_path_factory, case, failing
+):
+    config, budgets, spoil = case
+    first, recovered = Fails(spoil, failing), GoodParaphraser(spoil)
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mars_core.augmentation.PILOT_REQUESTS", 2)
+        for backend in (first, recovered):
+            with suppress(AugmentationError):
+                campaign(config, budgets, backend, folder)
+    assert not [
+        (old, new)
+        for old in first.paid
+        for new in recovered.asked
+        if old.n >= new.n and replace(old, n=new.n) == new
+    ]
+
+
+def test_a_drop_rate_that_changed_because_requests_recovered_buys_nothing_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("mars_core.augmentation.PILOT_REQUESTS", 2)
+
+    def half_lost(request, texts):
+        return [text if number % 2 else "Lost meaning" for number, text in enumerate(texts)]
+
+    first, recovered = Fails(half_lost, {0, 1}), GoodParaphraser(half_lost)
+    config = AugmentationConfig(draws=1)
+    for backend in (first, recovered):
+        campaign(config, [3, 8, 8], backend, tmp_path)
+    assert {request.n for request in first.paid} == {1, 2}
+    assert sorted(map(first.key, recovered.asked)) == sorted(map(first.key, first.asked[:2]))
+
+
 def test_more_is_asked_for_where_texts_were_dropped_and_never_trained_on(made, monkeypatch):
     monkeypatch.setattr("mars_core.augmentation.PILOT_REQUESTS", 4)
 
@@ -465,6 +519,30 @@ def test_a_request_that_failed_is_sent_again_as_it_was(tmp_path):
         ("paraphrase_rejected", 2, 0),
         ("paraphrase_chosen", 2, 0),
     ]
+
+
+class Refuses(GoodParaphraser):
+    """Takes no request of some roles."""
+
+    def __init__(self, *roles):
+        super().__init__()
+        self.roles = roles
+
+    def answers(self, requests):
+        for index, answer in super().answers(requests):
+            if requests[index].role in self.roles:
+                answer = replace(answer, texts=(), finish_reasons=(), error="HTTP 400: no", refused=True)
+            yield index, answer
+
+
+@pytest.mark.parametrize("part", ["prompt", "chosen", "rejected"])
+def test_a_request_that_was_refused_is_never_sent_again_and_the_other_response_makes_up_for_it(
+    tmp_path, part
+):
+    backend = Refuses(role := f"paraphrase_{part}")
+    _, result = campaign(AugmentationConfig(max_paraphrases=8), [8], backend, tmp_path)
+    assert (len(result.pairs), result.shortfall) == (8, 0)
+    assert [request.role for request in backend.asked].count(role) == 1
 
 
 def test_the_meaning_of_a_prompt_is_that_of_its_last_turn(tmp_path):

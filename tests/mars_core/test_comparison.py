@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from mars_core.comparison import ComparisonConfig, arm_means, arms_table, cells, differences, load_comparison
+from mars_core.comparison_report import ComparisonReport, _forest_plot
 from mars_core.config import ConfigError
 
 ARMS = {"uniform": {"selection.tau": 0}, "mars": {"selection.tau": 0.5, "selection.margin": "signed"}}
@@ -137,3 +138,15 @@ def test_holms_adjustment_runs_over_all_arms_and_baselines():
     ]  # fmt: skip
     least = min(one.over_seeds.p_value for one in found)
     assert min(one.adjusted_p for one in found) == pytest.approx(min(1.0, 5 * least))
+
+
+def test_ten_equal_differences_are_no_certainty_and_no_member_of_holms_family():
+    random = np.random.default_rng(2)
+    drawn = results(uniform=[0.5] * 10, same=[0.6] * 10, mars=random.normal(0.7, 0.01, size=10))
+    same, mars = differences(drawn, "heldout/accuracy", ["uniform"])
+    assert same.words == "no claim: the seeds show no spread"
+    assert math.isnan(same.adjusted_p)
+    assert mars.adjusted_p == mars.over_seeds.p_value
+    figure = _forest_plot(ComparisonReport(comparison(), [], drawn, curves=pd.DataFrame(), failed={}))
+    widths = [container.lines[2][0].get_segments() for container in figure.axes[0].containers]
+    assert [len(segments[0]) for segments in widths] == [0, 2]  # points of each bar

@@ -11,6 +11,7 @@ from mars_core.config import (
     load,
     scientific,
     to_yaml,
+    validated,
 )
 from mars_core.digests import digest
 
@@ -182,3 +183,11 @@ def test_every_key_is_explained():
     } <= set(keys)
     assert all(meaning.strip().removesuffix("[operational]") for meaning in lines[1::2])
     assert "rounds = 3\n    Rounds of self-refinement, T; may grow between starts. [operational]\n" in text
+
+
+@pytest.mark.parametrize("augmentation", [{"top_up": True}, {"pool": 3}, {"scheme": "repeat"}], ids=str)
+def test_a_budget_of_paraphrases_is_refused_where_pairs_are_counted(augmentation):
+    values = {"name": "tiny", "augmentation": augmentation}
+    assert validated(ExperimentConfig, values, "here").selection.budget_unit == "pairs"
+    with pytest.raises(ConfigError, match=r"augmentation\..* counts synthetic pairs, and selection\."):
+        validated(ExperimentConfig, values | {"selection": {"budget_unit": "paraphrases"}}, "here")

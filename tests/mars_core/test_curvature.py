@@ -112,6 +112,13 @@ def test_synthetic_pairs_that_leave_out_a_direction_give_no_beta():
     assert (figures["originals/rank"], figures["synthetic/rank"]) == (4, 3)
 
 
+@given(SEEDS)
+def test_fewer_synthetic_pairs_than_dimensions_have_no_beta_and_no_rounding_error_for_one(seed):
+    (psi_p, sure), (psi_q, _) = pairs(seed, 60, d=24), pairs(seed + 1, 20, d=24)
+    figures = measured((psi_p, sure + np.sign(sure)), (psi_q, np.zeros(20)))
+    assert (figures["beta"], figures["premises"]) == (0, 0)
+
+
 def test_a_direction_that_no_original_has_asks_nothing_of_the_synthetic_pairs():
     psi, margins = pairs(0, 50)
     flat = psi * [1, 1, 1, 0]
@@ -134,8 +141,18 @@ def test_where_both_premises_hold_for_every_pair_the_theorem_does(seed, gamma_or
     sure = rng.choice([-1, 1], 30) * (gamma_org + rng.exponential(size=30))
     unsure = rng.uniform(-1, 1, size=20) * gamma_org * ratio
     figures = measured((psi_p, sure), (psi_q, unsure))
-    assert figures["premises/1.0"] == 1
-    assert figures["worst_gain"] >= figures["bound/1.0"] * (1 - 1e-9)
+    assert figures["premises"] == 1
+    assert figures["worst_gain"] >= figures["bound"] * (1 - 1e-9)
+
+
+def test_no_bound_is_given_where_a1_holds_for_most_pairs_only():
+    (psi_p, _), (psi_q, _) = pairs(0, 100), pairs(1, 100, scale=10)
+    sure, unsure = np.full(100, 2.0), np.full(100, 0.1)
+    sure[0], unsure[0] = 0.0, 9.0  # one pair on either side
+    figures = measured((psi_p, sure), (psi_q, unsure))
+    assert [figures[f"a1/{share}"] for share in SHARES] == [0, 1, 1]
+    assert figures["premises"] == 0
+    assert math.isnan(figures["bound"])
 
 
 @given(SEEDS)

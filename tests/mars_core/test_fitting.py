@@ -249,19 +249,25 @@ def test_each_round_has_the_same_head_and_an_order_of_its_own(spec):
     assert curves[0][0]["loss"] == pytest.approx(curves[1][0]["loss"], rel=1e-5)
 
 
-def test_a_fit_stops_early_and_keeps_the_weights_of_the_lowest_validation_loss(spec, tmp_path):
+@pytest.fixture
+def stopping(spec, tmp_path):
+    """A fit that learns the opposite of its validation pairs, and so stops early."""
     flipped = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in SHORT[:4]]
     pd.DataFrame(flipped).to_parquet(tmp_path / "validation.parquet")
     values = spec(SHORT[:4], epochs=9, learning_rate=5e-3, schedule="constant").model_dump()
     values |= {"validation": tmp_path / "validation.parquet"}
     values["fit"] |= {"patience": 2, "evaluations_per_epoch": 1}
+    return FitSpec(**values)
+
+
+def test_a_fit_stops_early_and_keeps_the_weights_of_the_lowest_validation_loss(stopping, tmp_path):
     curve = []
-    stopping = FitSpec(**values)
     result = fit(stopping, curve.append)
     losses = [step["validation_loss"] for step in curve]
     best = losses.index(min(losses))
     assert result["steps"] == len(curve) == best + 1 + 2 < 9
 
+    values = stopping.model_dump()
     values["fit"] |= {"patience": None, "epochs": best + 1}
     until_best = FitSpec(**values | {"output": tmp_path / "until-best"})
     fit(until_best)
@@ -351,6 +357,23 @@ def test_a_snapshot_of_other_pairs_is_not_used(spec):
 
 
 # Failures
+
+
+def test_a_lowest_validation_loss_whose_weights_cannot_be_kept_stops_the_fit(stopping, monkeypatch):
+    def on_a_full_disk(tensors, file, about):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("mars_core.snapshots.save_file", on_a_full_disk)
+    with pytest.raises(FitError, match=r"\.model\.best cannot be saved: No space left .*; make room"):
+        fit(stopping)
+    assert not stopping.output.exists()
+
+
+def test_weights_of_the_lowest_validation_loss_that_are_gone_stop_the_fit(stopping):
+    best = stopping.output.with_name(".model.best")
+    with pytest.raises(FitError, match=r"\.model\.best does not hold .* remove .*\.model\.unfinished"):
+        fit(stopping, lambda figures: best.unlink(missing_ok=True))
+    assert not stopping.output.exists()
 
 
 def test_a_broken_margin_keeps_the_last_good_snapshot(spec, monkeypatch):

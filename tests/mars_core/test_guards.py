@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from mars_core.generation import Answer, Request
 from mars_core.guards import Guards, GuardsConfig, flips_order, is_copy, length_ratio, screen
+from mars_core.semantics import Embedder, SemanticsConfig
 
 PROMPT = "What is a lark, and where does it sing? I have never seen one."
 CHOSEN = (
@@ -131,6 +132,16 @@ def test_drops_are_counted_by_reason_and_seconds_by_kind_of_guard():
     figures = guards.figures("augmentation")
     assert figures["augmentation/dropped/refusal"] == 2
     assert figures["augmentation/guards/seconds"] == figures["augmentation/guards/texts_seconds"] > 0
+
+
+def test_texts_that_the_embedder_cuts_are_counted_and_told_once(caplog):
+    guards = Guards(GuardsConfig(), Embedder(SemanticsConfig()))
+    assert guards.figures("augmentation")["augmentation/guards/texts_cut"] == 0
+    for _ in range(2):
+        guards.embed([CHOSEN, OTHER * 100])
+    assert guards.figures("augmentation")["augmentation/guards/texts_cut"] == 2
+    told = "Some generated texts, or their sources, are longer than the embedder reads"
+    assert [record.message for record in caplog.records].count(told) == 1
 
 
 # The measures

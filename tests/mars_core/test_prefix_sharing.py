@@ -6,6 +6,7 @@ import torch
 import transformers
 from datasets import Dataset
 
+from mars_core.batching import OutOfMemoryError
 from mars_core.prefix_sharing import can_share_prefixes, pack, rows_by_prompt
 from mars_core.rendering import Rendering
 from mars_core.reward_model import ModelConfig, RewardModel, pair_rewards
@@ -70,6 +71,34 @@ def test_pairs_cost_their_prompts_once(decoder, read_tokens):
         for ids, prompt in zip(half.ids, half.prompt_tokens, strict=True)
     ]
     assert sum(read_tokens) == sum(chosen.prompt_tokens) + sum(responses)
+
+
+@pytest.fixture
+def room(decoder, monkeypatch):
+    """Let the decoder run out of memory above some padded tokens of a pass."""
+
+    def limit(tokens):
+        forward = decoder.network.base_model.forward
+
+        def in_little_memory(input_ids, **inputs):
+            if input_ids.numel() > tokens:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
+            return forward(input_ids=input_ids, **inputs)
+
+        monkeypatch.setattr(decoder.network.base_model, "forward", in_little_memory)
+
+    return limit
+
+
+def test_texts_whose_row_does_not_fit_into_memory_are_scored_apart(decoder, room):
+    prompts, responses = ["What sings?"] * 3, ["No.", "It is a songbird, sir.", "A lark, I should say."]
+    rewards = decoder.score(prompts, responses)
+    longest = max(map(len, decoder.renderer.render(prompts, responses).ids))
+    room(longest)
+    np.testing.assert_allclose(decoder.score(prompts, responses), rewards, rtol=0, atol=1e-5)
+    room(longest - 1)
+    with pytest.raises(OutOfMemoryError, match=f"a text of {longest} tokens does not fit"):
+        decoder.score(prompts, responses)
 
 
 def test_a_prompt_that_was_cut_for_one_response_is_not_shared(decoder):

@@ -265,18 +265,22 @@ CURVATURE = {
 
 
 def theory(premises, gamma_curv):
-    """Curvature figures of a round in which A1 and A2 hold for these shares of the pairs."""
-    return CURVATURE | {
-        f"curvature/{name}/{share}": value
-        for share in SHARES
-        for name, value in {
-            "gamma_org": 0.1,
-            "gamma_aug": 0.2,
-            "gamma_curv": gamma_curv,
-            "bound": 0.6,
-            "premises": float(share in premises),
-        }.items()
-    }
+    """Curvature figures of a round in which A2 holds, and A1 for these shares of the pairs."""
+    whole = {"curvature/premises": float(1.0 in premises), "curvature/bound": 0.6}
+    return (
+        CURVATURE
+        | whole
+        | {
+            f"curvature/{name}/{share}": value
+            for share in SHARES
+            for name, value in {
+                "gamma_org": 0.1,
+                "gamma_aug": 0.2,
+                "gamma_curv": gamma_curv,
+                "a1": float(share in premises),
+            }.items()
+        }
+    )
 
 
 def with_round_1(report, **figures):
@@ -286,15 +290,12 @@ def with_round_1(report, **figures):
 @pytest.mark.parametrize(
     ("premises", "gamma_curv", "said"),
     [
-        ((), 2.0, "the premises hold for none of these shares of the pairs; no gain is promised."),
-        ((0.5,), 0.3, "the premises hold for 50% of the pairs; γ_curv = 0.3, so no gain is promised."),
-        (
-            (0.9, 0.5),
-            1.5,
-            "the premises hold for 90% of the pairs; γ_curv = 1.5, so a gain is promised for these.",
-        ),
+        ((), 2.0, "the premises do not hold for all pairs; no gain is promised."),
+        ((0.9, 0.5), 1.5, "the premises do not hold for all pairs; no gain is promised."),
+        (SHARES, 0.3, "the premises hold for all pairs; γ_curv = 0.3, so no gain is promised."),
+        (SHARES, 1.5, "the premises hold for all pairs; γ_curv = 1.5, so a gain is promised."),
     ],
-    ids=["no premises", "no gain", "gain"],
+    ids=["no premises", "most pairs", "no gain", "gain"],
 )
 def test_what_the_theorem_promises_is_put_in_words(report, premises, gamma_curv, said):
     assert f"Round 1: {said}" in markdown(with_round_1(report, **theory(premises, gamma_curv)))

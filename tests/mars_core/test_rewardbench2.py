@@ -77,7 +77,7 @@ def test_an_empty_answer_may_be_judged(write):
     ("rows", "said"),
     [
         ([ROW, ROW], "id 7 of Math occurs more than once"),
-        ([ROW | {"subset": "Maths"}], "'Maths' is no RewardBench subset; the nearest is 'Math'"),
+        ([ROW | {"subset": "Maths"}], "'Maths' is no RewardBench 2 subset; the nearest is 'Math'"),
         ([{key: ROW[key] for key in ("id", "subset", "prompt", "chosen")}], "has no column rejected"),
         ([ROW | {"chosen": "4"}], "column chosen must hold lists of text"),
         ([ROW | {"prompt": " "}], "id 7 of Math has an empty prompt"),
@@ -228,7 +228,7 @@ def test_an_absent_subset_leaves_the_total_unknown():
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"subset": "Chat"}, "'Chat' is no RewardBench subset"), ({"rewards": [[1.0, math.nan]]}, "not finite")],
+    [({"subset": "Chat"}, "'Chat' is no RewardBench 2"), ({"rewards": [[1.0, math.nan]]}, "not finite")],
     ids=["subset", "nan"],
 )
 def test_rewards_that_would_give_a_false_score_are_refused(change, said):

@@ -16,6 +16,7 @@ CHOSEN = "A lark is a small songbird that sings in flight."
 REJECTED = "A lark is a small songbird that sings."
 NEAR = "A lark is a little songbird that sings in flight."
 FAR = "I like trains."
+REFUSED = {"error": "HTTP 400: too long", "refused": True}
 FARTHEST = "Quarterly tax returns are due in April."
 
 
@@ -34,8 +35,9 @@ class ScriptedBackend:
     def answers(self, requests):
         for index, request in enumerate(requests):
             self.asked.append((request.prompt, request.role, request.draw, request.n))
-            texts = tuple(self.script.get((request.prompt, request.role, request.draw), ()))
-            yield index, Answer(self.key(request), texts, ("stop",) * len(texts), 0, 0, 0.0)
+            said = self.script.get((request.prompt, request.role, request.draw), ())
+            texts, failure = ((), said) if isinstance(said, dict) else (tuple(said), {})
+            yield index, Answer(self.key(request), texts, ("stop",) * len(texts), 0, 0, 0.0, **failure)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +125,26 @@ def test_the_chosen_response_is_rewritten_only_where_the_rejected_one_failed(rew
         ("rewrite_rejected", 3),
         ("rewrite_chosen", 2),
     ]
+
+
+def test_a_request_that_failed_is_sent_once_more_before_the_other_side_is_rewritten(rewritten):
+    class Recovering(dict):
+        """Fails of each first request."""
+
+        def get(self, request, default):
+            said = super().get(request, default)
+            self[request] = [FAR]
+            return said
+
+    table, asked = rewritten(Recovering({(PROMPT, "rewrite_rejected", 0): {"error": "HTTP 500: no"}}))
+    assert list(table["rewritten"]) == ["rejected"]
+    assert asked == 2 * [(PROMPT, "rewrite_rejected", 0, 2)]
+
+
+def test_a_side_whose_request_was_refused_is_not_asked_for_again(rewritten):
+    table, asked = rewritten({(PROMPT, "rewrite_rejected", 0): REFUSED, (PROMPT, "rewrite_chosen", 0): [FAR]})
+    assert list(table["rewritten"]) == ["chosen"]
+    assert [role for _, role, _, _ in asked] == ["rewrite_rejected", "rewrite_chosen"]
 
 
 def test_a_pair_that_nothing_moves_apart_stays_as_it_was(rewritten):

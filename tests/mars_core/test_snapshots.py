@@ -3,6 +3,7 @@ import resource
 import accelerate
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from mars_core.snapshots import Snapshot
 from mars_core.training_curve import Progress
@@ -64,19 +65,28 @@ def test_a_file_that_is_missing_or_cut_short_is_no_snapshot(snapshot):
     assert snapshot(*one).read() is None
 
 
-def test_a_full_disk_leaves_the_previous_snapshot(snapshot, caplog):
+@pytest.fixture
+def full_disk():
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_leaves_the_previous_snapshot(snapshot, caplog, request):
     one = learner()
     learn(*one, 1)
     snapshot(*one).write({"step": 1})
     learn(*one, 1)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    try:
-        snapshot(*one).write({"step": 2})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    request.getfixturevalue("full_disk")
+    snapshot(*one).write_every(0.0, Progress(step=2))
     assert "cannot be written, what was saved before stays" in caplog.text
     assert snapshot(*learner()).read() == {"step": 1}
+
+
+def test_a_snapshot_that_must_be_there_is_not_missed_in_silence(snapshot, full_disk):
+    with pytest.raises((OSError, SafetensorError)):
+        snapshot(*learner()).write({"step": 1})
 
 
 def test_a_snapshot_is_written_when_it_is_due_and_removed_at_the_end(snapshot):

@@ -10,6 +10,7 @@ from mars_core.statistics import (
     chance_band,
     holm,
     mean_over_seeds,
+    paired_accuracy_difference,
     paired_difference,
     paired_score_difference,
     pairwise_summary,
@@ -255,12 +256,12 @@ def test_the_mean_over_seeds_has_students_interval():
 def test_the_p_value_over_seeds_is_that_of_a_mean_of_zero():
     assert mean_over_seeds([-0.02, 0.03, -0.01]).p_value == pytest.approx(1)
     assert mean_over_seeds([0.02, 0.03, 0.02, 0.03]).p_value < 0.01
-    assert mean_over_seeds([0.0, 0.0]).p_value == 1
 
 
-def test_one_seed_has_no_interval():
-    mean = mean_over_seeds([0.6])
-    assert (mean.value, mean.n) == (0.6, 1)
+@pytest.mark.parametrize("values", [[0.6], [0.6 - 0.5, 0.7 - 0.6], [0.0, 0.0]], ids=["one", "equal", "zero"])
+def test_seeds_that_show_no_spread_have_no_interval_and_no_p_value(values):
+    mean = mean_over_seeds(values)
+    assert (mean.value, mean.n) == (pytest.approx(values[0]), len(values))
     assert all(map(math.isnan, (mean.low, mean.high, mean.p_value, mean.effect_size)))
 
 
@@ -327,3 +328,27 @@ def test_the_interval_of_a_difference_of_scores_covers_the_truth_as_often_as_it_
 def test_the_interval_over_ten_seeds_covers_the_truth_as_often_as_it_says():
     figures = np.random.default_rng(0).normal(0.62, 0.01, size=(SIMULATIONS, 10))
     assert covered((mean_over_seeds(runs)[1:3] for runs in figures), 0.62) == HONEST
+
+
+def test_the_accuracy_difference_adds_one_disagreement_each_way():
+    a, b = [1, 1, 1, 0, *[1] * 6], [0, 0, 0, 1, *[1] * 6]
+    centre, deviation = 4 / 12 - 2 / 12, math.sqrt((6 / 12 - (2 / 12) ** 2) / 12)
+    expected = 0.2, centre - 1.959964 * deviation, centre + 1.959964 * deviation
+    assert paired_accuracy_difference(a, b) == pytest.approx(expected, abs=1e-6)
+
+
+@given(ANSWERS)
+def test_the_interval_of_an_accuracy_difference_holds_its_value_and_is_never_without_width(answers):
+    a, b = zip(*answers, strict=True)
+    value, low, high = paired_accuracy_difference(a, b)
+    assert low <= value <= high
+    assert high - low > 0
+    assert paired_accuracy_difference(b, a) == pytest.approx((-value, -high, -low))
+
+
+def test_the_interval_of_an_accuracy_difference_covers_the_truth_at_least_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    draws = rng.random((SIMULATIONS, 40))
+    only_a, only_b = draws < 0.15, (draws >= 0.15) & (draws < 0.2)
+    intervals = [paired_accuracy_difference(a, b) for a, b in zip(only_a, only_b, strict=True)]
+    assert np.mean([low <= 0.1 <= high for _, low, high in intervals]) >= 0.95 - 0.015

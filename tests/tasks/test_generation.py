@@ -90,6 +90,14 @@ def test_a_launched_server_starts_with_the_first_request_and_ends_with_the_block
     assert pids() == [child], "a server was started for answers that are in the store"
 
 
+def test_a_launched_server_finds_the_memory_free_that_earlier_steps_freed(run, monkeypatch):
+    pids_when_cleared = []
+    monkeypatch.setattr("tasks.vllm_server.clear_device_cache", lambda **_: pids_when_cleared.append(pids()))
+    with open_generator(run()) as generator:
+        generator.generate(REQUESTS)
+    assert pids_when_cleared == [[]]
+
+
 def test_a_launched_server_ends_when_the_block_is_interrupted(run):
     def interrupt(_):
         raise KeyboardInterrupt

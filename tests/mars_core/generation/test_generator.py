@@ -110,6 +110,14 @@ def test_a_share_of_failures_at_the_limit_is_let_pass(store):
     assert len(generator.generate([paraphrase(f"There are {count} larks.") for count in range(60)])) == 60
 
 
+def test_a_share_of_failures_that_was_let_pass_is_let_pass_again_when_the_rest_is_stored(store):
+    fails = {f"There are {count} larks.": "HTTP 400: too long" for count in range(6)}
+    requests = [paraphrase(f"There are {count} larks.") for count in range(60)]
+    for _ in range(2):
+        answers = Generator(Watched(fails), store, max_failed_share=0.1).generate(requests)
+        assert sum(answer.error is not None for answer in answers) == 6
+
+
 def test_one_malformed_answer_in_a_small_late_call_does_not_end_a_run(store):
     generator = Generator(Watched({"There are 1 larks.": "not JSON"}), store, max_failed_share=0.05)
     assert generator.generate([paraphrase("There are 1 larks.")])[0].error == "not JSON"
@@ -122,6 +130,17 @@ def test_failures_add_up_over_the_calls_of_a_step(store):
         generator.generate([paraphrase(f"There are {count} larks.")])
     with pytest.raises(GenerationError, match="6 of 6"):
         generator.generate([paraphrase("There are 5 larks.")])
+
+
+def test_a_request_that_fails_twice_has_failed_once_and_one_that_recovers_has_not(store):
+    request = paraphrase("There are 7 larks.")
+    generator = Generator(backend := Watched({request.text: "HTTP 500: overloaded"}), store)
+    generator.generate([request])
+    generator.generate([request])
+    assert (generator.counts.sent, generator.counts.failed) == (2, 1)
+    backend.fails.clear()
+    generator.generate([request])
+    assert (generator.counts.sent, generator.counts.failed) == (3, 0)
 
 
 def test_a_dead_server_is_not_asked_to_the_end(store):

@@ -8,11 +8,14 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
+from mars_core.augmentation import AugmentationConfig, Parent, augment
 from mars_core.generation import GenerationConfig, GenerationError, GenerationStore, Generator, Request, vllm
 from mars_core.generation.concurrency import START
 from mars_core.generation.vllm import VllmBackend
+from mars_core.guards import Guards, GuardsConfig
 
 SHARES = {"500": 0.05, "429": 0.02, "hang": 0.01, "empty": 0.01, "cut": 0.01, "not JSON": 0.01}
 TIMEOUT_SECONDS = 3.0
@@ -142,17 +145,17 @@ def unreliable(text, number):
     return "answer"
 
 
-def test_two_thousand_requests_to_an_unreliable_server_end_answered_or_accounted_for(tmp_path):
-    asked = requests(2000)
+def test_requests_to_an_unreliable_server_end_answered_or_accounted_for(tmp_path):
+    asked = requests(500)
     with serving(Server(unreliable, seconds=0.002)) as server, GenerationStore(tmp_path) as store:
         generator = Generator(backend(server.url, timeout_seconds=TIMEOUT_SECONDS), store)
         answers = generator.generate(asked)
         failed = [request for request, answer in zip(asked, answers, strict=True) if answer.error]
         counts = generator.counts
         assert set(server.behaviours) == {"answer", *SHARES}
-        assert len(store) == len(server.answered) == 2000 - len(failed)
-        assert (counts.sent, counts.failed) == (2000, len(failed))
-        assert counts.retries >= server.tries.total() - 2000 > 100
+        assert len(store) == len(server.answered) == 500 - len(failed)
+        assert (counts.sent, counts.failed) == (500, len(failed))
+        assert counts.retries >= server.tries.total() - 500 > 25
         cut = [answer.finish_reasons for answer in answers].count(("length",))
         assert 0 < cut <= server.behaviours["cut"]
         tries = server.tries.total()
@@ -160,6 +163,40 @@ def test_two_thousand_requests_to_an_unreliable_server_end_answered_or_accounted
         assert server.tries.total() - tries <= 8 * len(failed)
         assert server.sent_again == []
     assert all(new == old for old, new in zip(answers, again, strict=True) if old.error is None)
+
+
+class SameMeaning:
+    """An embedder for which all texts mean the same."""
+
+    texts_cut = 0
+
+    def embed(self, texts):
+        return np.ones((len(texts), 1), dtype=np.float32)
+
+
+def test_the_budget_of_two_thousand_requests_to_an_unreliable_server_is_spent_or_accounted_for(tmp_path):
+    def spend(generator):
+        parents = [
+            Parent(f"{row}", "What is it?", f"Lark {row} sings.", f"Fish {row} swims.", 1)
+            for row in range(2000)
+        ]
+        made = augment(parents, generator, Guards(GuardsConfig(), SameMeaning()), AugmentationConfig())
+        return made.pairs, made.shortfall
+
+    with serving(Server(unreliable, seconds=0.002)) as server, GenerationStore(tmp_path) as store:
+        asking = backend(server.url, timeout_seconds=TIMEOUT_SECONDS)
+        first = Generator(asking, store)
+        pairs, shortfall = spend(first)
+        assert set(server.behaviours) == {"answer", *SHARES}
+        assert first.counts.requests > 2000  # those that were cut off are drawn again
+        assert len(pairs) + shortfall == 2000
+        assert shortfall < 20
+        stored = len(store)
+        again = Generator(asking, store)
+        pairs, shortfall = spend(again)
+        assert len(pairs) + shortfall == 2000
+        assert again.counts.cached >= 2000 - first.counts.failed
+        assert again.counts.sent == len(store) - stored + again.counts.failed
 
 
 def test_servers_share_the_requests_by_their_load():
@@ -211,6 +248,22 @@ def test_when_all_servers_have_gone_the_call_ends_and_what_was_answered_is_store
         with serving(Server(), server.port) as returned:
             assert not any(answer.error for answer in generator.generate(requests(400)))
         assert not returned.tries.keys() & server.answered
+
+
+def test_what_arrived_before_an_interruption_is_stored_though_nobody_had_looked_at_it(tmp_path):
+    with serving(Server()) as server, GenerationStore(tmp_path) as store:
+        generator = Generator(backend(server.url), store)
+
+        def interrupt_late(_):
+            deadline = time.monotonic() + 5
+            while server.tries.total() < 30 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.3)  # in which the last answers arrive
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            generator.generate(requests(30), interrupt_late)
+        assert len(store) == generator.counts.sent == 30
 
 
 def test_retry_after_is_waited_for():

@@ -152,6 +152,7 @@ def test_lasting_trouble_costs_the_request_alone():
     with serving(script) as server:
         answers = dict(backend(server.url).answers([paraphrase("boom"), paraphrase("fine")]))
     assert answers[0].error == "HTTP 500: out of memory"
+    assert not answers[0].refused
     assert answers[0].texts == ()
     assert answers[1].texts == ("one", "two")
     assert len(server.bodies) == TRIES["lost or refused"] + 1
@@ -159,7 +160,9 @@ def test_lasting_trouble_costs_the_request_alone():
 
 def test_a_request_that_is_at_fault_is_not_tried_again():
     with serving(lambda *_: (400, {"message": "maximum context length is 2048"})) as server:
-        assert answer_to(server).error.startswith("HTTP 400: ")
+        answer = answer_to(server)
+    assert answer.error.startswith("HTTP 400: ")
+    assert answer.refused
     assert len(server.bodies) == 1
 
 
@@ -174,6 +177,11 @@ def test_a_request_that_is_at_fault_is_not_tried_again():
         {"choices": [{"text": "no message"}]},
         {},
         completion(" ", None)[1],
+        completion("one", reason=["stop"])[1],
+        completion("one", reason=None)[1],
+        completion("one")[1] | {"usage": {"prompt_tokens": "many"}},
+        completion("one")[1] | {"usage": {"completion_tokens": float("inf")}},
+        completion("one")[1] | {"usage": [30, 12]},
     ],
 )
 def test_a_malformed_answer_costs_its_request_alone(content):
@@ -193,6 +201,13 @@ def test_every_sample_is_kept_as_it_came_beside_its_finish_reason():
     assert answer.texts == (" A whole text.\n", "A text that is cu", "  ", "")
     assert answer.finish_reasons == ("stop", "length", "stop", "stop")
     assert answer.error is None
+
+
+def test_tokens_that_come_as_text_are_counted():
+    usage = {"prompt_tokens": "3", "completion_tokens": None}
+    with serving(lambda *_: (200, completion("one", "two")[1] | {"usage": usage})) as server:
+        answer = answer_to(server)
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.error) == (3, 0, None)
 
 
 def test_a_lone_surrogate_is_made_to_fit_into_a_file():

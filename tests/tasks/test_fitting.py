@@ -1,0 +1,46 @@
+"""The fit as a step: in a child process, or in those that `fit.launch` starts."""
+
+import os
+import sys
+
+import pandas as pd
+import pytest
+
+from mars_core.config import ExperimentConfig
+from mars_core.fitting import FitError
+from mars_core.samples.preferences import preferences
+from tasks.fitting import fit_reward_model
+from tasks.run_folder import open_run
+
+ACCELERATE = ["accelerate", "launch", "--cpu", "--num_machines", "1", "--num_processes", "1"]
+SHORT = [row for row in preferences() if len(row["prompt"] + row["chosen"] + row["rejected"]) < 300]
+
+
+@pytest.fixture
+def fitted(tmp_path, in_flow, tiny_decoder, monkeypatch):
+    """Fit the tiny decoder by some command, as under a PATH without this environment."""
+    monkeypatch.setenv("PATH", os.defpath)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+
+    def fit(launch):
+        values = {
+            "name": "tiny",
+            "folder": str(tmp_path),
+            "model": {"max_length": 64, "precision": "float32", "device": "cpu"},
+            "fit": {"batch_pairs": 4, "launch": launch},
+        }
+        with open_run(ExperimentConfig.model_validate(values)) as run:
+            table = pd.DataFrame(SHORT[:8]).rename(columns={"id": "pair_id"})
+            train = run.write_table("data/train.parquet", table)
+            return in_flow(lambda: fit_reward_model(run, 0, str(tiny_decoder), train, [], train))
+
+    return fit
+
+
+def test_a_command_that_launches_fits_is_found_beside_python(fitted):
+    assert fitted(ACCELERATE).figures["fit/steps"] == 2
+
+
+def test_a_command_that_is_not_there_is_told_in_a_sentence(fitted):
+    with pytest.raises(FitError, match=r"no-such-launcher of fit\.launch is neither on the PATH nor beside"):
+        fitted(["no-such-launcher"])
