@@ -112,7 +112,7 @@ def test_folders_have_one_digest_exactly_if_they_hold_the_same_files(one, other)
 def test_a_full_disk_is_told_with_its_folder(tmp_path):
     full = Path("/dev/full")  # every write to it fails as on a full disk
     with (
-        pytest.raises(RunFolderError, match=r"runs/tiny: No space left on device\. Make room"),
+        pytest.raises(RunFolderError, match=r"tiny: No space left on device\. Make room"),
         open_run(configuration(tmp_path)),
         full.open("w") as file,
     ):
