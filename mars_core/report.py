@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mars_core import contamination, curvature, report_figures, synthetic_margins
 from mars_core.rewardbench import ROWS
 from mars_core.statistics import CONFIDENCE, PairedDifference, holm
+from mars_core.whole_files import write_whole
 from mars_core.wording import (
     ABSENT,
     count,
@@ -136,10 +137,9 @@ def markdown(report: RunReport) -> str:
 
 def write(report: RunReport, folder: Path) -> None:
     """Write report.md, and the figures it shows under figures/, into a folder, which is made if need be."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in figures(report).items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
-    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
+        write_whole(folder / "figures" / f"{name}.png", partial(figure.savefig, dpi=150, format="png"))
+    write_whole(folder / "report.md", lambda path: path.write_text(markdown(report), encoding="utf-8"))
 
 
 def _result(report: RunReport) -> list[str]:

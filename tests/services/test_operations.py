@@ -316,7 +316,7 @@ def test_a_run_that_crashes_for_ever_is_given_up(services):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(services):
     disk = services.work / "small"
-    with mounted(disk, "600k"):
+    with mounted(disk, "300k"):
         ended = services.ends(services.start("refine/mars", "name=full", "folder=small"))
         assert ended["name"] == "Failed"
         assert "No space left on device" in ended["message"]

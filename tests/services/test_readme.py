@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,22 +26,21 @@ BUDGET_SECONDS = {"make run": 480}
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def clone():
     """A fresh clone in which every command of the README ran; gives its folder and each command's outcome."""
-    for place in (tmp_path_factory.getbasetemp().parent, tmp_path_factory.getbasetemp()):
-        place.chmod(0o711)  # PostgreSQL's user enters the clone, where root runs the services
-    folder = tmp_path_factory.mktemp("newcomer") / "mars"
-    folder.parent.chmod(0o711)
-    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(folder)], check=True)
-    blocks = re.findall(r"```console\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    commands = [line for block in blocks for line in block.splitlines() if line and line not in LEFT_OUT]
-    outcomes = {}
-    for command in commands:
-        started = time.monotonic()
-        outcome = _run(command, folder)
-        outcomes[command] = (outcome, time.monotonic() - started)
-    yield folder, outcomes
-    _run("make services-stop", folder)
+    with tempfile.TemporaryDirectory(prefix="mars-newcomer-") as place:
+        Path(place).chmod(0o711)  # PostgreSQL's user enters the clone, where root runs the services
+        folder = Path(place) / "mars"
+        subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(folder)], check=True)
+        blocks = re.findall(r"```console\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+        commands = [line for block in blocks for line in block.splitlines() if line and line not in LEFT_OUT]
+        outcomes = {}
+        for command in commands:
+            started = time.monotonic()
+            outcome = _run(command, folder)
+            outcomes[command] = (outcome, time.monotonic() - started)
+        yield folder, outcomes
+        _run("make services-stop", folder)
 
 
 def test_every_command_of_the_readme_succeeds(clone):
