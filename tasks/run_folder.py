@@ -8,7 +8,6 @@ unchanged, does not run again. Runs that name one folder of `shared_steps` find 
 there, and take their artifacts as their own.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -204,10 +203,10 @@ def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
     """Become the owner of a run's folder for the length of a `with` block.
 
     Raises:
-        RunFolderError: another process owns it, it was made with other scientific keys, or its disk is full.
+        RunFolderError: another process owns it, or it was made with other scientific keys.
     """
     root = config.run_folder.resolve()
-    with _full_disk_told(root), owned(root):
+    with owned(root):
         _check_configuration(root / "config.yaml", config)
         run = RunFolder(root, config)
         header = (
@@ -221,19 +220,6 @@ def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
             if not any(run.path(".steps").glob("round-*.json")):
                 run.path("config.yaml").unlink()  # nothing was made with these keys, so they may still change
             raise
-
-
-@contextmanager
-def _full_disk_told(root: Path) -> Iterator[None]:
-    """Name the folder when space runs out, which the system does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise RunFolderError(
-            f"{root}: No space left on device. Make room, and start the run again: it goes on where it was."
-        ) from error
 
 
 @contextmanager

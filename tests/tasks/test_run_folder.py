@@ -109,16 +109,6 @@ def test_folders_have_one_digest_exactly_if_they_hold_the_same_files(one, other)
     assert (digests[0] == digests[1]) == (one == other)
 
 
-def test_a_full_disk_is_told_with_its_folder(tmp_path):
-    full = Path("/dev/full")  # every write to it fails as on a full disk
-    with (
-        pytest.raises(RunFolderError, match=r"tiny: No space left on device\. Make room"),
-        open_run(configuration(tmp_path)),
-        full.open("w") as file,
-    ):
-        file.write("more")
-
-
 def test_a_second_process_is_refused_until_the_owner_is_gone_even_by_kill_9(tmp_path):
     config = configuration(tmp_path)
     file = tmp_path / "experiment.yaml"
