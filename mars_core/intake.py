@@ -112,11 +112,15 @@ def new_deliveries(
     for file in files:
         if suffix(file) not in READERS or file.name.startswith(".") or not file.is_file():
             continue
-        # A clock that is ahead dates a file in the future; far ahead, that says nothing about the file.
-        if abs(now - file.stat().st_mtime) < config.settle_seconds:
-            left[file.name] = f"it changed in the last {config.settle_seconds:g} seconds"
+        try:
+            # A clock that is ahead dates a file in the future; far ahead, that says nothing about the file.
+            if abs(now - file.stat().st_mtime) < config.settle_seconds:
+                left[file.name] = f"it changed in the last {config.settle_seconds:g} seconds"
+                continue
+            digest = _digest_of_file(file)
+        except OSError as error:
+            left[file.name] = f"it cannot be read: {error}"
             continue
-        digest = _digest_of_file(file)
         if digest not in seen:
             deliveries.setdefault(digest, Delivery(file.name, digest, file))
     return list(deliveries.values()), left
@@ -135,6 +139,7 @@ def examine(
 
     Raises:
         UnfinishedError: the file does not read to its end, holds nothing, or changed meanwhile.
+        OSError: it is gone, or may not be read.
     """
     accepted: dict[str, dict[str, str]] = {}
     rows, duplicates, bad = 0, 0, list[BadRow]()

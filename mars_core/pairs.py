@@ -223,6 +223,8 @@ def row_texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
             raise ValueError(f"{name} is empty")
         if _HALF_CHARACTER.search(text):
             raise ValueError(f"{name} holds half a character, which no table can store")
+    if _HALF_CHARACTER.search(str(row.get("source") or "")):
+        raise ValueError("source holds half a character, which no table can store")
     if chosen.strip() == rejected.strip():
         raise ValueError("chosen equals rejected")
     return dialogue.transcript(asked), chosen.strip(), rejected.strip()
@@ -418,9 +420,12 @@ def _split_transcripts(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 def _conversation(turns: Any, name: str) -> list[dialogue.Turn]:
     try:
-        return [dialogue.Turn(turn["role"], turn["content"].strip()) for turn in turns]
+        conversation = [dialogue.Turn(turn["role"], turn["content"].strip()) for turn in turns]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{name} is neither text nor a list of turns with role and content") from error
+    if not all(isinstance(part, str) for turn in conversation for part in turn):
+        raise ValueError(f"{name} has a turn whose role or content is no text")
+    return conversation
 
 
 def _split_conversation(turns: Any, name: str) -> tuple[list[dialogue.Turn], str]:

@@ -28,7 +28,7 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
     for delivery in found:
         try:
             intake = examine(delivery, known, refused, config.data.max_bad_share)
-        except UnfinishedError as error:
+        except (UnfinishedError, OSError) as error:
             left[delivery.name] = str(error)
             continue
         _keep(config.root, ledger, delivery, intake)

@@ -11,7 +11,14 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.intake import Delivery, IntakeConfig, UnfinishedError, examine, new_deliveries
+from mars_core.intake import (
+    Delivery,
+    IntakeConfig,
+    UnfinishedError,
+    _digest_of_file,
+    examine,
+    new_deliveries,
+)
 from mars_core.pairs import COLUMNS, PairsError, content_id
 
 LATER = time.time() + 3600
@@ -78,6 +85,18 @@ def test_a_file_that_has_just_changed_is_left_for_the_next_look(tmp_path):
     config = IntakeConfig(source=str(tmp_path), settle_seconds=60)
     assert new_deliveries(config, (), 1059) == ([], {"a.jsonl": "it changed in the last 60 seconds"})
     assert len(new_deliveries(config, (), 1060)[0]) == 1
+
+
+def test_a_file_that_cannot_be_read_is_left_and_keeps_back_no_other(folder, monkeypatch):
+    def digest_of_file(file):
+        if file.name == "a.jsonl":
+            raise PermissionError("Permission denied")
+        return _digest_of_file(file)
+
+    monkeypatch.setattr("mars_core.intake._digest_of_file", digest_of_file)
+    found, left = folder(a_jsonl=lines(ROWS), b_jsonl=lines(ROWS))
+    assert [delivery.name for delivery in found] == ["b.jsonl"]
+    assert left == {"a.jsonl": "it cannot be read: Permission denied"}
 
 
 def test_a_source_that_is_not_there_is_an_error_that_names_it():
@@ -152,9 +171,17 @@ def test_garbage_is_quarantined_by_row_and_reason_and_the_rest_accepted(examined
         ({"prompt": "a", "chosen": "b", "rejected": "b "}, "chosen equals rejected"),
         ({"prompt": "a", "chosen": 1, "rejected": 2}, "chosen is neither text nor a list of turns"),
         ({"prompt": "a", "chosen": "\ud800", "rejected": "c"}, "chosen holds half a character"),
+        (
+            {"prompt": [{"role": ["x"], "content": "a"}], "chosen": "b", "rejected": "c"},
+            "prompt has a turn whose role or content is no text",
+        ),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c", "source": "\ud800"},
+            "source holds half a character",
+        ),
         ([1, 2], "no object with columns"),
     ],
-    ids=["missing", "null", "equal", "numbers", "half-character", "list"],
+    ids=["missing", "null", "equal", "numbers", "half-character", "role", "source", "list"],
 )
 def test_a_bad_row_is_named_with_its_reason(examined, row, reason):
     [bad] = examined(a_jsonl=lines([*ROWS, row])).bad
