@@ -14,5 +14,6 @@ for _variable, _value in {
     "HF_HUB_VERBOSITY": "error",  # what failed is told once, by us
     "DATASETS_VERBOSITY": "critical",
     "OMP_WAIT_POLICY": "PASSIVE",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; after 90 of silence a run counts as dead
 }.items():
     os.environ.setdefault(_variable, _value)

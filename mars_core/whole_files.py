@@ -19,7 +19,8 @@ def write_whole(place: Path, put: Callable[[Path], Any]) -> None:
     try:
         put(beside)
     except OSError as error:  # a full disk often does not say where
-        error.filename = error.filename or str(place)
+        if error.errno and not error.filename:
+            error.filename = str(place)
         raise
     if place.is_dir():  # a removal takes time, so it must not happen under the place's name
         place.rename(before)

@@ -159,7 +159,7 @@ def test_every_deployment_names_a_flow_and_a_file_that_exist():
         flow.validate_parameters(deployment["parameters"])
         if "file" in deployment["parameters"]:
             assert (PROJECT / deployment["parameters"]["file"]).is_file()
-        assert deployment["work_pool"]["name"] in SERVICES["worker"]["command"]
+        assert f"--pool {deployment['work_pool']['name']} " in SERVICES["worker"]["command"][-1]
         assert deployment["concurrency_limit"]["limit"] == 1
 
 
@@ -171,7 +171,10 @@ def test_every_end_of_a_retraining_is_known_to_the_watch_for_dead_runs():
     assert ends <= set(automations.ENDS)
 
 
-def test_a_run_is_seen_dead_within_two_minutes():
+def test_a_run_is_seen_dead_within_two_minutes_whoever_started_it():
     heartbeat = int(SERVICES["worker"]["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert (
+        f'"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "{heartbeat}"' in (PROJECT / "flows/__init__.py").read_text()
+    )
     trigger = automations.dead_runs().trigger
     assert 2 * heartbeat < trigger.within.total_seconds() <= 100

@@ -215,11 +215,11 @@ def test_data_are_in_postgresql(services):
 
 @pytest.mark.parametrize("credentials", [None, ("mars", "wrong"), ("admin", "password")])
 def test_requests_without_the_right_credentials_are_refused(services, credentials):
-    body = {"json": {"limit": 1}, "auth": credentials}
+    body = {"json": {"limit": 1}, "auth": credentials, "timeout": 60}
     for path in ("flow_runs/filter", "deployments/filter", "logs/filter"):
         assert httpx.post(f"{services.shell['PREFECT_API_URL']}/{path}", **body).status_code == 401
     search = f"{services.shell['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1"
-    assert httpx.get(search, auth=credentials).status_code == 401
+    assert httpx.get(search, auth=credentials, timeout=60).status_code == 401
     assert services.mlflow.get("/api/2.0/mlflow/experiments/search?max_results=1").status_code == 200
 
 
