@@ -456,8 +456,9 @@ def chromium(profile, script="", headers=None):
     assert program, "chromium is not installed; on Debian: apt-get install chromium"
     browser = subprocess.Popen(
         [
-            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-            "--no-first-run", "--window-size=1400,1000", "--hide-scrollbars", "--remote-debugging-port=0",
+            program, "--headless", "--no-sandbox", "--disable-background-networking", "--no-first-run",
+            "--enable-unsafe-swiftshader", "--use-angle=swiftshader",  # Prefect draws its graph by WebGL
+            "--window-size=1400,1300", "--hide-scrollbars", "--remote-debugging-port=0",
             f"--user-data-dir={profile}", "about:blank",
         ],
         stderr=subprocess.PIPE, text=True,
