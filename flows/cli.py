@@ -146,7 +146,10 @@ def retrain(
         if readmit is not None:
             with owned(config.root):
                 digest, before = Ledger.of(config.root).readmit(readmit)
-            _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it takes part again.")
+            now = (
+                "is examined anew, by the same rules" if before.state == "quarantined" else "takes part again"
+            )
+            _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it {now}.")
             return
         from flows.local_server import prefect_api
         from mars_core.retraining import cycle_experiment

@@ -1,7 +1,7 @@
 """Scheduled retraining: new pairs, self-refinement from the champion, the gate, promotion."""
 
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -66,25 +66,21 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
         candidate = register_candidate(registry, run, len(report.rounds), best, tags)
-        advice = ""
+        decision_file = cycle_folder(config, cycle.number) / "decision.json"
+        verdict: Literal["promoted", "refused"] = "promoted" if decision.promoted else "refused"
         if decision.promoted:
+            delivered: Literal["trusted", "undecided", "refused"] = "trusted"
             promote(registry, candidate, cycle.champion)
             advice = (
                 f"Version {candidate} is champion. Back to the one before: mars retrain {file} --rollback"
             )
         else:
+            delivered = "refused" if decision.blames_data else "undecided"
             refuse(registry, candidate)
             advice = f"Version {cycle.champion} stays champion. {_what_now(file, cycle, decision)}"
-        decision_file = cycle_folder(config, cycle.number) / "decision.json"
         publish(config.name, cycle.number, candidate, decision, advice, decision_file)
-        if decision.promoted:
-            ledger.close(cycle, "promoted", "trusted", decision.reason)
-        else:
-            ledger.close(
-                cycle, "refused", "refused" if decision.blames_data else "undecided", decision.reason
-            )
-        verdict = "Promoted" if decision.promoted else "Refused"
-        return _ended(Outcome(verdict, f"{decision.reason} {advice}", decision))
+        ledger.close(cycle, verdict, delivered, decision.reason)
+        return _ended(Outcome(verdict.capitalize(), f"{decision.reason} {advice}", decision))
 
 
 @flow(name="roll back", flow_run_name=_name, persist_result=False)
