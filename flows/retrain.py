@@ -20,11 +20,14 @@ from tasks.registry import CYCLE, Registry, previous_champion, promote, refuse, 
 from tasks.run_folder import RunFolderError, existing_run, owned
 from tasks.steps import tell
 
+End = Literal["Skipped", "Nothing new", "Promoted", "Refused"]
+"""How a retraining ends; the name of its flow run's final state."""
+
 
 class Outcome(NamedTuple):
-    """How a retraining ended: `Skipped`, `Nothing new`, `Promoted` or `Refused`, and in sentences."""
+    """How a retraining ended, and in sentences."""
 
-    name: str
+    name: End
     message: str
     decision: Decision | None = None
 
@@ -67,20 +70,21 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
         candidate = register_candidate(registry, run, len(report.rounds), best, tags)
         decision_file = cycle_folder(config, cycle.number) / "decision.json"
-        verdict: Literal["promoted", "refused"] = "promoted" if decision.promoted else "refused"
         if decision.promoted:
+            end: End = "Promoted"
             delivered: Literal["trusted", "undecided", "refused"] = "trusted"
             promote(registry, candidate, cycle.champion)
             advice = (
                 f"Version {candidate} is champion. Back to the one before: mars retrain {file} --rollback"
             )
         else:
+            end = "Refused"
             delivered = "refused" if decision.blames_data else "undecided"
             refuse(registry, candidate)
             advice = f"Version {cycle.champion} stays champion. {_what_now(file, cycle, decision)}"
         publish(config.name, cycle.number, candidate, decision, advice, decision_file)
-        ledger.close(cycle, verdict, delivered, decision.reason)
-        return _ended(Outcome(verdict.capitalize(), f"{decision.reason} {advice}", decision))
+        ledger.close(cycle, "promoted" if decision.promoted else "refused", delivered, decision.reason)
+        return _ended(Outcome(end, f"{decision.reason} {advice}", decision))
 
 
 @flow(name="roll back", flow_run_name=_name, persist_result=False)

@@ -13,10 +13,14 @@ TOO_LONG = SILENT_SECONDS + 10
 
 @pytest.fixture
 def prefect(prefect_server, monkeypatch):
+    """A client of the server, on which the runs that other tests have killed are over."""
     from prefect.client.orchestration import get_client
+    from prefect.states import Crashed
 
     monkeypatch.setattr(lost_runs, "HEARTBEAT_SECONDS", 0.0)
     with get_client(sync_client=True) as client:
+        for killed in client.read_flow_runs(flow_run_filter=lost_runs.RUNNING):
+            client.set_flow_run_state(killed.id, Crashed(), force=True)
         yield client
 
 
