@@ -5,6 +5,7 @@ dead, and Prefect looks every few seconds: two minutes at most. A run that is st
 steps in its folder.
 """
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -111,6 +112,8 @@ def apply(webhook: str | None) -> list[str]:
         automation.create()
     if not webhook:
         _remove("mars: refused gates")
+        with suppress(ValueError):  # there is none
+            CustomWebhookNotificationBlock.delete(BLOCK)
     return [automation.name for automation in wanted]
 
 

@@ -146,9 +146,7 @@ def retrain(
         if readmit is not None:
             with owned(config.root):
                 digest, before = Ledger.of(config.root).readmit(readmit)
-            now = (
-                "is examined anew, by the same rules" if before.state == "quarantined" else "takes part again"
-            )
+            now = "takes part again" if before.state == "refused" else "takes part with its good rows"
             _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it {now}.")
             return
         from flows.local_server import prefect_api

@@ -65,11 +65,13 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
         run = existing_run(config.root / "runs" / report.name)
         first = 0 if cycle.champion is None else 1  # round 0 is the champion itself
         best = first + best_round(report.rounds[first:])
-        decision = pass_gate(config.gate, run, best, trusted_ids(config, cycle), cycle.champion is not None)
+        decision = pass_gate(
+            config.gate, run, best, trusted_ids(config, cycle), cycle.champion is not None,
+            cycle_folder(config, cycle.number) / "decision.json",
+        )  # fmt: skip
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
         candidate = register_candidate(registry, run, len(report.rounds), best, tags)
-        decision_file = cycle_folder(config, cycle.number) / "decision.json"
         if decision.promoted:
             end: End = "Promoted"
             delivered: Literal["trusted", "undecided", "refused"] = "trusted"
@@ -82,7 +84,7 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
             delivered = "refused" if decision.blames_data else "undecided"
             refuse(registry, candidate)
             advice = f"Version {cycle.champion} stays champion. {_what_now(file, cycle, decision)}"
-        publish(config.name, cycle.number, candidate, decision, advice, decision_file)
+        publish(config.name, cycle.number, candidate, decision, advice)
         ledger.close(cycle, "promoted" if decision.promoted else "refused", delivered, decision.reason)
         return _ended(Outcome(end, f"{decision.reason} {advice}", decision))
 

@@ -10,6 +10,7 @@ garbage should hear of it before a model is trained on the rest.
 import gzip
 import hashlib
 import json
+import os
 import zlib
 from collections import Counter
 from collections.abc import Container, Iterator
@@ -122,7 +123,8 @@ def new_deliveries(
             left[file.name] = f"it cannot be read: {error}"
             continue
         if digest not in seen:
-            deliveries.setdefault(digest, Delivery(file.name, digest, file))
+            name = os.fsencode(file.name).decode(errors="replace")
+            deliveries.setdefault(digest, Delivery(name, digest, file))
     return list(deliveries.values()), left
 
 

@@ -1,6 +1,5 @@
 """The gate's decision on a cycle: taken from the run's artifacts, shown in Prefect, kept, and announced."""
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -10,23 +9,28 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
+from pydantic import TypeAdapter
 
 from mars_core.gate import Decision, GateConfig, decide, table
 from mars_core.whole_files import write_whole
 from tasks.run_folder import RunFolder
 
+DECISION = TypeAdapter(Decision)
+
 
 @task(name="gate", task_run_name="gate", cache_policy=NO_CACHE, persist_result=False)
-def pass_gate(config: GateConfig, run: RunFolder, round: int, trusted: set[str], champion: bool) -> Decision:
-    """Compare the model of a round with the champion, which is that of round 0 if there is one."""
-    candidate, incumbent = (_results(run, part) for part in (round, 0))
-    margins, is_trusted = candidate["heldout"]["margin"], candidate["heldout"]["pair_id"].isin(list(trusted))
-    if not champion:
-        return decide(config, margins, None, is_trusted)
-    if not candidate["heldout"]["pair_id"].equals(incumbent["heldout"]["pair_id"]):
-        raise ValueError(f"{run.root}: rounds 0 and {round} were measured on different held-out pairs")
-    benchmark = (candidate["rewardbench"], incumbent["rewardbench"]) if "rewardbench" in candidate else None
-    return decide(config, margins, incumbent["heldout"]["margin"], is_trusted, benchmark)
+def pass_gate(
+    config: GateConfig, run: RunFolder, round: int, trusted: set[str], champion: bool, file: Path
+) -> Decision:
+    """Compare the model of a round with the champion, which is that of round 0 if there is one.
+
+    A cycle is decided once: the decision is kept in a file, and read from there if that exists.
+    """
+    if file.exists():
+        return DECISION.validate_json(file.read_bytes())
+    decision = _compared(config, run, round, trusted, champion)
+    write_whole(file, lambda path: path.write_bytes(DECISION.dump_json(decision, indent=2)))
+    return decision
 
 
 def decision_tags(decision: Decision) -> dict[str, str]:
@@ -42,11 +46,9 @@ def decision_tags(decision: Decision) -> dict[str, str]:
 
 
 @task(name="decision", task_run_name="decision", cache_policy=NO_CACHE, persist_result=False)
-def publish(name: str, cycle: int, version: str, decision: Decision, advice: str, file: Path) -> None:
-    """Write the decision beside the cycle, show it in Prefect, and emit mars.gate.promoted or .refused."""
+def publish(name: str, cycle: int, version: str, decision: Decision, advice: str) -> None:
+    """Show the decision in Prefect, and emit mars.gate.promoted or .refused."""
     verdict = "promoted" if decision.promoted else "refused"
-    values = {"name": name, "cycle": cycle, "version": version, "verdict": verdict, **asdict(decision)}
-    write_whole(file, lambda path: path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8"))
     create_markdown_artifact(
         key=f"gate-{_slug(name)}",
         markdown=f"# {name}, cycle {cycle}: version {version} {verdict}\n\n{decision.reason}\n\n"
@@ -56,8 +58,19 @@ def publish(name: str, cycle: int, version: str, decision: Decision, advice: str
     emit_event(
         event=f"mars.gate.{verdict}",
         resource={"prefect.resource.id": f"mars.retraining.{name}", "prefect.resource.name": name},
-        payload=values,
+        payload={"name": name, "cycle": cycle, "version": version, **asdict(decision)},
     )
+
+
+def _compared(config: GateConfig, run: RunFolder, round: int, trusted: set[str], champion: bool) -> Decision:
+    candidate, incumbent = (_results(run, part) for part in (round, 0))
+    margins, is_trusted = candidate["heldout"]["margin"], candidate["heldout"]["pair_id"].isin(list(trusted))
+    if not champion:
+        return decide(config, margins, None, is_trusted)
+    if not candidate["heldout"]["pair_id"].equals(incumbent["heldout"]["pair_id"]):
+        raise ValueError(f"{run.root}: rounds 0 and {round} were measured on different held-out pairs")
+    benchmark = (candidate["rewardbench"], incumbent["rewardbench"]) if "rewardbench" in candidate else None
+    return decide(config, margins, incumbent["heldout"]["margin"], is_trusted, benchmark)
 
 
 def _results(run: RunFolder, round: int) -> dict[str, pd.DataFrame]:

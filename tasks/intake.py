@@ -23,11 +23,14 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
     Raises:
         PairsError: the source is not there or cannot be loaded.
     """
-    found, left = new_deliveries(config.data, ledger.deliveries, time.time())
+    found, left = new_deliveries(config.data, ledger.seen, time.time())
     known, refused = ledger.pair_ids("waiting", "undecided", "trusted"), ledger.pair_ids("refused")
     for delivery in found:
         try:
-            intake = examine(delivery, known, refused, config.data.max_bad_share)
+            if delivery.digest in ledger.deliveries:  # readmitted: a person has judged it
+                intake = examine(delivery, known, (), 1.0)
+            else:
+                intake = examine(delivery, known, refused, config.data.max_bad_share)
         except (UnfinishedError, OSError) as error:
             left[delivery.name] = str(error)
             continue

@@ -3,7 +3,8 @@
 One JSON file, replaced whole, is the one truth. A delivery *waits* for a cycle, is *trusted* once a model
 that was trained on it has been promoted, *refused* if the gate blamed it for that model's fall, *quarantined*
 when it came, or *known* if it held no new pair. It is *undecided* if the gate had too little evidence: it
-takes part in the next cycle, which begins when as many pairs as ever are new.
+takes part in the next cycle, which begins when as many pairs as ever are new. A *readmitted* one was
+quarantined, and its good rows are accepted at the next look.
 """
 
 import json
@@ -27,7 +28,7 @@ class Delivered(BaseModel):
     """One delivery, and what became of it."""
 
     file: str
-    state: Literal["waiting", "trusted", "refused", "undecided", "quarantined", "known"]
+    state: Literal["waiting", "trusted", "refused", "undecided", "quarantined", "readmitted", "known"]
     reason: str = ""
     """Why it was refused or quarantined."""
     rows: int
@@ -79,6 +80,11 @@ class Ledger(BaseModel):
     def digests(self, *states: str) -> list[str]:
         """The deliveries in one of these states that have pairs, in the order in which they came."""
         return [digest for digest, found in self.deliveries.items() if found.state in states and found.pairs]
+
+    @property
+    def seen(self) -> set[str]:
+        """The deliveries that need not be looked at again."""
+        return {digest for digest, found in self.deliveries.items() if found.state != "readmitted"}
 
     def pair_ids(self, *states: str) -> set[str]:
         """Ids of the accepted pairs of the deliveries in one of these states."""
@@ -134,7 +140,7 @@ class Ledger(BaseModel):
         self.save()
 
     def readmit(self, beginning: str) -> tuple[str, Delivered]:
-        """Let a delivery that was set aside take part: a refused one waits, a quarantined one is new again.
+        """Let a delivery that was set aside take part: a refused one waits, a quarantined one is read again.
 
         Args:
             beginning: of its digest.
@@ -162,10 +168,9 @@ class Ledger(BaseModel):
             )
         [digest] = meant
         before = aside[digest].model_copy()
-        if before.state == "quarantined":
-            del self.deliveries[digest]
-        else:
-            self.deliveries[digest].state, self.deliveries[digest].reason = "waiting", ""
+        delivery = self.deliveries[digest]
+        delivery.state = "readmitted" if before.state == "quarantined" else "waiting"
+        delivery.reason = ""
         self.save()
         return digest, before
 

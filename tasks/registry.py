@@ -96,7 +96,8 @@ class Registry(NamedTuple):
 )
 def fetch_champion(registry: Registry, version: str, folder: Path) -> Path:
     """The checkpoint of a version in a folder, which keeps no other; fetched where it is not there."""
-    place = folder / f"version-{version}"
+    made = registry.client.get_model_version(registry.model, version)
+    place = folder / f"version-{version}-{made.creation_timestamp}"  # another registry counts from 1, too
 
     def fetch(path: Path) -> None:
         for outdated in folder.iterdir():
@@ -208,8 +209,8 @@ def previous_champion(registry: Registry) -> tuple[str, str]:
 
 def restore(registry: Registry, champion: str, previous: str) -> None:
     """Let the previous champion be champion again; `previous` goes on to what that one had replaced."""
+    if champion != previous:  # else the process was killed half-way
+        registry.tag(champion, {GATE: "withdrawn"})
     with transaction():
         move_alias(registry, CHAMPION, previous)
         move_alias(registry, PREVIOUS, registry.tags(previous).get(REPLACED))
-        if champion != previous:
-            registry.tag(champion, {GATE: "withdrawn"})

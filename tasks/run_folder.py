@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow.parquet
 from datasets import Dataset
 from filelock import FileLock, Timeout
+from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from mars_core.config import ExperimentConfig, flat, load, scientific, to_yaml
@@ -226,13 +227,16 @@ def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
 def owned(root: Path) -> Iterator[str]:
     """Own a folder for the length of a `with` block; yields its identity, given when it was first owned.
 
+    A flow run that Prefect starts again waits: its first attempt, taken for dead, may live.
+
     Raises:
         RunFolderError: another process owns it.
     """
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / ".lock")
+    started_again = flow_run.run_count > 1
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if started_again else 0)
     except Timeout:
         raise RunFolderError(
             f"{root} is in use by another process; wait for it, or give this run another name"

@@ -158,7 +158,7 @@ def test_the_first_delivery_makes_a_champion_and_says_that_there_was_nothing_to_
         CHAMPION: "1"
     }
     assert first.states() == {"first.jsonl": "trusted"}
-    assert first.decision(1)["verdict"] == "promoted"
+    assert first.decision(1)["promoted"]
 
 
 def test_a_file_that_is_delivered_twice_is_nothing_new(retraining):
@@ -263,6 +263,28 @@ def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining
     assert retraining.states()["truncated.jsonl"] == "waiting"
 
 
+def test_the_good_rows_of_a_quarantined_delivery_take_part_once_a_person_lets_them(retraining):
+    mixed = "".join(json.dumps(row) + "\n" for row in rows(SECOND[:20])) + "?\n" * 20
+    retraining.deliver("mixed.jsonl", mixed)
+    retraining.start()
+    assert retraining.states()["mixed.jsonl"] == "quarantined"
+    [digest] = [
+        digest for digest, found in retraining.ledger.deliveries.items() if found.file == "mixed.jsonl"
+    ]
+    retraining.ledger.readmit(digest)
+    for _ in range(2):
+        assert retraining.start().name == "Nothing new"
+        assert retraining.states()["mixed.jsonl"] == "waiting"
+        assert retraining.ledger.waiting_pairs() == 20
+
+
+def test_a_file_whose_name_is_no_text_is_taken_in(retraining):
+    retraining.deliver(os.fsdecode(b"caf\xe9.jsonl"), [*rows(SECOND[:20]), {"prompt": "What?"}])
+    retraining.start()
+    assert retraining.states()["caf\ufffd.jsonl"] == "waiting"
+    assert len(list((retraining.root / "quarantine").iterdir())) == 1
+
+
 def test_a_second_retraining_is_skipped(retraining):
     retraining.deliver("second.jsonl", rows(SECOND))
     with owned(retraining.root):
@@ -311,7 +333,9 @@ def test_one_that_was_killed_after_promoting_ends_what_it_began(retraining, monk
         with pytest.raises(ConnectionError):
             retraining.start()
     assert retraining.registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
-    assert retraining.start().name == "Promoted"
+    decision = retraining.decision(2)
+    assert retraining.start("gate.margin=0").name == "Promoted"  # decided once
+    assert retraining.decision(2) == decision
     assert retraining.registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
     assert [(cycle.number, cycle.state) for cycle in retraining.ledger.cycles] == [
         (1, "promoted"),

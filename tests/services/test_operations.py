@@ -16,7 +16,9 @@ import tempfile
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import psutil
@@ -31,8 +33,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 PROJECT = Path(__file__).parents[2]
 START_SECONDS = 300
 RUN_SECONDS = 400
-DEAD_SECONDS = 150
-"""Two minutes, and what a busy machine adds."""
+DEAD_SECONDS = 120
 NEVER = "0 0 1 1 *"
 EXPERIMENT = {
     "name": "tiny",
@@ -75,11 +76,12 @@ class Services:
         done = subprocess.run(["sh", "-c", script], cwd=self.folder, env=own, check=True, capture_output=True)
         return dict(line.split("=", 1) for line in done.stdout.decode().split("\0") if line)
 
-    def deploy(self, cron=NEVER):
+    def deploy(self, cron=NEVER, webhook=""):
         done = subprocess.run(
             [sys.executable, "-m", "deployments.deploy"],
             cwd=PROJECT,
-            env=self.shell | {"MARS_FOLDER": str(self.work), "MARS_RETRAIN_CRON": cron},
+            env=self.shell
+            | {"MARS_FOLDER": str(self.work), "MARS_RETRAIN_CRON": cron, automations.WEBHOOK: webhook},
             text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-3000:]
@@ -106,13 +108,15 @@ class Services:
 
     def states(self, run_id):
         """The names of all states that a run has had."""
-        return [
-            state["name"]
-            for state in sorted(
-                self.prefect.get("/flow_run_states/", params={"flow_run_id": run_id}).json(),
-                key=lambda state: state["timestamp"],
-            )
-        ]
+        return [state["name"] for state in self._history(run_id)]
+
+    def _history(self, run_id):
+        found = self.prefect.get("/flow_run_states/", params={"flow_run_id": run_id}).raise_for_status()
+        return sorted(found.json(), key=lambda state: state["timestamp"])
+
+    def times(self, run_id):
+        """The name of each state that a run has had, and when it last began."""
+        return {state["name"]: datetime.fromisoformat(state["timestamp"]) for state in self._history(run_id)}
 
     def wait(self, seen, seconds, what):
         """Look until something is so; whatever is asked meanwhile may be down."""
@@ -148,6 +152,14 @@ class Services:
             leash for leash in psutil.Process(self.stack.pid).children() if told in " ".join(leash.cmdline())
         ]
         return leashes[0].children()[0]
+
+    def engine(self):
+        """The process of a flow that the worker runs."""
+        return next(
+            process
+            for process in self.process("worker").children(recursive=True)
+            if "prefect.engine" in " ".join(process.cmdline())
+        )
 
     def last_words(self):
         return "\n".join(
@@ -280,15 +292,35 @@ def test_a_run_whose_worker_was_killed_crashes_is_started_again_and_goes_on(serv
         path: path.stat().st_mtime_ns for path in services.work.glob("runs/orphan/.steps/round-[01]-*")
     }
     worker.kill()
-    killed = time.monotonic()
+    killed = datetime.now(UTC)
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
-    services.wait(lambda: "Crashed" in services.states(run_id), DEAD_SECONDS, "state Crashed")
-    assert time.monotonic() - killed < DEAD_SECONDS
+    services.wait(lambda: "Crashed" in services.states(run_id), RUN_SECONDS, "state Crashed")
+    assert (services.times(run_id)["Crashed"] - killed).total_seconds() < DEAD_SECONDS
     ended = services.ends(run_id)
     assert ended["name"] == "Completed", ended["message"]
     assert services.run(run_id)["run_count"] == 2
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def test_a_run_waits_for_prefect_when_it_is_away_at_the_start(services):
+    run_id = services.start("refine/mars", "name=patient")
+    services.process("prefect").send_signal(signal.SIGKILL)
+    ended = services.ends(run_id)
+    assert ended["name"] == "Completed", ended["message"]
+    assert (services.work / "runs/patient/report.md").exists()
+
+
+def test_a_run_that_lives_though_it_was_taken_for_dead_is_not_started_beside_itself(services):
+    run_id = services.start("refine/mars", "name=undead", "rounds=2")
+    services.until(run_id, "runs/undead/round-0/metrics.json")
+    dead = {"state": {"type": "CRASHED", "name": "Crashed"}, "force": True}
+    services.ask(f"/flow_runs/{run_id}/set_state", **dead)
+    services.wait(lambda: services.run(run_id)["run_count"] == 2, RUN_SECONDS, "second attempt")
+    services.until(run_id, "runs/undead/report.md")
+    ended = services.ends(run_id)
+    assert ended["name"] == "Completed", ended["message"]
+    assert "Failed" not in services.states(run_id)
 
 
 def test_a_run_that_crashes_for_ever_is_given_up(services):
@@ -300,12 +332,7 @@ def test_a_run_that_crashes_for_ever_is_given_up(services):
             return run["state_type"] == "RUNNING" and run["run_count"] == attempt
 
         services.wait(running, RUN_SECONDS, f"attempt {attempt}")
-        engine = next(
-            process
-            for process in services.process("worker").children(recursive=True)
-            if "prefect.engine" in " ".join(process.cmdline())
-        )
-        engine.kill()  # the worker sees it at once
+        services.engine().kill()  # the worker sees it at once
         services.wait(
             lambda attempt=attempt: services.states(run_id).count("Crashed") == attempt, RUN_SECONDS, "crash"
         )
@@ -346,7 +373,6 @@ def retraining(services):
     file = services.work / services.retrain
     file.parent.mkdir(parents=True)
     file.write_text(yaml.safe_dump(values))
-    services.deploy(cron="* * * * *")
     pairs = [
         {
             "prompt": f"What is thing number {number}?",
@@ -356,21 +382,23 @@ def retraining(services):
         for number in range(460)
     ]
     poisoned = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[160:]]
-    return {"first": pairs[:100], "second": pairs[100:160], "poisoned": poisoned}
+    with listening() as (address, heard):
+        services.deploy(cron="* * * * *", webhook=address)
+        yield {"first": pairs[:100], "second": pairs[100:160], "poisoned": poisoned, "heard": heard}
 
 
-def delivered(services, name, pairs):
+def delivered(services, name, pairs, more=""):
     """Put a file into the folder that the schedule looks into; when that was."""
     lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
-    (services.work / "incoming" / f"{name}.jsonl").write_text(lines)
+    (services.work / "incoming" / f"{name}.jsonl").write_text(lines + more)
     return datetime.now(UTC).isoformat()
 
 
 def retrained(services, ending, since):
-    """Wait until a retraining that was due after a time has ended so; its flow run."""
+    """Wait until a retraining has ended so after a time; its flow run."""
 
     def found():
-        ended = {"state": {"name": {"any_": [ending]}}, "expected_start_time": {"after_": since}}
+        ended = {"state": {"name": {"any_": [ending]}}, "end_time": {"after_": since}}
         return next(iter(services.ask("/flow_runs/filter", flow_runs=ended)), None)
 
     return services.wait(found, RUN_SECONDS, f"retraining that ends as {ending}")
@@ -385,16 +413,39 @@ def champion(services):
 
 
 def test_the_schedule_retrains_on_what_is_delivered_and_promotes(services, retraining):
-    for version, part in {"1": "first", "2": "second"}.items():
-        since = delivered(services, part, retraining[part])
-        assert retrained(services, "Promoted", since)["auto_scheduled"]
-        assert champion(services) == version
+    since = delivered(services, "first", retraining["first"])
+    assert retrained(services, "Promoted", since)["auto_scheduled"]
+    assert champion(services) == "1"
 
 
-def test_a_poisoned_delivery_is_refused_by_the_gate(services, retraining):
+def test_bad_rows_and_bad_files_are_kept_out_and_a_killed_retraining_goes_on(services, retraining):
+    delivered(services, "schema", [{"question": "What?", "answer": "That."}] * 5)
+    delivered(services, "half-written", retraining["second"][:2], more='{"prompt": "What is thi')
+    since = delivered(services, "second", retraining["second"], more="garbage\n" * 6)
+    root = services.work / "retraining/helpful"
+    services.wait((root / "cycles/2/experiment.yaml").exists, RUN_SECONDS, "second cycle")
+    services.engine().kill()
+    retrained(services, "Promoted", since)
+    assert champion(services) == "2"
+    ledger = json.loads((root / "ledger.json").read_text())
+    assert [cycle["state"] for cycle in ledger["cycles"]] == ["promoted", "promoted"]
+    became = {found["file"]: (found["state"], found["bad"]) for found in ledger["deliveries"].values()}
+    assert became == {
+        "first.jsonl": ("trusted", 0),
+        "second.jsonl": ("trusted", 6),
+        "schema.jsonl": ("quarantined", 5),
+    }
+    (services.work / "incoming/half-written.jsonl").unlink()
+
+
+def test_a_poisoned_delivery_is_refused_by_the_gate_which_is_announced(services, retraining):
     since = delivered(services, "poisoned", retraining["poisoned"])
     assert retrained(services, "Refused", since)["auto_scheduled"]
     assert champion(services) == "2"
+    services.wait(lambda: retraining["heard"], 60, "announcement")
+    [announcement] = retraining["heard"]
+    assert "the gate refused a candidate of helpful" in announcement["text"]
+    assert "held-out accuracy" in announcement["text"]
 
 
 def test_a_delivery_that_came_before_is_nothing_new(services, retraining):
@@ -545,6 +596,26 @@ def dumped(services, program, *arguments):
         text=True,
     )
     return done.stdout
+
+
+@contextmanager
+def listening():
+    """An address on this machine, and the JSON that is sent there."""
+    heard = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", heard
+        server.shutdown()
 
 
 @contextmanager

@@ -121,6 +121,20 @@ def test_rollback_goes_back_step_by_step_until_there_is_nothing(promoted, in_flo
         previous_champion(promoted)
 
 
+def test_a_rollback_that_fails_is_marked_and_begins_anew(promoted, in_flow, monkeypatch):
+    def gone(self, alias, version):
+        raise ConnectionError("MLflow is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "point", gone)
+        with pytest.raises(ConnectionError):
+            in_flow(lambda: restore(promoted, "2", "1"))
+    assert promoted.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
+    in_flow(lambda: restore(promoted, *previous_champion(promoted)))
+    assert promoted.aliases() == {CHAMPION: "1"}
+    assert promoted.tags("2")[GATE] == "withdrawn"
+
+
 def test_rollback_that_was_killed_half_way_goes_back_once(promoted, in_flow):
     promoted.point(CHAMPION, "1")
     assert previous_champion(promoted) == ("1", "1")
@@ -158,7 +172,8 @@ def test_a_candidate_is_registered_once_as_challenger_and_comes_back_as_it_was(c
     assert len(registry.client.search_model_versions("name = 'candidates'")) == 1
     (tmp_path / "champion" / "version-0").mkdir(parents=True)
     place = in_flow(lambda: fetch_champion(registry, version, tmp_path / "champion"))
-    assert [folder.name for folder in place.parent.iterdir()] == [f"version-{version}"]
+    assert [folder.name for folder in place.parent.iterdir()] == [place.name]
+    assert place.name.startswith(f"version-{version}-")
     texts = (["What is a lark?"], ["A songbird."])
     scores = [RewardModel.load(str(path), ModelConfig()).score(*texts) for path in (run.path(model), place)]
     assert scores[0] == pytest.approx(scores[1])
