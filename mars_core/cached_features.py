@@ -88,7 +88,6 @@ def cached_features(
             file.unlink()
 
 
-@torch.inference_mode()
 def _compute(
     model: RewardModel,
     texts: Iterator[tuple[str, str]],
@@ -99,7 +98,6 @@ def _compute(
     processes: Any,
 ) -> None:
     """Fill in this process's share of the features, and what was counted, each distinct text once."""
-    model.network.eval()
     budget = TokenBudget(model.config.batch_tokens)
     done = 0
     while window := list(islice(texts, WINDOW)):
@@ -108,14 +106,8 @@ def _compute(
         mine = [row for row in new if row % processes.num_processes == processes.process_index]
         rendering = model.renderer.render([new[row][0] for row in mine], [new[row][1] for row in mine])
         cuts += rendering.prompts_cut, rendering.responses_cut
-        lengths = [len(text) for text in rendering.ids]
-        tokens[mine] = lengths
-
-        def compute(batch: NDArray[np.intp], ids: list[list[int]] = rendering.ids) -> torch.Tensor:
-            return model.features([ids[i] for i in batch])
-
-        for batch, computed in budget.run(compute, lengths):
-            features[[mine[i] for i in batch]] = computed.cpu().numpy()
+        tokens[mine] = [len(text) for text in rendering.ids]
+        features[mine] = model.features(rendering, budget)
 
 
 def _texts(tables: Sequence[Dataset]) -> Iterator[tuple[str, str]]:

@@ -31,6 +31,7 @@ from mars_core.batching import TokenBudget, padded
 from mars_core.bfloat16_linear import can_multiply_in_bfloat16, with_bfloat16_linear
 from mars_core.checkpoints import Location, ModelError, locate
 from mars_core.configurable import Configuration, Operational
+from mars_core.feature_store import FeatureStore, digest_of
 from mars_core.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.rendering import Renderer, Rendering
 
@@ -85,6 +86,8 @@ class RewardModel:
         self.bfloat16 = _uses_bfloat16(config.precision, self.device)
         self.head = _head(network)
         self.head.forward = MethodType(_in_float32, self.head)
+        self.store: FeatureStore | None = None
+        """Where features are looked up before they are computed, if anywhere."""
         self.prompts_cut = 0
         """Texts scored so far that lost the beginning of their prompt to the limit of tokens."""
         self.responses_cut = 0
@@ -130,6 +133,16 @@ class RewardModel:
         _ensure_pad_token(network, tokenizer)
         return cls(network, tokenizer, config)
 
+    def keep_features(self, file: Path) -> None:
+        """Compute the features of a text once for all models that differ from this one in the scalar layer.
+
+        Rewards are then made of features that another model may have computed, in batches of its own: in
+        bfloat16 they are as close to this model's as those of two ways to batch are.
+        """
+        trained = {id(weight) for weight in self.scalar_layer.parameters()}
+        body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
+        self.store = FeatureStore(file, digest_of(body, self.bfloat16))
+
     def save(self, folder: Path) -> None:
         """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads."""
         self.network.save_pretrained(folder)
@@ -150,16 +163,8 @@ class RewardModel:
         layers = [layer for layer in self.head.modules() if isinstance(layer, torch.nn.Linear)]
         return layers[-1]
 
-    def features(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
-        """One forward pass: what enters the scalar layer, [texts, d] float32.
-
-        That is the pooled text for BERT and DeBERTa, the dense layer's output for RoBERTa, the last token's
-        hidden state for a decoder. The theory's linear reward model has these features.
-        """
-        return self._forward(ids)[1]
-
     def _forward(self, ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rewards and features of one forward pass, as `logits` and `features`."""
+        """Rewards, as `logits`, and features of one forward pass."""
         seen: list[torch.Tensor] = []
         hook = self.scalar_layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
@@ -226,17 +231,19 @@ class RewardModel:
             if keep_features:
                 known.clear()
             new = {digest: text for text, digest in enumerate(digests) if digest not in known}
-            held = np.empty((len(digests), self.scalar_layer.in_features if keep_features else 0), np.float32)
             if on_scored:
                 on_scored(sum(copies[digest] for digest in copies.keys() - new.keys()))
-            for texts, rewards, features in scorer._batches(list(new.values()), rendering, budget):
-                if keep_features:
-                    held[texts] = features.cpu().numpy()
-                known |= zip([digests[text] for text in texts], rewards.tolist(), strict=True)
+
+            def told(texts: Iterable[int], of: list[bytes] = digests, times: Counter[bytes] = copies) -> None:
                 if on_scored:
-                    on_scored(sum(copies[digests[text]] for text in texts))
+                    on_scored(sum(times[of[text]] for text in texts))
+
+            rewards, features = scorer._measured(
+                list(new.values()), rendering, digests, budget, told, keep_features
+            )
+            known |= {digest: float(rewards[text]) for digest, text in new.items()}
             scored = np.array([known[digest] for digest in digests], dtype=np.float32)
-            yield scored, held[[new[digest] for digest in digests]] if keep_features else held
+            yield scored, features[[new[digest] for digest in digests]] if keep_features else features[:, :0]
         cut = self.prompts_cut - cut_before[0], self.responses_cut - cut_before[1]
         if any(cut):
             logger.warning(
@@ -244,6 +251,55 @@ class RewardModel:
                 "limit of %d tokens.",
                 n, *cut, self.renderer.max_length,
             )  # fmt: skip
+
+    @torch.inference_mode()
+    def features(self, rendering: Rendering, budget: TokenBudget) -> NDArray[np.float32]:
+        """What enters the scalar layer, [texts, d] float32, each distinct sequence of tokens computed once.
+
+        That is the pooled text for BERT and DeBERTa, the dense layer's output for RoBERTa, the last token's
+        hidden state for a decoder. The theory's linear reward model has these features.
+        """
+        self.network.eval()
+        digests = [_digest(ids) for ids in rendering.ids]
+        distinct = {digest: text for text, digest in enumerate(digests)}
+        _, features = self._scorer()._measured(
+            list(distinct.values()), rendering, digests, budget, lambda _: None, keep_features=True
+        )
+        return features[[distinct[digest] for digest in digests]]
+
+    def _measured(
+        self,
+        texts: Sequence[int],
+        rendering: Rendering,
+        digests: Sequence[bytes],
+        budget: TokenBudget,
+        told: Callable[[Iterable[int]], None],
+        keep_features: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rewards [n] and features [n, d], or [n, 0], of a rendering of n texts, filled in for `texts` alone.
+
+        From the store the features come that it holds; it gets the others when all are computed. Rewards
+        are then made of all of them together, so that they do not depend on how many it held.
+        """
+        n, hold = len(rendering.ids), keep_features or self.store is not None
+        rewards = np.empty(n, np.float32)
+        features = np.empty((n, self.scalar_layer.in_features if hold else 0), np.float32)
+        stored = self.store.find([digests[text] for text in texts]) if self.store else {}
+        found = [text for text in texts if digests[text] in stored]
+        for text in found:
+            features[text] = stored[digests[text]]
+        told(found)
+        missing = [text for text in texts if digests[text] not in stored]
+        for batch, batch_rewards, batch_features in self._batches(missing, rendering, budget):
+            rewards[batch] = batch_rewards.cpu().numpy()
+            if hold:
+                features[batch] = batch_features.cpu().numpy()
+            told(batch)
+        if self.store:
+            self.store.add([digests[text] for text in missing], features[missing])
+            linear = self.scalar_layer(torch.from_numpy(features[texts]).to(self.device))
+            rewards[texts] = linear.squeeze(-1).cpu().numpy()
+        return rewards, features
 
     def _batches(
         self, texts: Sequence[int], rendering: Rendering, budget: TokenBudget

@@ -10,12 +10,13 @@ from mars_core.config import ExperimentConfig
 from mars_core.curvature import Moments
 from mars_core.generation import Generator
 from mars_core.guards import Guards
-from mars_core.reward_model import RewardModel, pair_rewards
+from mars_core.reward_model import pair_rewards
 from mars_core.selection import effective_cap
 from mars_core.semantics import Embedder
 from mars_core.synthetic_margins import summarise
 from tasks.generation import counted
 from tasks.progress import progress
+from tasks.reward_models import load_reward_model
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step, tell
 
@@ -55,7 +56,7 @@ def augment_hard_pairs(
             )
     reward_model = None
     if config.augmentation.pool or config.augmentation.scheme == "west_of_n":
-        reward_model = RewardModel.load(str(run.path(model)), config.model)
+        reward_model = load_reward_model(run, model)
     guards = Guards(config.guards, Embedder(config.semantics), reward_model.score if reward_model else None)
     with progress(
         f"round {round} · augmentation",
@@ -150,7 +151,7 @@ def measure_synthetic_pairs(
     moments = Moments()
     with progress(f"round {round} · synthetic margins", 4 * len(pairs), "texts") as advance:
         for moment, model, on_features in (("before", before, moments.add), ("after", after, None)):
-            reward_model = RewardModel.load(str(run.path(model)), run.config.model)
+            reward_model = load_reward_model(run, model)
             margins = pair_rewards(reward_model, named, advance, on_features)["margin"]
             pairs = pairs.add_column(f"margin_{moment}", margins.to_numpy())
     numbers = pairs.remove_columns(list(PARTS)).to_pandas()

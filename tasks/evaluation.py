@@ -24,6 +24,7 @@ from mars_core.statistics import pairwise_summary
 from mars_core.whole_files import write_whole
 from tasks.prefect_api import tolerated
 from tasks.progress import progress
+from tasks.reward_models import load_reward_model
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step, tell
 
@@ -43,7 +44,7 @@ def evaluate_reward_model(
     run: RunFolder, round: int, model: ArtifactRef, sets: dict[str, ArtifactRef]
 ) -> Outputs:
     """Rewards and figures of `sets`: validation and held-out pairs, and the rows of the benchmarks."""
-    reward_model = RewardModel.load(str(run.path(model)), run.config.model)
+    reward_model = load_reward_model(run, model)
     tables = {name: run.dataset(part) for name, part in sets.items()}
     measured = measure(reward_model, tables, f"round {round} · ")
     return {

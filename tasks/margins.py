@@ -1,8 +1,9 @@
 """Margins of the originals under the current reward model (METHOD.md step 1)."""
 
 from mars_core.curvature import Moments
-from mars_core.reward_model import RewardModel, pair_rewards
+from mars_core.reward_model import pair_rewards
 from tasks.progress import progress
+from tasks.reward_models import load_reward_model
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step
 
@@ -11,7 +12,7 @@ from tasks.steps import step
 def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) -> Outputs:
     """Score every original with the previous round's model: `margins`, and `moments` of the features."""
     originals = run.dataset(train)
-    reward_model = RewardModel.load(str(run.path(model)), run.config.model)
+    reward_model = load_reward_model(run, model)
     moments = Moments()
     with progress(f"round {round} · margins", 2 * len(originals), "texts") as advance:
         rewards = pair_rewards(reward_model, originals, advance, moments.add)

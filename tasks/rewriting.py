@@ -2,11 +2,11 @@
 
 from mars_core.generation import Generator
 from mars_core.guards import Guards
-from mars_core.reward_model import RewardModel
 from mars_core.rewriting import Rewrite, rewrite
 from mars_core.semantics import Embedder
 from tasks.generation import counted
 from tasks.progress import progress
+from tasks.reward_models import load_reward_model
 from tasks.run_folder import ArtifactRef, RunFolder
 from tasks.steps import step, tell
 
@@ -41,7 +41,7 @@ def rewrite_close_pairs(
     guards = Guards(
         config.guards,
         Embedder(config.semantics),
-        RewardModel.load(str(run.path(model)), config.model).score if close else None,
+        load_reward_model(run, model).score if close else None,
     )
     with progress(
         f"round {round} · rewriting", len(close), "requests", lambda: generator.counts.completion_tokens

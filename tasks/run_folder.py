@@ -73,6 +73,12 @@ class RunFolder:
         """A name that no other run has, given when the folder was made; MLflow knows the run by it."""
         return self.path(IDENTITY).read_text().strip()
 
+    @property
+    def features(self) -> Path:
+        """Where features of texts are kept while the head alone is trained; a cache, that may be removed."""
+        shared = self.config.shared_steps
+        return Path(shared, "features.sqlite").resolve() if shared else self.root / ".features.sqlite"
+
     def path(self, artifact: ArtifactRef | str) -> Path:
         """Where an artifact is, or will be."""
         return self.root / (artifact.uri if isinstance(artifact, ArtifactRef) else artifact)

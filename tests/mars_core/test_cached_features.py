@@ -49,28 +49,15 @@ def test_the_gradient_from_kept_features_is_that_of_the_network_without_dropout(
 
 def test_features_are_computed_once_a_text_and_removed_at_the_end(model, tmp_path, monkeypatch):
     table = Dataset.from_list([*ROWS, *ROWS])
-    counted = []
-    features = model.features
-    monkeypatch.setattr(model, "features", lambda ids: (counted.append(len(ids)), features(ids))[1])
+    counted, batches = [], model._batches
+
+    def counting(texts, *more):
+        counted.append(len(texts))
+        return batches(texts, *more)
+
+    monkeypatch.setattr(model, "_batches", counting)
     monkeypatch.setattr("mars_core.cached_features.WINDOW", 4)
     with cached_features(model, LOSS, [table, table], tmp_path / "features", ALONE) as linear:
         assert sum(counted) == 2 * len(ROWS) == len(linear.features)
         assert (tmp_path / "features").stat().st_size == linear.features.nbytes
     assert not (tmp_path / "features").exists()
-
-
-def test_features_that_do_not_fit_into_memory_are_computed_in_smaller_batches(
-    model, tmp_path, monkeypatch, caplog
-):
-    features = model.features
-
-    def in_little_memory(ids):
-        if len(ids) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
-        return features(ids)
-
-    monkeypatch.setattr(model, "features", in_little_memory)
-    texts = [row["prompt"] for row in ROWS], [row["chosen"] for row in ROWS]
-    with cached_features(model, LOSS, [Dataset.from_list(ROWS)], tmp_path / "features", ALONE) as linear:
-        np.testing.assert_allclose(linear.rewards(*texts), model.score(*texts), atol=1e-5)
-    assert "Out of memory; going on with batches of" in caplog.text

@@ -10,6 +10,7 @@ import torch
 import transformers
 from datasets import Dataset
 
+from mars_core.batching import TokenBudget
 from mars_core.reward_model import (
     ModelConfig,
     ModelError,
@@ -286,12 +287,12 @@ def deberta(minilm):
 def test_a_reward_is_linear_in_its_features(name, request):
     model = request.getfixturevalue(name)
     model.network.eval()
-    ids = model.renderer.render(["Hi", "What is a lark?"], ["Ho", "A small songbird."]).ids
-    features, layer = model.features(ids), model.scalar_layer
+    rendering = model.renderer.render(["Hi", "What is a lark?"], ["Ho", "A small songbird."])
+    features, layer = model.features(rendering, TokenBudget(4096)), model.scalar_layer
     assert features.shape == (2, layer.in_features)
-    assert features.dtype == torch.float32
-    rewards = torch.nn.functional.linear(features, layer.weight, layer.bias)
-    torch.testing.assert_close(rewards.squeeze(-1), model.logits(ids), rtol=0, atol=1e-6)
+    assert features.dtype == np.float32
+    rewards = torch.nn.functional.linear(torch.from_numpy(features), layer.weight, layer.bias)
+    torch.testing.assert_close(rewards.squeeze(-1), model.logits(rendering.ids), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["minilm", "roberta", "decoder"])

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -101,7 +102,8 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, tmp_path):
         [".venv/bin/mars", "ui"], cwd=folder, env=_environment(), stdout=subprocess.PIPE, text=True
     )
     try:
-        prefect, mlflow = (_address(ui.stdout.readline()) for _ in range(2))
+        said = (re.search(r"http://\S+", line) for line in ui.stdout)
+        prefect, mlflow = (found.group() for found in islice(filter(None, said), 2))
         run = httpx.post(f"{prefect}/api/flow_runs/filter", json={"sort": "START_TIME_DESC"}).json()[-1]
         shown = _browse(chromium, f"{prefect}/runs/flow-run/{run['id']}", pictures / "prefect.png")
         assert "quickstart" in shown
@@ -143,10 +145,6 @@ def _environment():
             ("HF_", "OMP_", "PREFECT_", "MLFLOW_", "PYTEST_", "PYTHONPATH", "MAKE", "MFLAGS")
         )
     }
-
-
-def _address(line):
-    return re.search(r"http://\S+", line).group()
 
 
 def _browse(chromium, address, picture):
