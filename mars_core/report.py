@@ -317,6 +317,7 @@ def _what_could_fool(report: RunReport) -> list[str]:
     for key, title in scores.items():
         score = "accuracy" if key == "heldout" else "total"
         seen = f"contamination/{key}"
+        equal = "worst right and best wrong one" if key == "rewardbench2" else "which count as wrong"
         entries += [
             (f"**{title}**", interval, *_with_ends(f"{key}/{score}")),
             ("without the rows seen in training", interval, *_with_ends(f"{seen}/{score}")),
@@ -326,7 +327,7 @@ def _what_could_fool(report: RunReport) -> list[str]:
             ("accuracy balanced by length", interval, *_with_ends(f"{key}/length_balanced")),
             ("the model prefers the longer response", share, f"{key}/prefers_longer"),
             ("correlation of margin and length difference", number, f"{key}/length_correlation"),
-            ("ties (equal rewards, which count as wrong)", share, f"{key}/ties"),
+            (f"ties (equal rewards, {equal})", share, f"{key}/ties"),
         ]  # fmt: skip
     entries += [
         ("held-out Brier score (0 is perfect, .250 has no opinion)", share, "heldout/brier"),
@@ -341,6 +342,11 @@ def _what_could_fool(report: RunReport) -> list[str]:
             "pairs whose chosen response is the longer one and on pairs where it is the shorter one: a rule "
             "that only asks which is longer gets .500. The correlation is Spearman's, with chosen minus "
             "rejected length."
+        )
+    if any("rewardbench2/longer_wins" in metrics for metrics in report.rounds):
+        parts.append(
+            "On RewardBench 2 the rules take the longest or the shortest of all responses to a prompt, and "
+            "get its own score, with lengths for rewards."
         )
     return parts + _contamination(report)
 
