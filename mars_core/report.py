@@ -384,9 +384,10 @@ def _augmentation(report: RunReport) -> list[str]:
         ]  # fmt: skip
 
     groups = {
-        "one part paraphrased": "paraphrased_1/",
-        "two parts paraphrased": "paraphrased_2/",
-        "three parts paraphrased": "paraphrased_3/",
+        **{
+            f"{' + '.join(parts) or 'nothing'} paraphrased": f"paraphrased/{name}/"
+            for name, parts in synthetic_margins.PART_SETS.items()
+        },
         "original rewritten": "rewritten/",
         "original as it was": "not_rewritten/",
     }

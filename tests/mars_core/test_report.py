@@ -346,10 +346,14 @@ def test_what_was_made_of_synthetic_pairs_stands_by_group(report):
         with_round_1(
             report,
             **{"synthetic/flipped": 0.1, "synthetic/rewritten/n": 8.0, "synthetic/rewritten/flipped": 0.25},
+            **{"synthetic/paraphrased/none/n": 3.0, "synthetic/paraphrased/prompt-rejected/n": 5.0},
         )
     )
     assert "| flipped: ranked the other way than their original | .100 |" in page
     assert "| **original rewritten**: pairs | 8 |" in page
+    assert "| **nothing paraphrased**: pairs | 3 |" in page
+    assert "| **prompt + rejected paraphrased**: pairs | 5 |" in page
+    assert "**chosen paraphrased**" not in page
 
 
 def test_every_figure_has_its_axes_named_and_its_lines_in_a_legend(report):
