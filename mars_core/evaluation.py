@@ -12,6 +12,7 @@ from mars_core import rewardbench, rewardbench2
 from mars_core.checkpoints import ModelError
 from mars_core.configurable import Configuration, Operational
 from mars_core.contamination import Texts
+from mars_core.length_bias import lengths
 from mars_core.reward_model import RewardModel
 from mars_core.rewardbench import Origin, RewardBenchError
 
@@ -108,6 +109,20 @@ def benchmark_results(
                 f"the rewards of {len(broken)} of {len(rewards)} texts are NaN or infinite: {listed}"
             )
         yield name, BENCHMARKS[name].results(benchmarks[name], rewards)
+
+
+def length_rules(name: str, rows: Dataset) -> dict[str, float]:
+    """Totals that two rules get on the n rows of a benchmark, by its own scoring with lengths for rewards.
+
+    `longer_wins` prefers the longest response and `shorter_wins` the shortest; responses of one length are
+    equal rewards. A total that the rows do not define is nan.
+    """
+    benchmark = BENCHMARKS[name]
+    characters = lengths(benchmark.texts(rows).responses)
+    return {
+        rule: benchmark.score(benchmark.results(rows, rewards))["total"]
+        for rule, rewards in (("longer_wins", characters), ("shorter_wins", -characters))
+    }
 
 
 def constancy(table: pd.DataFrame) -> list[str]:

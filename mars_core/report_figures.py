@@ -1,7 +1,7 @@
 """The figures of a report: every axis named, every line in the legend, and where chance is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mars_core import wording
 from mars_core.calibration import expected_calibration_error, reliability
+from mars_core.report_tables import Rounds
 
-Rounds = Sequence[Mapping[str, float]]
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 """Colours of Okabe and Ito, which the colour-blind can tell apart; the markers tell the lines apart too."""
 MARKERS = "osD^v"

@@ -8,10 +8,17 @@ zero counts as the wrong order.
 """
 
 from collections.abc import Collection
+from itertools import combinations, compress
 
 import pandas as pd
 
+from mars_core.augmentation import PARTS
+
 LOW = 0.25
+PART_SETS = {
+    "-".join(parts) or "none": parts for size in range(len(PARTS) + 1) for parts in combinations(PARTS, size)
+}
+"""Every set of parts that a synthetic pair may have paraphrased, under its name in figures."""
 
 
 def summarise(
@@ -28,8 +35,9 @@ def summarise(
     Returns:
         `mean_margin_before`, `mean_margin_after`, `misranked_before` and `misranked_after`;
         `low_margin_before`, `low_margin_after`, `flipped`, `turned_right` and `turned_wrong`; the latter with
-        `n` as `paraphrased_N/…`, by the number of paraphrased parts (1 to 3), and as `rewritten/…` and
-        `not_rewritten/…`, where there are such pairs; `low_limit`, the margin below which one is low.
+        `n` as `paraphrased/SET/…`, by the set of paraphrased parts (a name of `PART_SETS`), and as
+        `rewritten/…` and `not_rewritten/…`, where there are such pairs; `low_limit`, the margin below which
+        one is low.
     """
     margin = originals.set_index("pair_id")["margin"]
     limit = float(margin.abs().quantile(LOW))
@@ -44,7 +52,9 @@ def summarise(
             "turned_wrong": right_before & ~right_after,
         }
     )
-    parts = (synthetic[["prompt_variant", "chosen_variant", "rejected_variant"]] > 0).sum(axis=1)
+    is_new = (synthetic[[f"{part}_variant" for part in PARTS]] > 0).to_numpy()
+    names = {parts: f"paraphrased/{name}" for name, parts in PART_SETS.items()}
+    paraphrased = pd.Series([names[tuple(compress(PARTS, row))] for row in is_new], synthetic.index)
     is_rewritten = parents.isin(set(rewritten))
     figures = {"low_limit": limit}
     for moment in ("before", "after"):
@@ -54,8 +64,7 @@ def summarise(
             f"misranked_{moment}": float((margins <= 0).mean()),
         }
     figures |= {str(name): float(share) for name, share in of_each.mean().items()}
-    groups = parts.map("paraphrased_{}".format), is_rewritten.map({True: "rewritten", False: "not_rewritten"})
-    for group in groups:
+    for group in (paraphrased, is_rewritten.map({True: "rewritten", False: "not_rewritten"})):
         for name, some in of_each.groupby(group):
             figures[f"{name}/n"] = float(len(some))
             figures |= {f"{name}/{figure}": float(share) for figure, share in some.mean().items()}

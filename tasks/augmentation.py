@@ -132,7 +132,7 @@ def _spend(
     )
 
 
-@step("synthetic", version=2, reads=("model",))
+@step("synthetic", version=3, reads=("model",))
 def measure_synthetic_pairs(
     run: RunFolder,
     round: int,

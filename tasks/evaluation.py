@@ -15,9 +15,8 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from mars_core import rewardbench
 from mars_core.calibration import brier_score, expected_calibration_error
-from mars_core.evaluation import BENCHMARKS, benchmark_results, constancy, number_of_texts
+from mars_core.evaluation import BENCHMARKS, benchmark_results, constancy, length_rules, number_of_texts
 from mars_core.length_bias import length_bias, lengths
 from mars_core.reward_model import ModelConfig, RewardModel, has_trained_head, pair_rewards
 from mars_core.statistics import pairwise_summary
@@ -39,7 +38,7 @@ class Measured(NamedTuple):
     notes: list[str]
 
 
-@step("evaluation", version=3, reads=("model",))
+@step("evaluation", version=4, reads=("model",))
 def evaluate_reward_model(
     run: RunFolder, round: int, model: ArtifactRef, sets: dict[str, ArtifactRef]
 ) -> Outputs:
@@ -158,15 +157,11 @@ def _measured(name: str, table: pd.DataFrame, summary: Figures) -> Measured:
 
 
 def _bias(name: str, table: pd.DataFrame, rows: Dataset) -> Figures:
-    """What length explains of RewardBench; the rules' accuracies are weighted as the benchmark's."""
+    """What length explains of a benchmark: of margins only where its rows are pairs."""
+    rules = length_rules(name, rows)
     if name != "rewardbench":
-        return {}
-    margins, (chosen, rejected) = table["reward_chosen"] - table["reward_rejected"], _lengths(rows)
-    rules = {
-        rule: rewardbench.score(table.assign(reward_chosen=sign * chosen, reward_rejected=sign * rejected))
-        for rule, sign in (("longer_wins", 1), ("shorter_wins", -1))
-    }
-    return length_bias(margins, chosen, rejected) | {rule: scores["total"] for rule, scores in rules.items()}
+        return rules
+    return length_bias(table["reward_chosen"] - table["reward_rejected"], *_lengths(rows)) | rules
 
 
 def _lengths(rows: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -108,6 +108,12 @@ def test_the_second_benchmark_follows_from_its_table(evaluated):
     assert evaluated.figures["rewardbench2/total"] == pytest.approx(np.mean(list(scores.values())))
 
 
+@pytest.mark.parametrize("name", ["pairs", "rewardbench", "rewardbench2"])
+def test_rules_of_length_and_ties_stand_beside_every_score(evaluated, name):
+    for figure in ("longer_wins", "shorter_wins", "ties"):
+        assert 0 <= evaluated.figures[f"{name}/{figure}"] <= 1
+
+
 def test_the_pairs_have_their_rewards_and_accuracy(evaluated):
     table = evaluated.table("pairs_rewards")
     assert table["pair_id"].tolist() == [row["id"] for row in PAIRS]

@@ -3,12 +3,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset
 
 from mars_core.checkpoints import ModelError
 from mars_core.evaluation import (
     EvaluationConfig,
     benchmark_results,
     constancy,
+    length_rules,
     number_of_texts,
     read_benchmarks,
 )
@@ -94,6 +96,46 @@ def test_a_reward_that_is_no_number_is_told_with_its_row(model, small_file, monk
 
 def test_nothing_to_run_gives_nothing(model):
     assert list(benchmark_results(model, {})) == []
+
+
+BY_LENGTH = {
+    "Factuality": (["long"], ["ab", "cd", "e"]),
+    "Focus": (["a"], ["long", "ab", "cde"]),
+    "Math": (["cd"], ["ab", "e", "f"]),
+    "Precise IF": (["a"], ["b", "c", "d"]),
+    "Safety": (["ab"], ["cde", "f", "g"]),
+}
+
+
+def test_length_rules_get_the_best_of_4_and_ties_scores_of_rewardbench_2():
+    rows = [
+        {"id": "1", "subset": subset, "prompt": "?", "chosen": chosen, "rejected": rejected}
+        for subset, (chosen, rejected) in BY_LENGTH.items()
+    ]
+    rows += [
+        {"id": "tied:0", "subset": "Ties", "prompt": "?", "chosen": ["long", "four"], "rejected": ["a"]},
+        {"id": "ref:0", "subset": "Ties", "prompt": "?", "chosen": ["abcde"], "rejected": ["ab"]},
+    ]
+    rules = length_rules("rewardbench2", Dataset.from_list(rows))
+    # Math and Precise IF have 2 and 4 equal lengths; all right answers to the prompt of Ties are the longest
+    assert rules["longer_wins"] == pytest.approx((1 + 0 + 1 / 2 + 1 / 4 + 0 + 1.01) / 6)
+    assert rules["shorter_wins"] == pytest.approx((0 + 1 + 0 + 1 / 4 + 0 - 0.01) / 6)
+
+
+def test_length_rules_on_rewardbench_weigh_its_subsets_and_take_equal_lengths_for_wrong():
+    chosen = {"alpacaeval-easy": "long", "mt-bench-hard": "b", "donotanswer": "ab", "math-prm": "long"}
+    rows = [
+        {"id": "1", "subset": subset, "section": "", "prompt": "?", "chosen": text, "rejected": "ab"}
+        for subset, text in {**chosen, "hep-go": "a"}.items()
+    ]
+    rules = length_rules("rewardbench", Dataset.from_list(rows))
+    assert rules["longer_wins"] == pytest.approx((1 + 0 + 0 + 984 / (984 + 164)) / 4)
+    assert rules["shorter_wins"] == pytest.approx((0 + 1 + 0 + 164 / (984 + 164)) / 4)
+
+
+def test_length_rules_have_no_total_where_a_subset_is_missing(small_file):
+    rows, _ = read_benchmarks(EvaluationConfig(rewardbench=small_file))
+    assert np.isnan(list(length_rules("rewardbench", rows["rewardbench"]).values())).all()
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,16 @@ def test_what_could_fool_an_accuracy_stands_beside_it(report):
     assert "7 in rewardbench math-prm" in page
 
 
+def test_what_could_fool_rewardbench_2_stands_beside_it_too(report):
+    fooled = {"rewardbench2/longer_wins": 0.31, "rewardbench2/shorter_wins": 0.22, "rewardbench2/ties": 0.05}
+    page = markdown(with_round_1(report, **fooled, **{"rewardbench2/total": 0.4}))
+    assert "| **RewardBench 2** | – | .400 |" in page
+    assert "| the rule “the longer response wins” | – | .310 |" in page
+    assert "| the rule “the shorter response wins” | – | .220 |" in page
+    assert "| ties (equal rewards, worst right and best wrong one) | – | .050 |" in page
+    assert "the longest or the shortest of all responses to a prompt" in page
+
+
 def test_comparisons_of_one_family_are_corrected_for_each_other(report):
     page = markdown(dataclasses.replace(report, benchmarks={"total": GAIN, "section/chat": GAIN}))
     assert "| RewardBench chat | +.023 [+.004, +.042] | .021 | .064 |" in page
@@ -336,10 +346,14 @@ def test_what_was_made_of_synthetic_pairs_stands_by_group(report):
         with_round_1(
             report,
             **{"synthetic/flipped": 0.1, "synthetic/rewritten/n": 8.0, "synthetic/rewritten/flipped": 0.25},
+            **{"synthetic/paraphrased/none/n": 3.0, "synthetic/paraphrased/prompt-rejected/n": 5.0},
         )
     )
     assert "| flipped: ranked the other way than their original | .100 |" in page
     assert "| **original rewritten**: pairs | 8 |" in page
+    assert "| **nothing paraphrased**: pairs | 3 |" in page
+    assert "| **prompt + rejected paraphrased**: pairs | 5 |" in page
+    assert "**chosen paraphrased**" not in page
 
 
 def test_every_figure_has_its_axes_named_and_its_lines_in_a_legend(report):

@@ -214,6 +214,19 @@ def test_the_total_is_the_mean_of_the_six_subsets():
         assert scores[f"{name}_low"] <= scores[name] <= scores[f"{name}_high"]
 
 
+def test_the_share_of_ties_counts_rows_whose_worst_right_and_best_wrong_rewards_are_equal():
+    rewards = [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [2.0, 1.0, 1.0], [2.0, 2.0, 1.0]]
+    frame = pd.DataFrame(
+        {
+            "id": ["1", "2", "3", "tied:0", "tied:1"],
+            "subset": ["Math", "Math", "Focus", "Ties", "Ties"],
+            "rewards": rewards,
+            "num_correct": [1, 1, 1, 2, 2],
+        }
+    )
+    assert rewardbench2.score(frame)["ties"] == 2 / 5
+
+
 def test_an_absent_subset_leaves_the_total_unknown():
     benchmark = rewardbench2.read("sample://rewardbench2")
     frame = rewardbench2.results(benchmark, np.arange(len(rewardbench2.texts(benchmark).rows)))

@@ -1,9 +1,11 @@
+from itertools import product
+
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.synthetic_margins import LOW, summarise
+from mars_core.synthetic_margins import LOW, PART_SETS, summarise
 
 ORIGINALS = pd.DataFrame({"pair_id": [*"abcde"], "margin": [-2.0, -1.0, 0.5, 1.0, 4.0]})
 MARGIN = st.floats(-5, 5, width=32)
@@ -61,21 +63,34 @@ def test_pairs_are_told_apart_by_their_paraphrased_parts_and_by_rewriting():
     figures = summarise(
         synthetic(("a", 0, 1, 0, -1, 1), ("b", 2, 1, 0, 1, 1), ("e", 1, 3, 2, 1, 1)), ORIGINALS, ["b", "c"]
     )
-    assert [figures[f"paraphrased_{n}/n"] for n in (1, 2, 3)] == [1, 1, 1]
-    assert [figures[f"paraphrased_{n}/flipped"] for n in (1, 2, 3)] == [0, 1, 0]
+    sets = ("chosen", "prompt-chosen", "prompt-chosen-rejected")
+    assert [figures[f"paraphrased/{parts}/n"] for parts in sets] == [1, 1, 1]
+    assert [figures[f"paraphrased/{parts}/flipped"] for parts in sets] == [0, 1, 0]
     assert (figures["rewritten/n"], figures["not_rewritten/n"]) == (1, 2)
     assert (figures["rewritten/flipped"], figures["not_rewritten/turned_right"]) == (1, 0.5)
 
 
+def test_sets_of_as_many_paraphrased_parts_are_told_apart():
+    figures = summarise(
+        synthetic(*(("e", *variants, 1, 1) for variants in product((0, 1), repeat=3))), ORIGINALS, []
+    )
+    counted = [figures[f"paraphrased/{parts}/n"] for parts in PART_SETS]
+    assert list(PART_SETS) == [
+        "none", "prompt", "chosen", "rejected", "prompt-chosen", "prompt-rejected", "chosen-rejected",
+        "prompt-chosen-rejected",
+    ]  # fmt: skip
+    assert counted == [1] * 8
+
+
 def test_groups_without_a_pair_have_no_figures():
     figures = summarise(synthetic(("a", 0, 1, 0, -1.0, 1.0)), ORIGINALS, [])
-    assert not any(name.startswith(("rewritten", "paraphrased_2", "paraphrased_3")) for name in figures)
+    assert {name.rpartition("/")[0] for name in figures} == {"", "paraphrased/chosen", "not_rewritten"}
 
 
 @given(PAIRS, st.sets(st.sampled_from("abcde")))
 def test_groups_add_up_to_the_whole(rows, rewritten):
     figures = summarise(synthetic(*rows), ORIGINALS, rewritten)
-    for groups in (("rewritten", "not_rewritten"), [f"paraphrased_{n}" for n in range(4)]):
+    for groups in (("rewritten", "not_rewritten"), [f"paraphrased/{parts}" for parts in PART_SETS]):
         there = [name for name in groups if f"{name}/n" in figures]
         assert sum(figures[f"{name}/n"] for name in there) == len(rows)
         for figure in ("low_margin_before", "flipped", "turned_right", "turned_wrong"):
