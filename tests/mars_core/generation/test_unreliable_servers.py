@@ -138,7 +138,7 @@ def backend(*urls, **settings):
 
 
 def unreliably_served(server):
-    """A backend with so little in flight that only what hangs takes `TIMEOUT_SECONDS`, however busy we are."""
+    """A backend with so little in flight that only what hangs times out, on a busy machine too."""
     return backend(server.url, timeout_seconds=TIMEOUT_SECONDS, concurrency=32)
 
 
