@@ -19,6 +19,7 @@ from mars_core.errors import MarsError
 
 if TYPE_CHECKING:
     from mars_core.comparison_report import ComparisonReport
+    from mars_core.config import TrackingConfig
     from mars_core.report import RunReport
 
 app = typer.Typer(
@@ -76,17 +77,12 @@ def refine(
 
             _print_pairs("Estimate", estimate(config))
             return
-        from flows.local_server import prefect_api
-        from tasks.mlflow_store import check_tracking
         from tasks.preparation import check
 
         check(config)
-        check_tracking(config.tracking)
-        with prefect_api() as api:
-            _quiet_known_errors()
+        with _prefect(config.run_folder, config.tracking):
             from flows.refine import refine as refine_flow
 
-            _say(f"Prefect: {api.removesuffix('/api')}   run folder: {config.run_folder}")
             report = refine_flow(str(file), tuple(overrides or ()))
         _print_rounds(report)
         _say(f"\nReport:     {config.run_folder / 'report.md'}")
@@ -97,20 +93,15 @@ def refine(
 def compare(file: Comparison, overrides: Overrides = None) -> None:
     """Run arms × seeds, matched in all that the arms are not about; started again, run what is missing."""
     with _told_errors():
-        from flows.local_server import prefect_api
         from mars_core.comparison import cells, load_comparison
-        from tasks.mlflow_store import check_tracking
         from tasks.preparation import check
 
         config = load_comparison(file, overrides or [])
         first_of_each_arm = [cell.experiment for cell in cells(config)[: len(config.arms)]]
         check(*first_of_each_arm)
-        check_tracking(first_of_each_arm[0].tracking)
-        with prefect_api() as api:
-            _quiet_known_errors()
+        with _prefect(config.root, first_of_each_arm[0].tracking):
             from flows.compare import compare as compare_flow
 
-            _say(f"Prefect: {api.removesuffix('/api')}   folder: {config.root}")
             report = compare_flow(str(file), tuple(overrides or ()))
         _print_arms(report)
         _say(f"\nReport:     {config.root / 'results.md'}")
@@ -149,20 +140,15 @@ def retrain(
             now = "takes part again" if before.state == "refused" else "takes part with its good rows"
             _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it {now}.")
             return
-        from flows.local_server import prefect_api
         from mars_core.retraining import cycle_experiment
-        from tasks.mlflow_store import check_tracking
 
-        check_tracking(cycle_experiment(config, 1, None).tracking)
-        with prefect_api() as api:
-            _quiet_known_errors()
+        with _prefect(config.root, cycle_experiment(config, 1, None).tracking):
             from flows.retrain import retrain as retrain_flow
             from flows.retrain import roll_back
 
             if rollback:
                 _say(roll_back(str(file), tuple(overrides or ())))
                 return
-            _say(f"Prefect: {api.removesuffix('/api')}   folder: {config.root}")
             outcome = retrain_flow(str(file), tuple(overrides or ()))
         _say(f"\n{outcome.name}: {outcome.message}")
         if outcome.name == "Refused":
@@ -223,7 +209,7 @@ def evaluate(
     """
     with _told_errors():
         from flows.evaluate import configuration
-        from flows.local_server import check_mlflow, prefect_api
+        from flows.local_server import check_mlflow
         from tasks.evaluation import headlines
         from tasks.mlflow_store import tracking_uri
 
@@ -239,8 +225,7 @@ def evaluate(
         config = configuration(model, [*given, *(overrides or [])])
         if mlflow:
             check_mlflow(tracking_uri(config.tracking))
-        with prefect_api():
-            _quiet_known_errors()
+        with _prefect(Path(config.output)):
             from flows.evaluate import evaluate as evaluate_flow
 
             summary = evaluate_flow(config)
@@ -384,6 +369,20 @@ def _is_of_the_network(error: Exception) -> bool:
     """Whether Prefect's client, the only one that does not tell its failures itself, lost its server."""
     httpx = sys.modules.get("httpx")
     return httpx is not None and isinstance(error, httpx.TransportError)
+
+
+@contextmanager
+def _prefect(folder: Path, tracking: "TrackingConfig | None" = None) -> Iterator[None]:
+    """Let a flow run, if MLflow will take its numbers; say where to watch it, and where its results are."""
+    from flows.local_server import prefect_api
+    from tasks.mlflow_store import check_tracking
+
+    if tracking:
+        check_tracking(tracking)
+    with prefect_api() as api:
+        _quiet_known_errors()
+        _say(f"Prefect: {api.removesuffix('/api')}   folder: {folder}")
+        yield
 
 
 def _quiet_known_errors() -> None:

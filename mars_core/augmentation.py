@@ -310,7 +310,7 @@ class _Purchase:
         self.on_answer = on_answer
         self.asked: Counter[Role] = Counter()
         self.kept: Counter[Role] = Counter()
-        self.wanted: set[Request] = set()
+        self.wanted: set[str] = set()
         self.tokens = 0
 
     def buy(self, parents: Sequence[Parent]) -> None:
@@ -327,7 +327,7 @@ class _Purchase:
     def _draw(self, lacking: Sequence[tuple[Parent, Part, int]]) -> None:
         """Send one request for each text of which variants are missing, and keep what passes the guards."""
         requests = [self._request(*lack) for lack in lacking]
-        self.wanted.update(requests)
+        self.wanted.update(map(self.generator.backend.key, requests))
         requests = [self._stored(request, n) for request, (_, _, n) in zip(requests, lacking, strict=True)]
         answers = self.generator.generate(requests, self.on_answer) if requests else []
         drawn: list[tuple[Parent, Part, str, str]] = []
@@ -367,7 +367,8 @@ class _Purchase:
         """
         most = math.floor(self.config.max_paraphrases * self.config.max_overasking)
         others = (replace(request, n=n) for n in range(missing, most + 1))
-        stored = (other for other in others if other not in self.wanted and self.generator.has(other))
+        key = self.generator.backend.key
+        stored = (other for other in others if self.generator.has(other) and key(other) not in self.wanted)
         return request if self.generator.has(request) else next(stored, request)
 
     def _similarities(self, drawn: Sequence[tuple[Parent, Part, str, str]]) -> list[float]:

@@ -7,7 +7,6 @@ delivery that holds too many of them is quarantined whole: who delivers a wrong 
 garbage should hear of it before a model is trained on the rest.
 """
 
-import gzip
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from mars_core.pairs import (
     READERS,
     PairsError,
     content_id,
+    json_lines,
     load_file,
     load_tables,
     row_texts,
@@ -211,20 +211,11 @@ def _rows(content: Path | Dataset) -> Iterator[tuple[int, Any, str]]:
 
 def _lines(file: Path) -> Iterator[tuple[int, Any, str]]:
     """As `_rows`; a line that is no JSON spoils itself alone, unless it is a last line without an end."""
-    opened = gzip.open if file.suffix == ".gz" else Path.open
     try:
-        with opened(file, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line.decode("utf-8-sig"))
-                except (ValueError, RecursionError):
-                    if not line.endswith(b"\n"):
-                        raise UnfinishedError("its last line is cut off") from None
-                    yield number, line.decode(errors="replace").strip(), "no JSON"
-                    continue
-                yield number, row, "" if isinstance(row, dict) else "no object with columns"
+        for number, row, problem in json_lines(file):
+            if isinstance(row, bytes) and not row.endswith(b"\n"):
+                raise UnfinishedError("its last line is cut off")
+            yield number, row.decode(errors="replace").strip() if isinstance(row, bytes) else row, problem
     except (EOFError, OSError, zlib.error) as error:
         raise UnfinishedError(f"it cannot be read to its end: {error}") from error
 

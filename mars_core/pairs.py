@@ -4,10 +4,15 @@ Everything downstream sees one table with the columns `COLUMNS`, memory-mapped b
 is in the stored form of `mars_core.dialogue`; a response is plain text.
 """
 
+import gzip
 import hashlib
+import json
+import logging
 import re
+import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +34,7 @@ _ASSISTANT = "\n\nAssistant:"
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # which JSON can spell, and UTF-8 cannot
 
 datasets.disable_progress_bars()
+logging.getLogger("datasets.packaged_modules.json.json").setLevel(logging.CRITICAL)  # it also raises all
 
 
 class PairsError(MarsError, ValueError):
@@ -153,7 +159,7 @@ def read(
         try:
             table = _canonical_table(part.select(rows), origin=source)
         except UnicodeDecodeError as error:
-            raise PairsError(f"{name}: not UTF-8: {error}") from error
+            raise PairsError(f"{name}: {_bad_line(Path(name)) or f'not UTF-8: {error}'}") from error
         valid = []
         for i, (pair_id, problem) in enumerate(zip(table["pair_id"], table["problem"], strict=True)):
             place = f"{name}: row {rows[i] + 1}"
@@ -247,7 +253,38 @@ def load_file(path: Path, text_columns: Sequence[str]) -> Dataset:
         return datasets.load_dataset(reader, data_files=str(path), split="train", **as_text)
     except Exception as error:  # every reader, and every compression, raises kinds of its own
         empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)
-        raise PairsError(f"{path}: {'no rows' if empty else error.__cause__ or error}") from error
+        problem = "no rows" if empty else _bad_line(path) or error.__cause__ or error
+        raise PairsError(f"{path}: {problem}") from error
+
+
+def json_lines(file: Path) -> Iterator[tuple[int, Any, str]]:
+    """Number, row, and what is wrong with it, of each line of a .jsonl file that is not blank.
+
+    Lines count from 1. The row of a line that is no JSON is the line itself, as bytes.
+    """
+    opened = gzip.open if file.suffix == ".gz" else Path.open
+    with opened(file, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8-sig"))
+            except UnicodeDecodeError:
+                yield number, line, "not UTF-8"
+            except (ValueError, RecursionError):
+                yield number, line, "no JSON"
+            else:
+                yield number, row, "" if isinstance(row, dict) else "no object with columns"
+
+
+def _bad_line(file: Path) -> str | None:
+    """The first line of a .jsonl file that is no row, and why; its reader counts them in blocks, from 0."""
+    if READERS.get(suffix(file)) == "json":
+        with suppress(EOFError, OSError, zlib.error):
+            return next(
+                (f"line {number}: {problem}" for number, _, problem in json_lines(file) if problem), None
+            )
+    return None
 
 
 def load_hub(source: str, default_split: str = "train") -> Dataset:

@@ -30,6 +30,7 @@ TEMPLATE = (
     "<|{{ message.role }}|>\n{{ message.content }}{{ eos_token }}\n"
     "{% endfor %}"
 )
+ASKING = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 SENTENCES = [
     "Human: What is a lark?\n\nAssistant: A small songbird that sings in flight.",
     "Human: Name a river in France.\n\nAssistant: The Loire is the longest river in France.",
@@ -40,51 +41,87 @@ SENTENCES = [
 @pytest.fixture(scope="session")
 def tiny_decoder(tmp_path_factory):
     """Folder of a random Llama reward model whose tokenizer adds no special tokens and has no pad token."""
-    return _save_tiny_llama(tmp_path_factory.mktemp("tiny-decoder"))
+    return _save_reward_model(tmp_path_factory.mktemp("tiny-decoder"))
 
 
 @pytest.fixture(scope="session")
 def tiny_chat_decoder(tmp_path_factory):
     """The same with a beginning-of-sequence token and a chat template that writes it."""
-    return _save_tiny_llama(
+    return _save_reward_model(
         tmp_path_factory.mktemp("tiny-chat-decoder"), bos_token=BEGIN, chat_template=TEMPLATE
     )
 
 
-def _save_tiny_llama(folder, **special):
-    import torch
-    import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+@pytest.fixture(scope="session")
+def tiny_chat_model(tmp_path_factory):
+    """Folder of a random Llama that writes, with a chat template; vLLM, too, can serve it."""
+    from mars_core.samples.preferences import preferences
+
+    return _save_llama(
+        tmp_path_factory.mktemp("tiny-chat-model"),
+        "LlamaForCausalLM",
+        _byte_pairs((pair["chosen"] for pair in preferences()), 2000, [END]),
+        {"chat_template": ASKING},
+        hidden_size=128,
+        intermediate_size=256,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=2048,
+    )
+
+
+def _save_reward_model(folder, **special):
+    from tokenizers import processors
+
+    bpe = _byte_pairs(SENTENCES, 400, [END, BEGIN, *PARTS])
+    if special:
+        begin = (BEGIN, bpe.token_to_id(BEGIN))
+        bpe.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[begin])
+    return _save_llama(
+        folder,
+        "LlamaForSequenceClassification",
+        bpe,
+        special,
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        num_labels=1,
+    )
+
+
+def _byte_pairs(texts, vocab_size, special_tokens):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=[END, BEGIN, *PARTS],
+        vocab_size=vocab_size,
+        special_tokens=special_tokens,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator(SENTENCES, trainer)
-    if special:
-        begin = (BEGIN, bpe.token_to_id(BEGIN))
-        bpe.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[begin])
+    bpe.train_from_iterator(texts, trainer)
+    return bpe
+
+
+def _save_llama(folder, kind, bpe, special, **settings):
+    import torch
+    import transformers
+
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, **special)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        num_labels=1,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        **settings,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = transformers.LlamaForSequenceClassification(config)
+        network = getattr(transformers, kind)(config)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

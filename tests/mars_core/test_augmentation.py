@@ -397,6 +397,30 @@ def test_a_run_that_was_interrupted_asks_for_nothing_twice_and_ends_as_if_it_was
     assert resumed.tokens == undisturbed.tokens
 
 
+class InterruptedBackwards(Interrupted):
+    """Answers the last request first."""
+
+    def answers(self, requests):
+        for index, answer in super().answers(requests[::-1]):
+            yield len(requests) - 1 - index, answer
+
+
+def test_pairs_that_share_a_response_leave_each_other_what_they_asked_for_before_an_interruption(tmp_path):
+    def spend(backend, folder):
+        parents = [Parent("0", "Ask", "Yes", "No 0", 3), Parent("1", "Ask", "Yes", "No 1", 8)]
+        guards = Guards(GuardsConfig(), MeaningsOfTopics())
+        with GenerationStore(tmp_path / folder) as store:
+            return augment(parents, Generator(backend, store), guards, AugmentationConfig())
+
+    whole = GoodParaphraser()
+    undisturbed = spend(whole, "undisturbed")
+    assert [request.n for request in whole.asked if request.role == "paraphrase_chosen"] == [1, 2]
+    with pytest.raises(InterruptionError):
+        spend(InterruptedBackwards(lambda request, texts: texts, 2), "interrupted")
+    resumed = spend(GoodParaphraser(), "interrupted")
+    assert resumed.variants.to_list() == undisturbed.variants.to_list()
+
+
 class Fails(GoodParaphraser):
     """Fails of some requests, by their number; `paid` are the others."""
 

@@ -167,6 +167,29 @@ def test_a_file_that_cannot_be_read_is_named_with_the_cause(tmp_path, name, cont
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz"])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"prompt": "q", "chosen"', "no JSON"),
+        ('{"prompt": "é", "chosen": "a", "rejected": "b"}'.encode("latin-1"), "not UTF-8"),
+        (b'["q", "a", "b"]', "no object with columns"),
+    ],
+    ids=["cut", "encoding", "list"],
+)
+def test_a_line_that_is_no_row_is_named_by_its_number_and_nothing_else_is_said(
+    tmp_path, caplog, name, line, said
+):
+    good = json.dumps(ROW).encode()
+    path = tmp_path / name
+    with gzip.open(path, "wb") if name.endswith("gz") else path.open("wb") as file:
+        file.write(b"\n".join([good, b"", line, good, line, b""]))
+    with pytest.raises(PairsError) as error:
+        pairs.read(str(path))
+    assert str(error.value) == f"{path}: line 3: {said}"
+    assert not caplog.records
+
+
 def test_a_folder_with_no_data_is_named(tmp_path):
     with pytest.raises(PairsError, match=r"no \.jsonl, .*\.csv file in this folder"):
         pairs.read(str(tmp_path))

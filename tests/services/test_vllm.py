@@ -36,49 +36,6 @@ PATIENCE_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """Folder of a random two-layer Llama with a real tokenizer and a chat template."""
-    import torch
-    import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    from mars_core.samples.preferences import preferences
-
-    folder = tmp_path_factory.mktemp("chat-model")
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=2000,
-        special_tokens=["<|end|>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    bpe.train_from_iterator((pair["chosen"] for pair in preferences()), trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        eos_token="<|end|>",
-        chat_template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:",
-    )
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=64,
-        max_position_embeddings=2048,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    torch.manual_seed(0)
-    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def vllm():
     """`make vllm` was run; its Python."""
     subprocess.run(["make", "vllm"], cwd=PROJECT, check=True)
@@ -86,7 +43,7 @@ def vllm():
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory, model, tiny_decoder):
+def experiment(tmp_path_factory, tiny_chat_model, tiny_decoder):
     """Folder with the file of a small experiment of one round, its guards open for meaningless texts."""
     folder = tmp_path_factory.mktemp("vllm-run")
     values = {
@@ -105,7 +62,7 @@ def experiment(tmp_path_factory, model, tiny_decoder):
         },
         "generation": {
             "backend": "vllm",
-            "model": str(model),
+            "model": str(tiny_chat_model),
             "concurrency": 8,
             **{role: {"max_tokens": 24} for role in get_args(Role)},
         },
@@ -176,14 +133,14 @@ def records(store):
     return [json.loads(line) for line in lines]
 
 
-def test_a_run_whose_server_was_killed_resumes_and_sends_nothing_twice(vllm, model, experiment):
+def test_a_run_whose_server_was_killed_resumes_and_sends_nothing_twice(vllm, tiny_chat_model, experiment):
     log, store = experiment / "server.log", experiment / "generations"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"generation.base_url=http://127.0.0.1:{port}/v1"
     patience = "generation.patience_seconds=10"
-    with serving(vllm, model, port, log):
+    with serving(vllm, tiny_chat_model, port, log):
         mars = Mars(experiment, address, patience)
         mars.wait_until(lambda: store.exists() and answered(log) >= 30)
     status, said = mars.said()
@@ -192,7 +149,7 @@ def test_a_run_whose_server_was_killed_resumes_and_sends_nothing_twice(vllm, mod
     kept = len(records(store))
     assert 30 <= kept == answered(log)
 
-    with serving(vllm, model, port, log):
+    with serving(vllm, tiny_chat_model, port, log):
         status, said = Mars(experiment, address, patience).said()
     assert status == 0, said[-3000:]
     written = records(store)
@@ -201,7 +158,7 @@ def test_a_run_whose_server_was_killed_resumes_and_sends_nothing_twice(vllm, mod
     assert all(len(record["texts"]) == record["sampling"]["n"] for record in written)
     synthetic = pd.read_parquet(experiment / "runs/served/round-1/synthetic.parquet")
     assert len(synthetic) == 200
-    assert set(synthetic["generator"]) == {f"vllm:{model}"}
+    assert set(synthetic["generator"]) == {f"vllm:{tiny_chat_model}"}
 
 
 def test_a_run_launches_its_server_and_takes_it_along_when_it_is_killed(vllm, experiment):

@@ -6,7 +6,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from mars_core.checkpoints import ModelError
 from mars_core.generation import GenerationConfig, GenerationError, Request, open_backend
 
-TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 TEXTS = ["Larks sing in flight, and at dawn.", "A lark sings.", "Larks nest on the ground in spring."]
 
 
@@ -37,23 +36,6 @@ def paraphraser(tmp_path_factory):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def chat_model(tmp_path_factory):
-    """Folder of a random Llama of two layers with a chat template."""
-    folder = tmp_path_factory.mktemp("llama")
-    words = tokenizer(chat_template=TEMPLATE)
-    config = transformers.LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=4096,
-        pad_token_id=0, eos_token_id=1, bos_token_id=None,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        transformers.LlamaForCausalLM(config).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
 
@@ -105,9 +87,9 @@ def test_a_text_that_the_model_cannot_read_as_a_whole_costs_its_request_alone(pa
     assert answers[1].error is None
 
 
-def test_a_chat_model_is_asked_by_its_template_and_samples(chat_model):
+def test_a_chat_model_is_asked_by_its_template_and_samples(tiny_chat_model):
     requests = [paraphrase(TEXTS[0]), Request("rewrite_rejected", "What is a lark?", TEXTS[1], "A fish.", 2)]
-    answers = dict(backend(chat_model).answers(requests))
+    answers = dict(backend(tiny_chat_model).answers(requests))
     assert [len(answers[index].texts) for index in (0, 1)] == [3, 2]
     assert [message["role"] for message in answers[1].messages] == ["system", "user"]
     assert answers[0].sampling["do_sample"]
@@ -115,24 +97,24 @@ def test_a_chat_model_is_asked_by_its_template_and_samples(chat_model):
         assert set(answer.finish_reasons) <= {"stop", "length"}
 
 
-def test_a_sample_that_did_not_end_is_marked_as_cut_off(chat_model):
-    ((_, answer),) = backend(chat_model, paraphrase_chosen={"max_tokens": 1}).answers([paraphrase(n=5)])
+def test_a_sample_that_did_not_end_is_marked_as_cut_off(tiny_chat_model):
+    ((_, answer),) = backend(tiny_chat_model, paraphrase_chosen={"max_tokens": 1}).answers([paraphrase(n=5)])
     ends = [reason == "stop" for reason in answer.finish_reasons]
     assert ends == [text == "" for text in answer.texts]
     assert answer.completion_tokens == 5
 
 
-def test_a_base_model_is_an_error_that_says_so(chat_model, tmp_path):
-    transformers.LlamaForCausalLM.from_pretrained(chat_model).save_pretrained(tmp_path)
+def test_a_base_model_is_an_error_that_says_so(tiny_chat_model, tmp_path):
+    transformers.LlamaForCausalLM.from_pretrained(tiny_chat_model).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     with pytest.raises(GenerationError, match="no chat template"):
         list(backend(tmp_path).answers([paraphrase()]))
 
 
-def test_weights_that_are_no_safetensors_are_not_loaded(chat_model, tmp_path):
-    model = transformers.LlamaForCausalLM.from_pretrained(chat_model)
+def test_weights_that_are_no_safetensors_are_not_loaded(tiny_chat_model, tmp_path):
+    model = transformers.LlamaForCausalLM.from_pretrained(tiny_chat_model)
     model.config.save_pretrained(tmp_path)
-    tokenizer(chat_template=TEMPLATE).save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tiny_chat_model).save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(GenerationError, match="cannot be loaded"):
         list(backend(tmp_path).answers([paraphrase()]))
@@ -143,8 +125,8 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path):
         backend(tmp_path / "none")
 
 
-def test_the_key_holds_the_weights_and_what_is_asked_but_not_how_fast(chat_model, paraphraser, tmp_path):
-    for file in chat_model.iterdir():
+def test_the_key_holds_the_weights_and_what_is_asked_but_not_how_fast(tiny_chat_model, paraphraser, tmp_path):
+    for file in tiny_chat_model.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
 
     def key(folder=tmp_path, request=None, **settings):

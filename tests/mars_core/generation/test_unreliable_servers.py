@@ -18,7 +18,8 @@ from mars_core.generation.vllm import VllmBackend
 from mars_core.guards import Guards, GuardsConfig
 
 SHARES = {"500": 0.05, "429": 0.02, "hang": 0.01, "empty": 0.01, "cut": 0.01, "not JSON": 0.01}
-TIMEOUT_SECONDS = 3.0
+REQUESTS = 500
+TIMEOUT_SECONDS = 2.0
 
 
 def completion(text, reason="stop"):
@@ -136,6 +137,11 @@ def backend(*urls, **settings):
     return VllmBackend(config, pause=lambda failures: 0.02 * failures)
 
 
+def unreliably_served(server):
+    """A backend with so little in flight that only what hangs times out, on a busy machine too."""
+    return backend(server.url, timeout_seconds=TIMEOUT_SECONDS, concurrency=32)
+
+
 def unreliable(text, number):
     """The same for the same text and try in every run."""
     chance = int(hashlib.sha256(f"{text} {number}".encode()).hexdigest(), 16) % 10_000 / 10_000
@@ -146,16 +152,16 @@ def unreliable(text, number):
 
 
 def test_requests_to_an_unreliable_server_end_answered_or_accounted_for(tmp_path):
-    asked = requests(500)
+    asked = requests(REQUESTS)
     with serving(Server(unreliable, seconds=0.002)) as server, GenerationStore(tmp_path) as store:
-        generator = Generator(backend(server.url, timeout_seconds=TIMEOUT_SECONDS), store)
+        generator = Generator(unreliably_served(server), store)
         answers = generator.generate(asked)
         failed = [request for request, answer in zip(asked, answers, strict=True) if answer.error]
         counts = generator.counts
         assert set(server.behaviours) == {"answer", *SHARES}
-        assert len(store) == len(server.answered) == 500 - len(failed)
-        assert (counts.sent, counts.failed) == (500, len(failed))
-        assert counts.retries >= server.tries.total() - 500 > 25
+        assert len(store) == len(server.answered) == REQUESTS - len(failed)
+        assert (counts.sent, counts.failed) == (REQUESTS, len(failed))
+        assert counts.retries >= server.tries.total() - REQUESTS > 25
         cut = [answer.finish_reasons for answer in answers].count(("length",))
         assert 0 < cut <= server.behaviours["cut"]
         tries = server.tries.total()
@@ -174,28 +180,28 @@ class SameMeaning:
         return np.ones((len(texts), 1), dtype=np.float32)
 
 
-def test_the_budget_of_two_thousand_requests_to_an_unreliable_server_is_spent_or_accounted_for(tmp_path):
+def test_the_budget_spent_at_an_unreliable_server_is_met_or_accounted_for(tmp_path):
     def spend(generator):
         parents = [
             Parent(f"{row}", "What is it?", f"Lark {row} sings.", f"Fish {row} swims.", 1)
-            for row in range(2000)
+            for row in range(REQUESTS)
         ]
         made = augment(parents, generator, Guards(GuardsConfig(), SameMeaning()), AugmentationConfig())
         return made.pairs, made.shortfall
 
     with serving(Server(unreliable, seconds=0.002)) as server, GenerationStore(tmp_path) as store:
-        asking = backend(server.url, timeout_seconds=TIMEOUT_SECONDS)
+        asking = unreliably_served(server)
         first = Generator(asking, store)
         pairs, shortfall = spend(first)
         assert set(server.behaviours) == {"answer", *SHARES}
-        assert first.counts.requests > 2000  # those that were cut off are drawn again
-        assert len(pairs) + shortfall == 2000
-        assert shortfall < 20
+        assert first.counts.requests > REQUESTS  # those that were cut off are drawn again
+        assert len(pairs) + shortfall == REQUESTS
+        assert shortfall <= REQUESTS / 100
         stored = len(store)
         again = Generator(asking, store)
         pairs, shortfall = spend(again)
-        assert len(pairs) + shortfall == 2000
-        assert again.counts.cached >= 2000 - first.counts.failed
+        assert len(pairs) + shortfall == REQUESTS
+        assert again.counts.cached >= REQUESTS - first.counts.failed
         assert again.counts.sent == len(store) - stored + again.counts.failed
 
 
