@@ -31,9 +31,9 @@ from mars_core.batching import TokenBudget, padded
 from mars_core.bfloat16_linear import can_multiply_in_bfloat16, with_bfloat16_linear
 from mars_core.checkpoints import Location, ModelError, locate
 from mars_core.configurable import Configuration, Operational
-from mars_core.feature_store import FeatureStore, digest_of
 from mars_core.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.rendering import Renderer, Rendering
+from mars_core.vector_store import VectorStore, digest_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class RewardModel:
         self.bfloat16 = _uses_bfloat16(config.precision, self.device)
         self.head = _head(network)
         self.head.forward = MethodType(_in_float32, self.head)
-        self.store: FeatureStore | None = None
+        self.store: VectorStore | None = None
         """Where features are looked up before they are computed, if anywhere."""
         self.prompts_cut = 0
         """Texts scored so far that lost the beginning of their prompt to the limit of tokens."""
@@ -141,7 +141,7 @@ class RewardModel:
         """
         trained = {id(weight) for weight in self.scalar_layer.parameters()}
         body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
-        self.store = FeatureStore(file, digest_of(body, self.bfloat16))
+        self.store = VectorStore(file, digest_of(body, self.bfloat16))
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads."""

@@ -4,9 +4,11 @@
 `d < threshold` is close: its responses say nearly the same, so it is rewritten before it is augmented.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from pydantic import Field, field_validator
 
 from mars_core.checkpoints import ModelError, locate
 from mars_core.configurable import Configuration, Operational
+from mars_core.digests import sha256_of
+from mars_core.vector_store import VectorStore
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -58,9 +62,10 @@ class SemanticsConfig(Configuration):
 class Embedder:
     """Sentence embeddings of unit length; each distinct text is embedded once a call."""
 
-    def __init__(self, config: SemanticsConfig) -> None:
-        """Of the configured model, which is loaded for the first text."""
+    def __init__(self, config: SemanticsConfig, vectors: Path | None = None) -> None:
+        """Of the configured model, which is loaded for the first text that is not in the file `vectors`."""
         self.config = config
+        self.vectors = vectors
         self.texts_cut = 0
         """Texts so far of which the embedder saw the beginning only."""
 
@@ -86,18 +91,38 @@ class Embedder:
         Raises:
             ModelError: the model is not there, or has no safetensors.
         """
-        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        if not rows:
+        if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        distinct = list(rows)
-        vectors = self._model.encode(
-            distinct, batch_size=self.config.batch_texts, normalize_embeddings=True, show_progress_bar=False
-        )
-        whole = self._model.tokenizer(distinct, truncation=False, verbose=False)["input_ids"]
-        limit = self._model.max_seq_length or np.inf
-        self.texts_cut += sum(len(ids) > limit for ids in whole)
-        embeddings: Embeddings = np.asarray(vectors, dtype=np.float32)[[rows[text] for text in texts]]
+        names = {text: hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
+        found = self._store.find(list(names.values())) if self._store else {}
+        missing = [text for text, name in names.items() if name not in found]
+        if missing:
+            computed = self._computed(missing)
+            found |= zip([names[text] for text in missing], computed, strict=True)
+            if self._store:
+                self._store.add([names[text] for text in missing], computed)
+        rows = {text: row for row, text in enumerate(names)}
+        distinct = np.stack([found[name] for name in names.values()])
+        self.texts_cut += int(distinct[:, -1].sum())
+        embeddings: Embeddings = distinct[[rows[text] for text in texts], :-1]
         return embeddings
+
+    def _computed(self, texts: list[str]) -> NDArray[np.float32]:
+        """Embeddings, and in a last column whether a text is longer than the embedder reads: [n, d + 1]."""
+        vectors = self._model.encode(
+            texts, batch_size=self.config.batch_texts, normalize_embeddings=True, show_progress_bar=False
+        )
+        whole = self._model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+        limit = self._model.max_seq_length or np.inf
+        return np.column_stack([vectors, [len(ids) > limit for ids in whole]]).astype(np.float32)
+
+    @cached_property
+    def _store(self) -> VectorStore | None:
+        if self.vectors is None:
+            return None
+        path, revision = locate(self.config.embedder)
+        content = f"{path}@{revision}" if revision else sha256_of(Path(path))
+        return VectorStore(self.vectors, f"embedder {content}".encode())
 
 
 def cosine_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:

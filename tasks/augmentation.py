@@ -57,7 +57,11 @@ def augment_hard_pairs(
     reward_model = None
     if config.augmentation.pool or config.augmentation.scheme == "west_of_n":
         reward_model = load_reward_model(run, model)
-    guards = Guards(config.guards, Embedder(config.semantics), reward_model.score if reward_model else None)
+    guards = Guards(
+        config.guards,
+        Embedder(config.semantics, run.vectors),
+        reward_model.score if reward_model else None,
+    )
     with progress(
         f"round {round} · augmentation",
         3 * len(parents),

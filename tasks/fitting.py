@@ -45,7 +45,7 @@ def fit_reward_model(
         round=round,
         reward_model=run.config.model,
         fit=run.config.fit,
-        features=run.features,
+        vectors=run.vectors,
     )
     file = run.path(
         run.write(f"round-{round}/fit.json", lambda path: path.write_text(spec.model_dump_json(indent=2)))

@@ -8,5 +8,5 @@ def load_reward_model(run: RunFolder, model: ArtifactRef) -> RewardModel:
     """Load a round's model; where the head alone is trained, all rounds share the features of a text."""
     loaded = RewardModel.load(str(run.path(model)), run.config.model)
     if run.config.fit.trainable == "head":
-        loaded.keep_features(run.features)
+        loaded.keep_features(run.vectors)
     return loaded

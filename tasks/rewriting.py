@@ -40,7 +40,7 @@ def rewrite_close_pairs(
     ]
     guards = Guards(
         config.guards,
-        Embedder(config.semantics),
+        Embedder(config.semantics, run.vectors),
         load_reward_model(run, model).score if close else None,
     )
     with progress(

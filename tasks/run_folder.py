@@ -8,7 +8,6 @@ unchanged, does not run again. Runs that name one folder of `shared_steps` find 
 there, and take their artifacts as their own.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from mars_core.config import ExperimentConfig, flat, load, scientific, to_yaml
-from mars_core.digests import digest
+from mars_core.digests import digest, sha256_of
 from mars_core.errors import MarsError
 from mars_core.whole_files import write_whole
 
@@ -74,10 +73,10 @@ class RunFolder:
         return self.path(IDENTITY).read_text().strip()
 
     @property
-    def features(self) -> Path:
-        """Where features of texts are kept while the head alone is trained; a cache, that may be removed."""
+    def vectors(self) -> Path:
+        """Where embeddings and unchanging features of texts are kept; a cache, that may be removed."""
         shared = self.config.shared_steps
-        return Path(shared, "features.sqlite").resolve() if shared else self.root / ".features.sqlite"
+        return Path(shared, "vectors.sqlite").resolve() if shared else self.root / ".vectors.sqlite"
 
     def path(self, artifact: ArtifactRef | str) -> Path:
         """Where an artifact is, or will be."""
@@ -282,16 +281,6 @@ def _link(source: Path | str, place: Path | str) -> None:
         os.link(source, place)
     except OSError:  # a file system without hard links
         shutil.copyfile(source, place)
-
-
-def sha256_of(path: Path) -> str:
-    """Digest of a file, or of the names and digests of all files under a folder."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        lines = [f"{file.relative_to(path).as_posix()} {sha256_of(file)}" for file in files]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _check_configuration(file: Path, config: ExperimentConfig) -> None:

@@ -13,7 +13,7 @@ def measure_semantic_distances(run: RunFolder, round: int, train: ArtifactRef) -
     The originals do not change, so the first round's distances serve all rounds.
     """
     originals = run.dataset(train)
-    embedder = Embedder(run.config.semantics)
+    embedder = Embedder(run.config.semantics, run.vectors)
     with progress(f"round {round} · distances", len(originals), "pairs") as advance:
         distances = measure_distances(originals, embedder, run.config.semantics.threshold, advance)
     figures = {

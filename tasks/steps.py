@@ -20,8 +20,8 @@ from prefect.exceptions import MissingContextError
 from prefect.states import Completed
 
 from mars_core.config import scientific
-from mars_core.digests import digest
-from tasks.run_folder import ArtifactRef, Outputs, RunFolder, sha256_of
+from mars_core.digests import digest, sha256_of
+from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 
 Result = TypeVar("Result", ArtifactRef, Outputs)
 VERSIONS: dict[str, int] = {}

@@ -141,5 +141,15 @@ def test_an_embedder_without_safetensors_is_refused(tmp_path):
         Embedder(SemanticsConfig(embedder=str(tmp_path))).embed(["A lark."])
 
 
+def test_a_text_is_embedded_once_for_all_that_share_a_file(embedder, tmp_path, monkeypatch):
+    file, texts = tmp_path / "vectors.sqlite", ["A lark sings.", "lark " * 300, "A lark sings."]
+    first = Embedder(SemanticsConfig(), file)
+    np.testing.assert_array_equal(first.embed(texts), embedder.embed(texts))
+    second = Embedder(SemanticsConfig(), file)
+    monkeypatch.setattr(Embedder, "_model", property(lambda _: pytest.fail("the model was loaded")))
+    np.testing.assert_array_equal(second.embed(texts), first.embed(texts))
+    assert second.texts_cut == 1
+
+
 def test_no_model_is_loaded_where_nothing_is_to_be_embedded():
     assert Embedder(SemanticsConfig(embedder="/no/such/folder")).embed([]).shape == (0, 0)

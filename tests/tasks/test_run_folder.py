@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.config import ConfigError, ExperimentConfig, to_yaml
-from tasks.run_folder import RunFolderError, existing_run, open_run, sha256_of
+from mars_core.digests import sha256_of
+from tasks.run_folder import RunFolderError, existing_run, open_run
 
 OWNER = """
 import sys, time

@@ -1,16 +1,18 @@
+import sqlite3
+
 import numpy as np
 import pytest
 import torch
 
-from mars_core.feature_store import FeatureStore, FeatureStoreError
 from mars_core.reward_model import ModelConfig, RewardModel
+from mars_core.vector_store import VectorStore, VectorStoreError
 
 TEXTS = ["Who?", "What is a lark?", "Hi", "Who?"], ["I.", "A small songbird.", "Ho", "I."]
 
 
 @pytest.fixture
 def file(tmp_path):
-    return tmp_path / "shared" / "features.sqlite"
+    return tmp_path / "shared" / "vectors.sqlite"
 
 
 @pytest.fixture
@@ -93,5 +95,23 @@ def test_of_a_call_that_fails_nothing_is_kept(load, monkeypatch):
 def test_a_damaged_file_is_told_with_what_to_do(file):
     file.parent.mkdir()
     file.write_bytes(b"no database at all" * 100)
-    with pytest.raises(FeatureStoreError, match=r"features\.sqlite: file is not a database; .* removed"):
-        FeatureStore(file, b"weights").find([b"text"])
+    with pytest.raises(VectorStoreError, match=r"vectors\.sqlite: file is not a database; .* removed"):
+        VectorStore(file, b"weights").find([b"text"])
+
+
+def test_a_full_disk_is_told_as_one(file, monkeypatch):
+    store = VectorStore(file, b"model")
+    store.add([b"text"], np.ones((1, 8), np.float32))
+    connect = sqlite3.connect
+
+    def small(*args, **settings):
+        database = connect(*args, **settings)
+        database.execute("PRAGMA max_page_count = 4")
+        return database
+
+    monkeypatch.setattr("sqlite3.connect", small)
+    names = [str(number).encode() for number in range(100)]
+    with pytest.raises(OSError, match=r"No space left on device: .*vectors\.sqlite"):
+        store.add(names, np.ones((100, 384), np.float32))
+    monkeypatch.undo()
+    assert store.find([*names, b"text"]).keys() == {b"text"}
