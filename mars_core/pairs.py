@@ -59,6 +59,9 @@ class DataConfig(Configuration):
     """Keep only rows whose columns have these values; a number also stands for its text."""
     subset: int | None = Field(None, ge=1)
     """Train on this many originals, drawn by the seed; by default on all."""
+    flipped: float = Field(0.0, ge=0, le=0.5)
+    """Exchange chosen and rejected in this share of the originals, drawn by the seed: label noise, to study
+    what a method makes of it."""
     invalid: Literal["error", "drop"] = "error"
     """What to do with an invalid row: stop and name it, or leave it out and count it."""
 
@@ -123,6 +126,8 @@ def three_sets(config: DataConfig, seed: int) -> ThreeSets:
             )
     if config.subset is not None:
         train = fixed_subset(train, config.subset, seed)
+    if config.flipped:
+        train = with_flipped_labels(train, config.flipped, seed)
     return ThreeSets(train, validation, heldout, dict(dropped))
 
 
@@ -134,8 +139,23 @@ def fixed_subset(table: Dataset, size: int, seed: int) -> Dataset:
     """
     if size > len(table):
         raise PairsError(f"data.subset={size}, but there are only {len(table)} training pairs")
-    rank = [hashlib.sha256(f"{seed}:{pair_id}".encode()).digest() for pair_id in table["pair_id"]]
-    return table.select(sorted(sorted(range(len(table)), key=rank.__getitem__)[:size]))
+    return table.select(_drawn(table, size, str(seed)))
+
+
+def with_flipped_labels(table: Dataset, share: float, seed: int) -> Dataset:
+    """Exchange chosen and rejected in a share of the rows, drawn as those of `fixed_subset` are."""
+    flipped = set(_drawn(table, round(share * len(table)), f"flipped {seed}"))
+
+    def exchanged(row: dict[str, str], number: int) -> dict[str, str]:
+        return {"chosen": row["rejected"], "rejected": row["chosen"]} if number in flipped else {}
+
+    return table.map(exchanged, with_indices=True, load_from_cache_file=False)
+
+
+def _drawn(table: Dataset, size: int, salt: str) -> list[int]:
+    """So many rows, those whose ids have the smallest hashes."""
+    rank = [hashlib.sha256(f"{salt}:{pair_id}".encode()).digest() for pair_id in table["pair_id"]]
+    return sorted(sorted(range(len(table)), key=rank.__getitem__)[:size])
 
 
 def read(

@@ -483,6 +483,18 @@ def test_the_subset_is_fixed_by_the_seed_whatever_the_order(write):
     assert ids(three_sets(config, seed=1).train) != ids(first.train)
 
 
+def test_labels_are_flipped_in_a_share_of_the_originals_alone(write):
+    source = write(numbered(60))
+    honest, noisy = (three_sets(DataConfig(train=source, flipped=share), seed=3) for share in (0, 0.2))
+    assert noisy.train["pair_id"] == honest.train["pair_id"]
+    pairs = list(zip(honest.train, noisy.train, strict=True))
+    flipped = [one for one, other in pairs if one["chosen"] == other["rejected"] != one["rejected"]]
+    assert len(flipped) == round(0.2 * len(pairs))
+    assert all(one == other or one["rejected"] == other["chosen"] for one, other in pairs)
+    assert list(noisy.heldout) == list(honest.heldout)
+    assert list(noisy.validation) == list(honest.validation)
+
+
 def test_a_larger_subset_holds_the_smaller_one():
     table = datasets.Dataset.from_dict({"pair_id": [str(i) for i in range(50)]})
     assert ids(fixed_subset(table, 10, seed=3)) < ids(fixed_subset(table, 20, seed=3))
