@@ -1,5 +1,6 @@
 """Compare ways to spend a budget: arms × seeds, matched in all that the arms are not about."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
             missing = [cell for cell in found if not finished(config.root, cell)]
             tell("%d of %d cells are to be run.", len(missing), len(found))
             failed = _run_all(missing, config, tracked.parent)
-            report = gather(config.root, config, found, failed)
+            report = gather(
+                config.root, config, shlex.join(["mars", "compare", file, *overrides]), found, failed
+            )
             write_comparison(config.root, report)
             runs = [existing_run(config.root / cell.name) for cell in found if finished(config.root, cell)]
             cells_trained = [(run, trained(run)) for run in runs]

@@ -6,6 +6,7 @@ Words that claim a difference appear only with ten seeds or more and an adjusted
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +45,8 @@ COLUMNS = {
 """
 UNMATCHED = ("topped_up", "llm_tokens", "seconds")
 """What is reported without an interval."""
+PACKAGES = ("mars", "torch", "transformers", "sentence-transformers", "numpy")
+"""Packages whose versions shape the figures."""
 TESTED = ("heldout/accuracy", "rewardbench/total")
 """Figures whose differences are tested, each a family of its own."""
 
@@ -53,6 +56,8 @@ class ComparisonReport:
     """All that the report of a comparison rests on."""
 
     config: ComparisonConfig
+    command: str
+    """What it was run by."""
     cells: Sequence[Cell]
     results: pd.DataFrame
     """A row a finished cell: arm, seed, and the figures of its last round."""
@@ -118,6 +123,13 @@ def markdown(report: ComparisonReport) -> str:
             "The synthetic texts come from rules and no language model: these figures compare the machinery "
             "of the arms, not what a language model would make of them."
         )
+    hours = report.results["seconds"].sum() / 3600
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    parts += [
+        "## How it was run",
+        f"    {report.command}",
+        f"Steps that cells share counted in each of them, the cells took {hours:,.2f} hours. {versions}.",
+    ]
     if report.failed:
         parts += ["## Failed cells", "\n".join(f"- {name}: {why}" for name, why in report.failed.items())]
     return "\n\n".join(parts) + "\n"

@@ -54,9 +54,9 @@ def keep(root: Path, cell: Cell) -> None:
 
 
 def gather(
-    root: Path, config: ComparisonConfig, found: Sequence[Cell], failed: dict[str, str]
+    root: Path, config: ComparisonConfig, command: str, found: Sequence[Cell], failed: dict[str, str]
 ) -> ComparisonReport:
-    """The report of all cells that are finished.
+    """The report of all cells that are finished, and were run by a command.
 
     Raises:
         ComparisonError: there is none.
@@ -75,7 +75,7 @@ def gather(
     if not results:
         name, why = next(iter(failed.items()))
         raise ComparisonError(f"no cell of {config.name} came to its end; {name}: {why}")
-    return ComparisonReport(config, found, pd.DataFrame(results), pd.DataFrame(curves), failed)
+    return ComparisonReport(config, command, found, pd.DataFrame(results), pd.DataFrame(curves), failed)
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)

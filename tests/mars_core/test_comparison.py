@@ -147,6 +147,8 @@ def test_ten_equal_differences_are_no_certainty_and_no_member_of_holms_family():
     assert same.words == "no claim: the seeds show no spread"
     assert math.isnan(same.adjusted_p)
     assert mars.adjusted_p == mars.over_seeds.p_value
-    figure = _forest_plot(ComparisonReport(comparison(), [], drawn, curves=pd.DataFrame(), failed={}))
+    figure = _forest_plot(
+        ComparisonReport(comparison(), "mars compare", [], drawn, curves=pd.DataFrame(), failed={})
+    )
     widths = [container.lines[2][0].get_segments() for container in figure.axes[0].containers]
     assert [len(segments[0]) for segments in widths] == [0, 2]  # points of each bar
