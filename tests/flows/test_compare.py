@@ -111,7 +111,9 @@ def test_what_the_cells_of_a_seed_share_is_done_once(compared):
 def test_a_second_start_gives_the_same_numbers(compared):
     folder, _, first, again = compared
     pd.testing.assert_frame_equal(first.results, again.results)
-    assert "no claim: 2 seeds, 10 are needed" in (folder / "runs/tiny/results.md").read_text()
+    page = (folder / "runs/tiny/results.md").read_text()
+    assert "no claim: 2 seeds, 10 are needed" in page
+    assert "    mars compare " in page
     written = json.loads((folder / "runs/tiny/results.json").read_text())
     assert len(written["cells"]) == 4
 
