@@ -1,6 +1,10 @@
-"""A comparison of two arms and two seeds, run to its end in process."""
+"""A comparison of two arms and two seeds, killed after its first cell and run to its end in process."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +18,9 @@ ARMS = {
     "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0, "rewriting.enabled": False},
     "hardest": {"selection.strategy": "hardest", "rewriting.enabled": False},
 }
+
+FIRST = "no-augmentation-seed0"
+PATIENCE_SECONDS = 180
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +42,42 @@ def compared(prefect_server, experiment):
     file.write_text(yaml.safe_dump(config))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made.folder)
+        killed_after_a_cell(made.folder)
+        finished = steps(made.folder, FIRST)
         first = compare(str(file))
+        assert steps(made.folder, FIRST) == finished != {}
         before = steps(made.folder)
         again = compare(str(file))
         assert steps(made.folder) == before
         yield made.folder, load_comparison(file), first, again
 
 
-def steps(folder):
-    """Every step record of every cell, and when it was written."""
-    return {path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/*/.steps/*.json")}
+def killed_after_a_cell(folder):
+    """Start the command, and kill it when its first cell is finished."""
+    from prefect.settings import get_current_settings
+
+    log = folder / "killed.log"
+    command = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "compare", "compare.yaml"],
+        cwd=folder,
+        env=os.environ | {"PREFECT_API_URL": get_current_settings().api.url},
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+    )
+    began = time.monotonic()
+    try:
+        while not (folder / f"runs/tiny/cells/{FIRST}.json").exists():
+            assert command.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() - began < PATIENCE_SECONDS
+            time.sleep(0.01)
+    finally:
+        command.kill()
+        command.wait()
+
+
+def steps(folder, cell="*"):
+    """Every step record of cells, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob(f"runs/tiny/{cell}/.steps/*.json")}
 
 
 def test_every_arm_is_run_under_every_seed(compared):
