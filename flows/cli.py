@@ -137,7 +137,11 @@ def retrain(
         if readmit is not None:
             with owned(config.root):
                 digest, before = Ledger.of(config.root).readmit(readmit)
-            now = "takes part again" if before.state == "refused" else "takes part with its good rows"
+            now = (
+                "takes part again"
+                if before.state == "refused"
+                else "is read again, for its good rows, at the next look"
+            )
             _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it {now}.")
             return
         from mars_core.retraining import cycle_experiment

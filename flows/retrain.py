@@ -10,8 +10,8 @@ from prefect.states import Completed
 
 from flows.refine import refine
 from mars_core.gate import Decision
-from mars_core.retraining import RetrainConfig, cycle_experiment, cycle_folder, load_retraining
-from tasks.cycle import experiment_file, next_cycle, trusted_ids
+from mars_core.retraining import RetrainConfig, cycle_experiment, load_retraining
+from tasks.cycle import decision_file, experiment_file, next_cycle, trusted_ids
 from tasks.gate import decision_tags, pass_gate, publish
 from tasks.intake import take_in
 from tasks.ledger import Cycle, Ledger
@@ -67,7 +67,7 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
         best = first + best_round(report.rounds[first:])
         decision = pass_gate(
             config.gate, run, best, trusted_ids(config, cycle), cycle.champion is not None,
-            cycle_folder(config, cycle.number) / "decision.json",
+            decision_file(config, cycle),
         )  # fmt: skip
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}

@@ -108,7 +108,8 @@ def markdown(report: ComparisonReport) -> str:
         table(["", *differs.columns], [[f"`{key}`", *map(str, row)] for key, *row in differs.itertuples()]),
         "## Means",
         table(*means_table(report)),
-        "Brackets are 95% t-intervals over seeds. LLM tokens and seconds are reported, not matched.",
+        "Brackets are 95% t-intervals over seeds. LLM tokens and seconds are reported, not matched. What "
+        "one cell computes of a text costs later ones nothing, so seconds depend on the order of the cells.",
     ]
     for figure in _tested(report):
         parts += [f"## Paired differences: {COLUMNS[figure][0]}", table(*differences_table(report, figure))]
@@ -128,7 +129,8 @@ def markdown(report: ComparisonReport) -> str:
     parts += [
         "## How it was run",
         f"    {report.command}",
-        f"Steps that cells share counted in each of them, the cells took {hours:,.2f} hours. {versions}.",
+        f"That was its last start, with {versions}. The cells took {hours:,.2f} hours; a step that several "
+        "share counts in each of them.",
     ]
     if report.failed:
         parts += ["## Failed cells", "\n".join(f"- {name}: {why}" for name, why in report.failed.items())]

@@ -241,7 +241,7 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
         model.keep_features(spec.vectors)
     if model.device.type == "cpu":
         _keep_freed_memory()
-        if model.bfloat16:
+        if model.bfloat16 and spec.fit.trainable != "head":
             attend_in_float32(model.network)
     if spec.fit.gradient_checkpointing:
         model.network.gradient_checkpointing_enable({"use_reentrant": False})

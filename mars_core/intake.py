@@ -113,17 +113,17 @@ def new_deliveries(
     for file in files:
         if suffix(file) not in READERS or file.name.startswith(".") or not file.is_file():
             continue
+        name = os.fsencode(file.name).decode(errors="replace")
         try:
             # A clock that is ahead dates a file in the future; far ahead, that says nothing about the file.
             if abs(now - file.stat().st_mtime) < config.settle_seconds:
-                left[file.name] = f"it changed in the last {config.settle_seconds:g} seconds"
+                left[name] = f"it changed in the last {config.settle_seconds:g} seconds"
                 continue
             digest = _digest_of_file(file)
         except OSError as error:
-            left[file.name] = f"it cannot be read: {error}"
+            left[name] = f"it cannot be read: {error}"
             continue
         if digest not in seen:
-            name = os.fsencode(file.name).decode(errors="replace")
             deliveries.setdefault(digest, Delivery(name, digest, file))
     return list(deliveries.values()), left
 

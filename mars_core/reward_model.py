@@ -278,27 +278,41 @@ class RewardModel:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rewards [n] and features [n, d], or [n, 0], of a rendering of n texts, filled in for `texts` alone.
 
-        From the store the features come that it holds; it gets the others when all are computed. Rewards
-        are then made of all of them together, so that they do not depend on how many it held.
+        With a store, rewards are made of all features together: how many it held changes none of them.
         """
-        n, hold = len(rendering.ids), keep_features or self.store is not None
-        rewards = np.empty(n, np.float32)
-        features = np.empty((n, self.scalar_layer.in_features if hold else 0), np.float32)
-        stored = self.store.find([digests[text] for text in texts]) if self.store else {}
-        found = [text for text in texts if digests[text] in stored]
-        for text in found:
-            features[text] = stored[digests[text]]
-        told(found)
-        missing = [text for text in texts if digests[text] not in stored]
-        for batch, batch_rewards, batch_features in self._batches(missing, rendering, budget):
+        if self.store is None or not texts:
+            return self._forwarded(texts, rendering, budget, told, keep_features)
+        computed = list[int]()
+
+        def compute(missing: list[int]) -> NDArray[np.float32]:
+            computed.extend(texts[number] for number in missing)
+            return self._forwarded(computed, rendering, budget, told, keep_features=True)[1][computed]
+
+        vectors = self.store.complete([digests[text] for text in texts], compute)
+        told(set(texts).difference(computed))
+        rewards = np.empty(len(rendering.ids), np.float32)
+        features = np.empty((len(rendering.ids), vectors.shape[1]), np.float32)
+        features[texts] = vectors
+        linear = self.scalar_layer(torch.from_numpy(vectors).to(self.device))
+        rewards[texts] = linear.squeeze(-1).cpu().numpy()
+        return rewards, features
+
+    def _forwarded(
+        self,
+        texts: Sequence[int],
+        rendering: Rendering,
+        budget: TokenBudget,
+        told: Callable[[Iterable[int]], None],
+        keep_features: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `_measured`, all computed."""
+        n, d = len(rendering.ids), self.scalar_layer.in_features if keep_features else 0
+        rewards, features = np.empty(n, np.float32), np.empty((n, d), np.float32)
+        for batch, batch_rewards, batch_features in self._batches(texts, rendering, budget):
             rewards[batch] = batch_rewards.cpu().numpy()
-            if hold:
+            if keep_features:
                 features[batch] = batch_features.cpu().numpy()
             told(batch)
-        if self.store:
-            self.store.add([digests[text] for text in missing], features[missing])
-            linear = self.scalar_layer(torch.from_numpy(features[texts]).to(self.device))
-            rewards[texts] = linear.squeeze(-1).cpu().numpy()
         return rewards, features
 
     def _batches(

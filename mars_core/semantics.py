@@ -94,17 +94,16 @@ class Embedder:
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
         names = {text: hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
-        found = self._store.find(list(names.values())) if self._store else {}
-        missing = [text for text, name in names.items() if name not in found]
-        if missing:
-            computed = self._computed(missing)
-            found |= zip([names[text] for text in missing], computed, strict=True)
-            if self._store:
-                self._store.add([names[text] for text in missing], computed)
-        rows = {text: row for row, text in enumerate(names)}
-        distinct = np.stack([found[name] for name in names.values()])
-        self.texts_cut += int(distinct[:, -1].sum())
-        embeddings: Embeddings = distinct[[rows[text] for text in texts], :-1]
+        distinct = list(names)
+        if self._store:
+            vectors = self._store.complete(
+                list(names.values()), lambda missing: self._computed([distinct[row] for row in missing])
+            )
+        else:
+            vectors = self._computed(distinct)
+        self.texts_cut += int(vectors[:, -1].sum())
+        rows = {text: row for row, text in enumerate(distinct)}
+        embeddings: Embeddings = vectors[[rows[text] for text in texts], :-1]
         return embeddings
 
     def _computed(self, texts: list[str]) -> NDArray[np.float32]:

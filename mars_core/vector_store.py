@@ -9,20 +9,20 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from mars_core.errors import MarsError
 
-PATIENCE_SECONDS = 600.0
-"""How long one process waits for another that writes."""
 TABLE = """CREATE TABLE IF NOT EXISTS vectors
-           (model BLOB, text BLOB, vector BLOB, PRIMARY KEY (model, text)) WITHOUT ROWID"""
+           (model BLOB, text BLOB, vector BLOB, PRIMARY KEY (model, text))"""
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class VectorStoreError(MarsError, RuntimeError):
@@ -36,32 +36,52 @@ class VectorStore:
         """Keep vectors in `file`, apart from those of other models; it is made where there is none."""
         self.file, self.model = file, model
 
-    def find(self, texts: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        """The vectors that are there, [d] each, by text."""
+    def complete(
+        self, texts: Sequence[bytes], compute: Callable[[list[int]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """The vectors of distinct texts, [n, d]; those that are not there are computed, and kept.
+
+        One process does so at a time, so that no two compute the same text. What a call computes is kept when
+        all of it is there: one that is killed leaves nothing.
+
+        Args:
+            texts: [n] what the texts are called; at least one.
+            compute: from the numbers of some of them to their vectors.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.file.with_suffix(".lock")):
+            found = self._find(texts)
+            missing = [number for number, text in enumerate(texts) if text not in found]
+            if missing:
+                names = [texts[number] for number in missing]
+                computed = compute(missing)
+                self._add(names, computed)
+                found |= zip(names, computed, strict=True)
+        return np.stack([found[text] for text in texts])
+
+    def _find(self, texts: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         with self._opened() as database:
             wanted = "SELECT vector FROM vectors WHERE model = ? AND text = ?"
             rows = ((text, database.execute(wanted, (self.model, text)).fetchone()) for text in texts)
             return {text: np.frombuffer(row[0], np.float32) for text, row in rows if row}
 
-    def add(self, texts: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
-        """Keep the vectors of some texts, [texts, d]: all of them or, if the process dies, none."""
+    def _add(self, texts: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
         rows = ((self.model, text, vector.tobytes()) for text, vector in zip(texts, vectors, strict=True))
         with self._opened() as database, database:
-            database.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
+            database.executemany("INSERT INTO vectors VALUES (?, ?, ?)", rows)
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.file, timeout=PATIENCE_SECONDS)) as database:
+            with closing(sqlite3.connect(self.file)) as database:
                 database.execute(TABLE)
                 yield database
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code == sqlite3.SQLITE_FULL:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file)) from error
-            raise VectorStoreError(
-                f"{self.file}: {error}; it holds nothing that cannot be computed again, so it may be removed"
-            ) from error
+            advice = "; remove it, for all that it holds can be computed again" if code in DAMAGED else ""
+            raise VectorStoreError(f"{self.file}: {error}{advice}") from error
 
 
 def digest_of(weights: dict[str, torch.Tensor], *about: object) -> bytes:
@@ -69,5 +89,5 @@ def digest_of(weights: dict[str, torch.Tensor], *about: object) -> bytes:
     whole = hashlib.blake2b(repr(about).encode(), digest_size=16)
     for name, tensor in sorted(weights.items()):
         whole.update(name.encode())
-        whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        whole.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return whole.digest()

@@ -27,8 +27,8 @@ TRUSTED, NEW = "trusted.parquet", "new.parquet"
 def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cycle | None:
     """The cycle that was begun and can go on, or else a new one if enough pairs are new.
 
-    A cycle whose configuration, or whose champion, has changed since it was begun cannot go on: its
-    deliveries go into a new one.
+    A cycle whose champion has changed since it was begun cannot go on, nor one whose configuration has before
+    it was decided: its deliveries go into a new one.
 
     Raises:
         LedgerError: what is held out is not what it was in earlier cycles.
@@ -40,7 +40,8 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
     if begun is not None:
         if champion and registry.tags(champion).get(CYCLE) == ledger.label(begun):
             return begun  # killed after its candidate had become champion
-        if begun.champion == champion and _unchanged(config, begun, _experiment(config, begun, registry)):
+        decided = decision_file(config, begun).exists()
+        if begun.champion == champion and (decided or _unchanged(config, begun, registry)):
             tell("Cycle %d goes on.", begun.number)
             return begun
         tell(
@@ -67,6 +68,11 @@ def experiment_file(config: RetrainConfig, cycle: Cycle) -> Path:
     return cycle_folder(config, cycle.number) / "experiment.yaml"
 
 
+def decision_file(config: RetrainConfig, cycle: Cycle) -> Path:
+    """Where the gate's decision on a cycle is, once it is made."""
+    return cycle_folder(config, cycle.number) / "decision.json"
+
+
 def trusted_ids(config: RetrainConfig, cycle: Cycle) -> set[str]:
     """Ids of the held-out pairs that decide at the gate."""
     file = cycle_folder(config, cycle.number) / "heldout" / TRUSTED
@@ -82,8 +88,10 @@ def _experiment(config: RetrainConfig, cycle: Cycle, registry: Registry) -> Expe
     return cycle_experiment(config, cycle.number, champion)
 
 
-def _unchanged(config: RetrainConfig, cycle: Cycle, experiment: ExperimentConfig) -> bool:
-    return scientific(load(experiment_file(config, cycle))) == scientific(experiment)
+def _unchanged(config: RetrainConfig, cycle: Cycle, registry: Registry) -> bool:
+    return scientific(load(experiment_file(config, cycle))) == scientific(
+        _experiment(config, cycle, registry)
+    )
 
 
 def _held_out(config: RetrainConfig) -> str:
@@ -103,8 +111,9 @@ def _same_held_out(config: RetrainConfig, ledger: Ledger) -> None:
 def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
     """Write the pairs to train on, and the held-out ones of earlier deliveries and of the new."""
     share = cycle_experiment(config, cycle.number, None).data.heldout_share
-    earlier_train, earlier_held = _divided(ledger, ledger.digests("trusted"), share)
-    new_train, new_held = _divided(ledger, cycle.deliveries, share)
+    known = set[str]()
+    earlier_train, earlier_held = _divided(ledger, ledger.digests("trusted"), share, known)
+    new_train, new_held = _divided(ledger, cycle.deliveries, share, known)
     trusted = [*earlier_held]
     if config.gate.pairs is not None:
         trusted += _others(_by_content(config.gate.pairs), trusted)
@@ -135,13 +144,22 @@ def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
     )  # fmt: skip
 
 
-def _divided(ledger: Ledger, digests: list[str], share: float) -> tuple[list[Dataset], list[Dataset]]:
-    """The accepted pairs of deliveries: those to train on, and those held out."""
+def _divided(
+    ledger: Ledger, digests: list[str], share: float, known: set[str]
+) -> tuple[list[Dataset], list[Dataset]]:
+    """The accepted pairs of deliveries: those to train on, and those held out.
+
+    Deliveries that a person has readmitted may hold the same pair, or the same one exchanged: the first
+    counts. `known` gets the ids of both.
+    """
     train, held = list[Dataset](), list[Dataset]()
     for name in digests:
         table = Dataset(pyarrow.parquet.read_table(ledger.accepted(name), memory_map=True))
+        new = np.array([pair_id not in known for pair_id in table["pair_id"]])
+        texts = zip(table["prompt"], table["rejected"], table["chosen"], strict=True)
+        known.update(table["pair_id"], (pairs.content_id(*exchanged) for exchanged in texts))
         is_held = np.array([pairs.prompt_position(prompt) < share for prompt in table["prompt"]])
-        for part, rows in ((train, ~is_held), (held, is_held)):
+        for part, rows in ((train, new & ~is_held), (held, new & is_held)):
             if rows.any():
                 part.append(table.select(np.flatnonzero(rows)))
     return train, held

@@ -15,7 +15,7 @@ from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step, tell
 
 
-@step("fit", version=2, reads=("seed", "model", "fit"))
+@step("fit", version=3, reads=("seed", "model", "fit"))
 def fit_reward_model(
     run: RunFolder,
     round: int,

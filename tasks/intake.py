@@ -23,7 +23,7 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
     Raises:
         PairsError: the source is not there or cannot be loaded.
     """
-    found, left = new_deliveries(config.data, ledger.seen, time.time())
+    found, left = new_deliveries(config.data, ledger.deliveries.keys() - ledger.readmitted, time.time())
     known, refused = ledger.pair_ids("waiting", "undecided", "trusted"), ledger.pair_ids("refused")
     for delivery in found:
         try:
@@ -37,6 +37,8 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
         _keep(config.root, ledger, delivery, intake)
         if intake.accepted is not None:
             known.update(intake.accepted["pair_id"])
+    gone = ledger.readmitted - {delivery.digest for delivery in found}
+    left |= {ledger.deliveries[digest].file: "it was readmitted, but is there no more" for digest in gone}
     for name, why in left.items():
         get_run_logger().warning("%s is left for the next look: %s.", name, why)
     tell(

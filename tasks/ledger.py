@@ -82,9 +82,9 @@ class Ledger(BaseModel):
         return [digest for digest, found in self.deliveries.items() if found.state in states and found.pairs]
 
     @property
-    def seen(self) -> set[str]:
-        """The deliveries that need not be looked at again."""
-        return {digest for digest, found in self.deliveries.items() if found.state != "readmitted"}
+    def readmitted(self) -> set[str]:
+        """The deliveries that are to be read again."""
+        return {digest for digest, found in self.deliveries.items() if found.state == "readmitted"}
 
     def pair_ids(self, *states: str) -> set[str]:
         """Ids of the accepted pairs of the deliveries in one of these states."""

@@ -8,7 +8,7 @@ from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step
 
 
-@step("margins", version=3, reads=("model",))
+@step("margins", version=4, reads=("model",))
 def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) -> Outputs:
     """Score every original with the previous round's model: `margins`, and `moments` of the features."""
     originals = run.dataset(train)

@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow.parquet
 from datasets import Dataset
 from filelock import FileLock, Timeout
+from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
@@ -241,7 +242,13 @@ def owned(root: Path) -> Iterator[str]:
     lock = FileLock(root / ".lock")
     started_again = flow_run.run_count > 1
     try:
-        lock.acquire(timeout=-1 if started_again else 0)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not started_again:
+                raise
+            get_run_logger().warning("%s is in use, maybe by an earlier attempt of this run; waiting.", root)
+            lock.acquire()
     except Timeout:
         raise RunFolderError(
             f"{root} is in use by another process; wait for it, or give this run another name"

@@ -6,7 +6,7 @@ from tasks.run_folder import ArtifactRef, RunFolder
 from tasks.steps import step, tell
 
 
-@step("distances", version=1, reads=("semantics",))
+@step("distances", version=2, reads=("semantics",))
 def measure_semantic_distances(run: RunFolder, round: int, train: ArtifactRef) -> ArtifactRef:
     """Measure how far apart the two responses of every original are.
 

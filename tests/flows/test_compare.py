@@ -13,6 +13,10 @@ import yaml
 from mlflow import MlflowClient
 
 from mars_core.comparison import cells, load_comparison
+from mars_core.reward_model import pair_rewards
+from mars_core.semantics import Embedder
+from tasks.reward_models import load_reward_model
+from tasks.run_folder import existing_run
 
 ARMS = {
     "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0, "rewriting.enabled": False},
@@ -139,6 +143,20 @@ def test_what_the_cells_of_a_seed_share_is_done_once(compared):
     assert models[0].samefile(models[1])
     other = folder / "runs/tiny/hardest-seed1/round-0/model/model.safetensors"
     assert other.read_bytes() != models[0].read_bytes()
+
+
+def test_texts_are_computed_once_for_all_that_use_them(compared, monkeypatch):
+    folder, config, _, _ = compared
+    monkeypatch.chdir(folder)
+    run = existing_run(config.root / "hardest-seed1")
+    model = load_reward_model(run, run.outputs("round-1-fit")[""])
+    monkeypatch.setattr(model, "_batches", lambda *_: pytest.fail("a text is computed again"))
+    sets = run.outputs("prepare")
+    for name in ("train", "heldout"):  # computed by a fit, and to measure it
+        pair_rewards(model, run.dataset(sets[name]))
+    embedder = Embedder(run.config.semantics, run.vectors)
+    monkeypatch.setattr(embedder, "_computed", lambda _: pytest.fail("a text is embedded again"))
+    embedder.embed(run.dataset(sets["train"])["chosen"])
 
 
 def test_a_second_start_gives_the_same_numbers(compared):

@@ -1,4 +1,6 @@
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -95,13 +97,13 @@ def test_of_a_call_that_fails_nothing_is_kept(load, monkeypatch):
 def test_a_damaged_file_is_told_with_what_to_do(file):
     file.parent.mkdir()
     file.write_bytes(b"no database at all" * 100)
-    with pytest.raises(VectorStoreError, match=r"vectors\.sqlite: file is not a database; .* removed"):
-        VectorStore(file, b"weights").find([b"text"])
+    with pytest.raises(VectorStoreError, match=r"vectors\.sqlite: file is not a database; remove it"):
+        VectorStore(file, b"weights").complete([b"text"], lambda _: pytest.fail("nothing is to be computed"))
 
 
-def test_a_full_disk_is_told_as_one(file, monkeypatch):
+def test_a_full_disk_is_told_as_one_and_keeps_what_was_there(file, monkeypatch):
     store = VectorStore(file, b"model")
-    store.add([b"text"], np.ones((1, 8), np.float32))
+    store.complete([b"text"], lambda _: np.ones((1, 384), np.float32))
     connect = sqlite3.connect
 
     def small(*args, **settings):
@@ -109,9 +111,29 @@ def test_a_full_disk_is_told_as_one(file, monkeypatch):
         database.execute("PRAGMA max_page_count = 4")
         return database
 
-    monkeypatch.setattr("sqlite3.connect", small)
     names = [str(number).encode() for number in range(100)]
-    with pytest.raises(OSError, match=r"No space left on device: .*vectors\.sqlite"):
-        store.add(names, np.ones((100, 384), np.float32))
-    monkeypatch.undo()
-    assert store.find([*names, b"text"]).keys() == {b"text"}
+    with monkeypatch.context() as patch:
+        patch.setattr("sqlite3.connect", small)
+        with pytest.raises(OSError, match=r"No space left on device: .*vectors\.sqlite"):
+            store.complete(names, lambda missing: np.ones((len(missing), 384), np.float32))
+    asked = []
+
+    def compute(missing):
+        asked.extend(missing)
+        return np.ones((len(missing), 384), np.float32)
+
+    store.complete([*names, b"text"], compute)
+    assert asked == list(range(100))
+
+
+def test_processes_that_want_the_same_texts_compute_them_once(file):
+    computed = []
+
+    def slowly(missing):
+        computed.extend(missing)
+        time.sleep(0.2)
+        return np.ones((len(missing), 8), np.float32)
+
+    with ThreadPoolExecutor(4) as at_once:
+        list(at_once.map(lambda _: VectorStore(file, b"model").complete([b"a", b"b"], slowly), range(4)))
+    assert computed == [0, 1]
