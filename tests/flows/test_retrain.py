@@ -209,9 +209,18 @@ def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
         retraining.roll_back()
 
 
-def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events, monkeypatch):
-    retraining.deliver("poisoned.jsonl", exchanged(rows(POISONED)))
-    outcome = retraining.start()
+def killed(*args):
+    raise ConnectionError("killed")
+
+
+def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events, monkeypatch, interrupted):
+    poisoned = exchanged(rows(POISONED))
+    retraining.deliver("poisoned.jsonl", poisoned)
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.retrain.publish", killed)
+        with pytest.raises(ConnectionError):
+            retraining.start()
+    outcome = retraining.start("refine.seed=1")  # decided already
     assert outcome.name == "Refused", outcome.message
     assert "held-out accuracy: " in outcome.message
     assert "--readmit DIGEST" in outcome.message
@@ -219,7 +228,13 @@ def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events
     assert retraining.registry.tags("2")[GATE] == "refused"
     assert events == [("mars.gate.refused", "mars.retraining.tiny")]
     assert retraining.states() == {"first.jsonl": "trusted", "poisoned.jsonl": "refused"}
+    retraining.deliver("part of it.jsonl", poisoned[:50])
     assert retraining.start().name == "Nothing new"
+    [part] = [digest for digest, found in retraining.ledger.deliveries.items() if found.rows == 50]
+    assert retraining.ledger.deliveries[part].state == "quarantined"
+    retraining.ledger.readmit(part)
+    assert retraining.start().name == "Nothing new"
+    assert retraining.ledger.waiting_pairs() == 50
 
     monkeypatch.setattr("flows.cli.console", Console(width=300))
     digest = next(
@@ -228,9 +243,12 @@ def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events
     done = CliRunner().invoke(app, ["retrain", str(retraining.file), "--readmit", digest[:8]])
     assert done.exit_code == 0, done.output
     assert f"poisoned.jsonl ({digest[:12]}) was refused (cycle 2: " in done.output
-    assert retraining.ledger.waiting_pairs() == 200
+    assert retraining.ledger.waiting_pairs() == 50 + 200
     with pytest.raises(LedgerError, match="beginning of 0 digests"):
         retraining.ledger.readmit(digest[:8])
+    interrupted(retraining)
+    taken = pd.read_parquet(retraining.root / "cycles/3/train.parquet")["pair_id"]
+    assert taken.is_unique
 
 
 def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining):
@@ -324,10 +342,6 @@ def test_one_that_was_killed_goes_on_with_the_same_cycle(fresh):
 
 def test_one_that_was_killed_after_promoting_ends_what_it_began(retraining, monkeypatch):
     retraining.deliver("second.jsonl", rows(SECOND))
-
-    def killed(*args):
-        raise ConnectionError("killed")
-
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "close", killed)
         with pytest.raises(ConnectionError):
