@@ -71,7 +71,7 @@ def test_the_schedule_retrains_on_what_was_delivered_within_ten_minutes(clone):
         time.monotonic(),
         sum(outcomes[command][1] for command in ("make services", "make deploy")),
     )
-    promoted = ". deployments/client.sh && .venv/bin/prefect flow-run ls --state Promoted"
+    promoted = ". deployments/client.sh && COLUMNS=200 .venv/bin/prefect flow-run ls --state Promoted"
     while "helpful" not in _run(promoted, folder)[1]:
         assert seconds + time.monotonic() - started < 600, (folder / "services/worker.log").read_text()[
             -3000:
