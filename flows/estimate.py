@@ -63,7 +63,10 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     weights = sum(p.numel() for name, p in model.network.named_parameters() if "embeddings." not in name)
     operations = weights * text_tokens * 2 * (6 * trained_pairs + 2 * scored_pairs)
     rate = UTILISATION * _matrix_product_rate(model)
-    checkpoint = sum(p.numel() for p in model.network.parameters()) * 4
+    disk = sum(p.numel() for p in model.network.parameters()) * 4 * (rounds + 1)
+    if config.fit.trainable == "head":  # features of every text are kept
+        distinct = 2 * (originals + rounds * budget + len(sets.validation) + len(sets.heldout) + benchmark)
+        disk += distinct * model.scalar_layer.in_features * 4
 
     return {
         "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out",
@@ -73,7 +76,8 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         "generated tokens a round": f"about {texts * text_tokens / 2:,.0f} (none are paid for with rules)",
         "optimizer steps": f"{steps:,} on {trained_pairs:,} pairs of about {2 * text_tokens:,.0f} tokens",
         "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmark * (rounds + 1):,}",
-        "disk": f"about {checkpoint * (rounds + 1) / 1e9:,.1f} GB of checkpoints",
+        "disk": f"about {disk / 1e9:,.1f} GB of checkpoints"
+        + (" and features" if config.fit.trainable == "head" else ""),
         "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation "
         f"({rate / 1e9:,.0f} GFLOP/s: {UTILISATION:.0%} of its matrix-product rate now)",
     }

@@ -117,7 +117,7 @@ class FitSpec(Configuration):
     output: Annotated[Path, Operational()]
     """Folder of the trained checkpoint. All processes of a fit see the folder that it lies in."""
     vectors: Annotated[Path | None, Operational()] = None
-    """File of features that fits of the head and scoring share (see `mars_core.vector_store`)."""
+    """File of features that scoring and fits of the head in one process share (see `mars_core.vector_store`)."""
     log: Annotated[Path, Operational()]
     """File of the training curve, one JSON line a step."""
     seed: int
@@ -237,8 +237,8 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
     config = spec.reward_model.model_copy(update=where)
     model = RewardModel.load(spec.model, config, seed=spec.seed, dropout=spec.fit.dropout)
     choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
-    if spec.fit.trainable == "head" and spec.vectors:
-        model.keep_features(spec.vectors)
+    if spec.fit.trainable == "head" and spec.vectors and processes.num_processes == 1:
+        model.keep_features(spec.vectors)  # several processes would wait for each other
     if model.device.type == "cpu":
         _keep_freed_memory()
         if model.bfloat16 and spec.fit.trainable != "head":
