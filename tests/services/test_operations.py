@@ -484,20 +484,47 @@ def test_both_interfaces_show_the_retraining_in_a_browser(services, retraining, 
             "held-out accuracy",
             pictures / "operations-prefect-gate.png",
         )
-    runs = services.mlflow.post(
-        "/api/2.0/mlflow/runs/search",
-        json={"experiment_ids": ["1", "2"], "filter": "tags.`mars.kind` = 'round'"},
-    ).json()["runs"]
-    rounds = [run["info"] for run in runs if run["info"]["run_name"].startswith("helpful-2")]
-    assert len(rounds) >= 1
-    ids = json.dumps([info["run_id"] for info in rounds], separators=(",", ":"))
-    compared = f"{services.shell['MLFLOW_TRACKING_URI']}/#/compare-runs?runs={ids}&experiments=" + json.dumps(
-        [rounds[0]["experiment_id"]]
+    shown = compared_in_mlflow(
+        services, "tags.`mars.kind` = 'round'", "helpful-2", pictures / "operations-mlflow-rounds.png"
     )
+    assert {"helpful-2 · round 0", "helpful-2 · round 1"} <= shown
+
+
+def test_mlflow_compares_arms_by_name_in_a_browser(services, tmp_path):
+    experiment = yaml.safe_load((services.work / "tiny.yaml").read_text())
+    del experiment["name"]
+    experiment["rewriting"] = {"enabled": False}
+    experiment["fit"] |= {"trainable": "head"}
+    arms = {"uniform": {"selection.tau": 0}, "hardest": {"selection.strategy": "hardest"}}
+    values = {"name": "arms", "seeds": 2, "baselines": ["uniform"], "experiment": experiment, "arms": arms}
+    (services.work / "arms.yaml").write_text(yaml.safe_dump(values))
+    status, said = services.mars("compare", "arms.yaml")
+    assert status == 0, said[-3000:]
+    pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
+    shown = compared_in_mlflow(
+        services, "tags.`mars.arm` LIKE '%'", "", pictures / "operations-mlflow-arms.png"
+    )
+    assert shown == {f"{arm}-seed{seed}" for arm in arms for seed in (0, 1)}
+
+
+def compared_in_mlflow(services, found_by, beginning, picture):
+    """Those of the runs' names that MLflow's page shows which compares them."""
+    search = {"experiment_ids": ["1", "2"], "filter": found_by}
+    runs = services.mlflow.post("/api/2.0/mlflow/runs/search", json=search).raise_for_status().json()["runs"]
+    chosen = [run["info"] for run in runs if run["info"]["run_name"].startswith(beginning)]
+    ids, experiments = (
+        json.dumps(sorted({info[key] for info in chosen}), separators=(",", ":"))
+        for key in ("run_id", "experiment_id")
+    )
+    address = services.shell["MLFLOW_TRACKING_URI"]
     password = base64.b64encode(f"mars:{services.variables['MLFLOW_PASSWORD']}".encode()).decode()
-    with chromium(tmp_path / "mlflow", headers={"Authorization": f"Basic {password}"}) as page:
-        shown = page(compared, rounds[0]["run_name"], pictures / "operations-mlflow-rounds.png")
-        assert all(info["run_name"] in shown for info in rounds)
+    names = [info["run_name"] for info in chosen]
+    with (
+        tempfile.TemporaryDirectory() as profile,
+        chromium(profile, headers={"Authorization": f"Basic {password}"}) as page,
+    ):
+        shown = page(f"{address}/#/compare-runs?runs={ids}&experiments={experiments}", names[0], picture)
+    return {name for name in names if name in shown}
 
 
 @contextmanager
