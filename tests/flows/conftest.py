@@ -2,6 +2,9 @@
 
 import copy
 import os
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import yaml
 # The commands under test run elsewhere, and find the packages whether or not they are installed.
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 
+PATIENCE_SECONDS = 180
 EXPERIMENT = {
     "name": "tiny",
     "rounds": 2,
@@ -60,6 +64,33 @@ class Run:
         """Every step's record, and when it was written."""
         records = sorted((self.root / ".steps").glob("*.json"))
         return {path.stem: (path.read_text(), path.stat().st_mtime_ns) for path in records}
+
+
+@pytest.fixture(scope="session")
+def killed_when(prefect_server):
+    """Start `mars ARGUMENTS` in a folder, and kill it as soon as a file is there."""
+    from prefect.settings import get_current_settings
+
+    def start_and_kill(folder, arguments, awaited):
+        log = folder / "killed.log"
+        command = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=folder,
+            env=os.environ | {"PREFECT_API_URL": get_current_settings().api.url},
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+        began = time.monotonic()
+        try:
+            while not awaited.exists():
+                assert command.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() - began < PATIENCE_SECONDS
+                time.sleep(0.01)
+        finally:
+            command.kill()
+            command.wait()
+
+    return start_and_kill
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,6 @@
 """A comparison of two arms and two seeds, killed after its first cell and run to its end in process."""
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -24,11 +20,10 @@ ARMS = {
 }
 
 FIRST = "no-augmentation-seed0"
-PATIENCE_SECONDS = 180
 
 
 @pytest.fixture(scope="module")
-def compared(prefect_server, experiment):
+def compared(experiment, killed_when):
     """The comparison's configuration, and what its first and its second start made."""
     from flows.compare import compare
 
@@ -46,7 +41,7 @@ def compared(prefect_server, experiment):
     file.write_text(yaml.safe_dump(config))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made.folder)
-        killed_after_a_cell(made.folder)
+        killed_when(made.folder, ["compare", str(file)], made.folder / f"runs/tiny/cells/{FIRST}.json")
         finished = steps(made.folder, FIRST)
         first = compare(str(file))
         assert steps(made.folder, FIRST) == finished != {}
@@ -54,29 +49,6 @@ def compared(prefect_server, experiment):
         again = compare(str(file))
         assert steps(made.folder) == before
         yield made.folder, load_comparison(file), first, again
-
-
-def killed_after_a_cell(folder):
-    """Start the command, and kill it when its first cell is finished."""
-    from prefect.settings import get_current_settings
-
-    log = folder / "killed.log"
-    command = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "compare", "compare.yaml"],
-        cwd=folder,
-        env=os.environ | {"PREFECT_API_URL": get_current_settings().api.url},
-        stdout=log.open("w"),
-        stderr=subprocess.STDOUT,
-    )
-    began = time.monotonic()
-    try:
-        while not (folder / f"runs/tiny/cells/{FIRST}.json").exists():
-            assert command.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() - began < PATIENCE_SECONDS
-            time.sleep(0.01)
-    finally:
-        command.kill()
-        command.wait()
 
 
 def steps(folder, cell="*"):

@@ -6,9 +6,6 @@ Most tests begin where a first delivery has made a champion: each has a copy of 
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -40,7 +37,6 @@ RETRAINING = {
 }
 FIRST, SECOND, POISONED = range(100, 260, 2), range(101, 261, 2), range(101, 501, 2)
 """Numbers of pairs of which a model cannot tell by the number who delivered them."""
-PATIENCE_SECONDS = 180
 
 
 def rows(numbers):
@@ -310,26 +306,8 @@ def test_a_second_retraining_is_skipped(retraining):
     assert retraining.states() == {"first.jsonl": "trusted"}
 
 
-def test_one_that_was_killed_goes_on_with_the_same_cycle(fresh):
-    from prefect.settings import get_current_settings
-
-    log = fresh.folder / "killed.log"
-    command = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "retrain", str(fresh.file)],
-        cwd=fresh.folder,
-        env=os.environ | {"PREFECT_API_URL": get_current_settings().api.url},
-        stdout=log.open("w"),
-        stderr=subprocess.STDOUT,
-    )
-    began = time.monotonic()
-    try:
-        while not (fresh.root / "runs/tiny-1/.steps/prepare.json").exists():
-            assert command.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() - began < PATIENCE_SECONDS
-            time.sleep(0.01)
-    finally:
-        command.kill()
-        command.wait()
+def test_one_that_was_killed_goes_on_with_the_same_cycle(fresh, killed_when):
+    killed_when(fresh.folder, ["retrain", str(fresh.file)], fresh.root / "runs/tiny-1/.steps/prepare.json")
     fresh.deliver("later.jsonl", rows(SECOND))
     assert fresh.ledger.open_cycle is not None
     outcome = fresh.start()
