@@ -102,7 +102,7 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, tmp_path):
         [".venv/bin/mars", "ui"], cwd=folder, env=_environment(), stdout=subprocess.PIPE, text=True
     )
     try:
-        said = (re.search(r"http://\S+", line) for line in ui.stdout)
+        said = (re.search(r"http://[^/\s]+", line) for line in ui.stdout)
         prefect, mlflow = (found.group() for found in islice(filter(None, said), 2))
         run = httpx.post(f"{prefect}/api/flow_runs/filter", json={"sort": "START_TIME_DESC"}).json()[-1]
         shown = _browse(chromium, f"{prefect}/runs/flow-run/{run['id']}", pictures / "prefect.png")
