@@ -33,7 +33,11 @@ console = Console()
 Experiment = Annotated[Path, typer.Argument(help="Experiment configuration (YAML).")]
 Comparison = Annotated[Path, typer.Argument(help="Configuration of a comparison (YAML).")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Changes: dotted.key=value, as in selection.tau=0.1")
+    list[str] | None,
+    typer.Argument(
+        help="Changes: dotted.key=value, as in selection.tau=0.1; of a comparison "
+        "experiment.KEY or arms.NAME.KEY."
+    ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/quickstart.")]
 

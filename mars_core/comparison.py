@@ -115,7 +115,7 @@ def cells(config: ComparisonConfig) -> list[Cell]:
 
 def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConfig:
     values: dict[str, Any] = copy.deepcopy(config.experiment)
-    for key, value in config.arms[arm].items():
+    for key, value in flat(config.arms[arm]).items():
         put(values, key, value)
     put(values, "evaluation.benchmark_rounds", "last")
     folder = f"{config.folder}/{config.name}"

@@ -35,15 +35,17 @@ COLUMNS = {
     "heldout/snr": ("SNR", number),
     "heldout/calibration_error": ("calibration error", share),
     "curvature/gamma_curv/0.5": ("γ_curv", number),
+    "selection/largest_budget": ("largest budget", number),
     "topped_up": ("topped up", count),
     "llm_tokens": ("LLM tokens", count),
     "seconds": ("seconds", count),
 }
 """Figure of a cell's last round (topped up, tokens and seconds: of all its rounds) → heading, how it reads.
 
-γ_curv is that of the median margins; topped up are originals that stand in for pairs that could not be made.
+γ_curv is that of the median margins; the largest budget is one pair's; topped up are originals that stand
+in for pairs that could not be made.
 """
-UNMATCHED = ("topped_up", "llm_tokens", "seconds")
+UNMATCHED = ("selection/largest_budget", "topped_up", "llm_tokens", "seconds")
 """What is reported without an interval."""
 PACKAGES = ("mars", "torch", "transformers", "sentence-transformers", "numpy")
 """Packages whose versions shape the figures."""
@@ -109,7 +111,8 @@ def markdown(report: ComparisonReport) -> str:
         "## Means",
         table(*means_table(report)),
         "Brackets are 95% t-intervals over seeds. LLM tokens and seconds are reported, not matched. What "
-        "one cell computes of a text costs later ones nothing, so seconds depend on the order of the cells.",
+        "one cell computes of a text costs later ones nothing, so seconds depend on the order of the cells. "
+        "Where an arm's largest budget is the mean budget, its margins were too even for τ to select by.",
     ]
     for figure in _tested(report):
         parts += [f"## Paired differences: {COLUMNS[figure][0]}", table(*differences_table(report, figure))]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 from mars_core.comparison import ComparisonConfig, arm_means, arms_table, cells, differences, load_comparison
@@ -62,6 +63,14 @@ def test_arms_that_differ_in_what_has_to_be_matched_are_refused(key, value):
 def test_what_would_give_arms_different_numbers_of_steps_is_refused(key):
     with pytest.raises(ConfigError, match="arm uniform: a comparison is matched in pairs and steps"):
         cells(comparison(experiment=key))
+
+
+def test_an_arm_is_changed_on_the_command_line_key_by_key(tmp_path):
+    file = tmp_path / "compare.yaml"
+    file.write_text(yaml.safe_dump(VALUES))
+    changed = load_comparison(file, ["arms.mars.selection.tau=1"])
+    mars = next(cell for cell in cells(changed) if cell.arm == "mars").experiment.selection
+    assert (mars.tau, mars.margin) == (1, "signed")
 
 
 def test_an_unknown_key_of_an_arm_is_told_with_the_arm():
