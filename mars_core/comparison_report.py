@@ -196,7 +196,7 @@ def _forest_plot(report: ComparisonReport) -> Figure:
     axes.axvline(0, color="grey", linewidth=1)
     axes.set_yticks(range(len(found)), [f"{one.arm} − {one.baseline}" for one in found])
     axes.invert_yaxis()
-    axes.set_xlabel("difference in held-out accuracy, paired over seeds (mean, 95% t-interval)")
+    axes.set_xlabel("difference in held-out accuracy\n(paired over seeds: mean and 95% t-interval)")
     return figure
 
 
