@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -203,6 +204,7 @@ def _forest_plot(report: ComparisonReport) -> Figure:
 def _learning_curves(report: ComparisonReport) -> Figure:
     figure = Figure(figsize=(8.0, 4.2), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=colormaps["tab20"](range(20)))  # an arm more than ten would repeat the first's
     for arm, rows in report.curves.groupby("arm", sort=False):
         means = rows.groupby("round")["heldout/accuracy"].mean()
         axes.plot(means.index, means, marker="o", label=str(arm))
