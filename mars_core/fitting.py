@@ -86,7 +86,7 @@ class FitConfig(Configuration):
     """Dropout during fitting; by default the checkpoint's own."""
     lora_rank: int = Field(16, ge=1)
     """Rank of the adapters when `trainable` is lora."""
-    group_tokens: Annotated[int, Operational()] = Field(32_768, ge=1)
+    group_tokens: Annotated[int, Operational()] = Field(8_192, ge=1)
     """Most padded tokens whose activations are held at once; halved by itself where memory runs out."""
     gradient_checkpointing: Annotated[bool, Operational()] = False
     """Compute activations twice, and hold those of one layer at a time."""
