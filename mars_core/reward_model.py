@@ -33,7 +33,7 @@ from mars_core.checkpoints import Location, ModelError, locate
 from mars_core.configurable import Configuration, Operational
 from mars_core.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.rendering import Renderer, Rendering
-from mars_core.vector_store import VectorStore, digest_of
+from mars_core.vector_store import VectorStore
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class RewardModel:
         """
         trained = {id(weight) for weight in self.scalar_layer.parameters()}
         body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
-        self.store = VectorStore(file, digest_of(body, self.bfloat16))
+        self.store = VectorStore(file, _digest_of_weights(body, self.bfloat16))
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads."""
@@ -427,6 +427,15 @@ def pair_rewards(
 
 def _digest(ids: Sequence[int]) -> bytes:
     return hashlib.blake2b(array("l", ids), digest_size=16).digest()
+
+
+def _digest_of_weights(weights: dict[str, torch.Tensor], bfloat16: bool) -> bytes:
+    """A short name of weights and of the arithmetic that they compute in."""
+    whole = hashlib.blake2b(repr(bfloat16).encode(), digest_size=16)
+    for name, tensor in sorted(weights.items()):
+        whole.update(name.encode())
+        whole.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.digest()
 
 
 def _settings(reference: str, location: Location) -> Any:

@@ -6,7 +6,6 @@ computes again.
 """
 
 import errno
-import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
@@ -82,12 +80,3 @@ class VectorStore:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file)) from error
             advice = "; remove it, for all that it holds can be computed again" if code in DAMAGED else ""
             raise VectorStoreError(f"{self.file}: {error}{advice}") from error
-
-
-def digest_of(weights: dict[str, torch.Tensor], *about: object) -> bytes:
-    """A short name of weights, and of what else shapes vectors."""
-    whole = hashlib.blake2b(repr(about).encode(), digest_size=16)
-    for name, tensor in sorted(weights.items()):
-        whole.update(name.encode())
-        whole.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return whole.digest()

@@ -38,7 +38,9 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
         if intake.accepted is not None:
             known.update(intake.accepted["pair_id"])
     gone = ledger.readmitted - {delivery.digest for delivery in found}
-    left |= {ledger.deliveries[digest].file: "it was readmitted, but is there no more" for digest in gone}
+    left = {
+        ledger.deliveries[digest].file: "it was readmitted, but is there no more" for digest in gone
+    } | left
     for name, why in left.items():
         get_run_logger().warning("%s is left for the next look: %s.", name, why)
     tell(
