@@ -7,8 +7,7 @@ Every optimizer step is one JSON line on standard output and in the fit's log; t
 under its name only when it is whole.
 
 An effective batch has a fixed number of pairs. It is computed in groups bounded in tokens, each group's
-texts in batches of neighbours in length; the gradient equals that of the plain loop, whose padding this
-avoids.
+texts without padding or in batches of neighbours in length; the gradient equals that of the plain loop.
 """
 
 import contextlib
@@ -245,6 +244,8 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
             attend_in_float32(model.network)
     if spec.fit.gradient_checkpointing:
         model.network.gradient_checkpointing_enable({"use_reentrant": False})
+    if spec.fit.gradient_checkpointing or is_sharded(processes):
+        model.call_whole_layers()
     return model
 
 

@@ -1,9 +1,9 @@
 """The gradient of an effective batch of preference pairs, whatever the memory.
 
 A pair's two texts meet in its loss, so that whole pairs are computed together, in groups bounded in tokens
-whose activations are held at once. Inside a group the texts run in micro-batches of neighbours in length,
-with one backward pass for all of them. The sum over the groups is the gradient of the plain loop, whose
-padding this avoids.
+whose activations are held at once. Inside a group the texts run without padding, or in micro-batches of
+neighbours in length, with one backward pass for all of them. The sum over the groups is the gradient of the
+plain loop, whose padding this avoids.
 """
 
 import logging
@@ -148,7 +148,7 @@ class NetworkGradient:
             in_order = outputs[torch.from_numpy(np.argsort(computed))].view(2, -1)
             batch.part(pairs, factor).loss(in_order, self.loss).backward()  # type: ignore[no-untyped-call]
             rewards[computed] = outputs.detach().cpu().numpy()
-            padded_tokens += sum(len(texts) * max(len(ids[i]) for i in texts) for texts in passes)
+            padded_tokens += sum(self.model.computed_tokens([len(ids[i]) for i in texts]) for texts in passes)
         return rewards.reshape(2, -1), padded_tokens
 
     def _groups(
@@ -167,5 +167,8 @@ class NetworkGradient:
         for group in token_batches(longest, self.group_tokens):
             pairs = np.sort(group)
             texts = np.concatenate([pairs, pairs + n])
-            passes = tight_batches(lengths[texts], batch_tokens, PASS_TOKENS)
+            if self.model.unpadded:
+                passes = [np.argsort(-lengths[texts], kind="stable")]
+            else:
+                passes = tight_batches(lengths[texts], batch_tokens, PASS_TOKENS)
             yield pairs, 1.0, [texts[some] for some in passes]

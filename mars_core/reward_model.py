@@ -33,6 +33,7 @@ from mars_core.checkpoints import Location, ModelError, locate
 from mars_core.configurable import Configuration, Operational
 from mars_core.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.rendering import Renderer, Rendering
+from mars_core.unpadded_encoder import can_run_unpadded, computed_tokens, one_row, run_unpadded
 from mars_core.vector_store import VectorStore
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,10 @@ class RewardModel:
         self.bfloat16 = _uses_bfloat16(config.precision, self.device)
         self.head = _head(network)
         self.head.forward = MethodType(_in_float32, self.head)
+        self.unpadded = can_run_unpadded(self.network, self.renderer.max_length)
+        """Whether the texts of a forward pass are computed without padding."""
+        if self.unpadded:
+            run_unpadded(self.network)
         self.store: VectorStore | None = None
         """Where features are looked up before they are computed, if anywhere."""
         self.prompts_cut = 0
@@ -150,12 +155,19 @@ class RewardModel:
 
     def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """One forward pass: float32 rewards, [texts], with gradients where these are enabled."""
-        inputs = {
-            name: tensor.to(self.device) for name, tensor in padded(ids, self.tokenizer.pad_token_id).items()
-        }
+        inputs = one_row(self.network, ids) if self.unpadded else padded(ids, self.tokenizer.pad_token_id)
+        inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             rewards: torch.Tensor = self.network(**inputs).logits
         return rewards.float().squeeze(-1)
+
+    def computed_tokens(self, lengths: Sequence[int]) -> int:
+        """How many tokens a forward pass over texts of these lengths computes, padding included."""
+        return computed_tokens(sum(lengths)) if self.unpadded else len(lengths) * max(lengths)
+
+    def call_whole_layers(self) -> None:
+        """Compute padded batches from now on: checkpointing and shards act where whole layers are called."""
+        self.unpadded = False
 
     @property
     def scalar_layer(self) -> torch.nn.Linear:

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
+from transformers.models.bert.modeling_bert import BertIntermediate
 
 from mars_core.checkpoints import ModelError
 from mars_core.fitting import (
@@ -284,6 +285,14 @@ def test_gradient_checkpointing_changes_nothing(spec):
     for one in (whole, twice):
         fit(one)
     assert not changed(*(weights(one.output) for one in (whole, twice)))
+
+
+def test_gradient_checkpointing_computes_the_layers_of_an_encoder_twice(spec, monkeypatch):
+    calls = []
+    forward = BertIntermediate.forward
+    monkeypatch.setattr(BertIntermediate, "forward", lambda *args: calls.append(1) or forward(*args))
+    result = fit(spec(SHORT[:2], model=MINILM, gradient_checkpointing=True))
+    assert (len(calls), result["steps"]) == (12, 1)
 
 
 @pytest.mark.parametrize("trainable", ["all", "head"])

@@ -1,0 +1,266 @@
+"""Encoders of BERT's family without padding: the texts of a pass lie one behind another in one row.
+
+Linear layers and norms compute the row as a whole, attention sees each text by itself, and the last layer
+computes the first token of each text, which is all that the head reads.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+FAMILY = {"bert", "roberta", "xlm-roberta"}
+"""Model types whose modules have BERT's names, and whose head reads the first token."""
+
+LONGEST = 1024
+"""Most tokens of a text: the probabilities of attention, heads × tokens², are kept for the backward pass."""
+LENGTH_STEP = 32
+"""Attention pads texts to a multiple of this: oneDNN compiles a kernel for each shape, and keeps it."""
+ROW_STEP = 128
+"""A row is filled up to a multiple of this, for the same reason, by a text of zeros that nobody reads."""
+ATTENDED_TOGETHER = 512
+"""Most padded tokens of texts of one length that attend in one call: more calls would cost more than they
+compute, and more tokens add shapes."""
+
+
+def can_run_unpadded(network: Any, max_length: int) -> bool:
+    """Whether `run_unpadded` knows the architecture, and is the faster way for such texts on its device."""
+    return (
+        network.config.model_type in FAMILY
+        and not network.config.is_decoder
+        and network.device.type == "cpu"  # a GPU would wait for the many calls of attention
+        and max_length <= LONGEST
+    )
+
+
+def run_unpadded(network: Any) -> None:
+    """Let the encoder also compute rows of texts, as `one_row` makes them.
+
+    Of a row, `last_hidden_state` is [texts, 1, d]. Its layers are not called as a whole, so that what acts
+    there (hooks, gradient checkpointing, shards) acts on padded batches alone.
+    """
+    encoder = network.base_model.encoder
+    # Not a method in the instance's dictionary: the network would live until its cycle is collected.
+    encoder.__class__ = _unpadded(type(encoder))
+
+
+def computed_tokens(tokens: int) -> int:
+    """How long the row of so many tokens is."""
+    return -(-tokens // ROW_STEP) * ROW_STEP
+
+
+def one_row(network: Any, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The inputs of a forward pass over texts, whose neighbours had better be of a like length.
+
+    Returns:
+        input_ids and position_ids, [1, tokens], and text_lengths, [texts].
+
+    Raises:
+        ValueError: a text has no tokens.
+    """
+    if not all(ids):
+        raise ValueError("a text without tokens has no first token to read a reward from")
+    table = next(m for name, m in network.named_modules() if name.endswith("position_embeddings"))
+    positions = (_positions(text, table.padding_idx) for text in ids)
+    return {
+        "input_ids": torch.tensor([list(itertools.chain.from_iterable(ids))]),
+        "position_ids": torch.tensor([list(itertools.chain.from_iterable(positions))]),
+        "text_lengths": torch.tensor([len(text) for text in ids]),
+    }
+
+
+def _positions(text: Sequence[int], padding: int | None) -> Sequence[int]:
+    """Positions as the network counts them: RoBERTa from behind its padding, which it leaves out."""
+    if padding is None:
+        return range(len(text))
+    counted = itertools.accumulate(int(token != padding) for token in text)
+    return [padding + count * (token != padding) for token, count in zip(text, counted, strict=True)]
+
+
+@functools.cache
+def _unpadded(encoder: type) -> type:
+    """A class of encoder that also computes rows."""
+
+    def forward(
+        self: Any, states: torch.Tensor, *args: Any, text_lengths: torch.Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        if text_lengths is None:
+            return encoder.forward(self, states, *args, **kwargs)  # type: ignore[attr-defined]
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=_first_tokens(self.layer, states[0], text_lengths)[:, None]
+        )
+
+    return type(f"Unpadded{encoder.__name__}", (encoder,), {"forward": forward})
+
+
+def _first_tokens(layers: Any, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """All layers: [tokens, d] → [texts, d], the first token of each text."""
+    unread = computed_tokens(len(states)) - len(states)
+    states = torch.nn.functional.pad(states, (0, 0, 0, unread))
+    texts = _Texts([*lengths.tolist(), *([unread] if unread else [])], layers[0].attention.self, states)
+    for layer in layers[:-1]:
+        states = _layer(layer, states, texts)
+    return _layer(layers[-1], states, texts, only_firsts=True)[: len(lengths)]
+
+
+def _layer(layer: Any, states: torch.Tensor, texts: "_Texts", *, only_firsts: bool = False) -> torch.Tensor:
+    """One layer: [tokens, d] → [tokens, d], or [texts, d] of the first tokens alone."""
+    attention = layer.attention.self
+    inputs = states.to(texts.dtype)  # once: under autocast each of the three linear layers would cast it
+    queried, residual = (inputs[texts.starts], states[texts.starts]) if only_firsts else (inputs, states)
+    query, key, value = attention.query(queried), attention.key(inputs), attention.value(inputs)
+    with torch.autocast("cpu", enabled=False):
+        context: torch.Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+            query,
+            key,
+            value,
+            texts.firsts if only_firsts else texts.tokens,
+            texts,
+            attention.scaling,
+            attention.dropout.p if attention.training else 0.0,
+        )
+    output: torch.Tensor = layer.feed_forward_chunk(layer.attention.output(context, residual))
+    return output
+
+
+class _Texts:
+    """Where the texts of a row lie, and which of them attend in one call."""
+
+    def __init__(self, lengths: Sequence[int], attention: Any, states: torch.Tensor) -> None:
+        """`attention` and `states`: a layer's, for the number of heads and the arithmetic."""
+        autocast, heads = torch.is_autocast_enabled("cpu"), attention.num_attention_heads
+        self.dtype = torch.get_autocast_dtype("cpu") if autocast else states.dtype
+        ends = torch.tensor(lengths).cumsum(0)
+        self.starts = ends - torch.tensor(lengths)
+        groups = _neighbours([-(-length // LENGTH_STEP) * LENGTH_STEP for length in lengths])
+        counts, sizes = [len(group) for group in groups], [sum(group) for group in groups]
+        padded = torch.tensor([length for group in groups for length in group])
+        moved = padded.cumsum(0) - padded - self.starts
+        slots = torch.arange(sum(lengths)) + moved.repeat_interleave(torch.tensor(lengths))
+        self.tokens = _Blocks(slots, sizes, counts, heads)
+        self.firsts = _Blocks(torch.arange(len(lengths)), counts, counts, heads)
+        self.biases = []
+        """By block, [texts × heads, 1, padded length]: −∞ where a text has ended."""
+        for group, own in zip(groups, torch.split(torch.tensor(lengths), counts), strict=True):
+            ended = torch.arange(group[0]) >= own.repeat_interleave(heads)[:, None]
+            bias = torch.zeros(ended.shape, dtype=self.dtype).masked_fill(ended, -torch.inf)
+            self.biases.append(bias[:, None])
+
+
+def _neighbours(lengths: list[int]) -> list[list[int]]:
+    """Cut a list into runs of one value; a run of several sums to at most `ATTENDED_TOGETHER`."""
+    runs: list[list[int]] = []
+    for length in lengths:
+        if runs and runs[-1][0] == length and sum(runs[-1]) + length <= ATTENDED_TOGETHER:
+            runs[-1].append(length)
+        else:
+            runs.append([length])
+    return runs
+
+
+class _Blocks:
+    """A row's tokens, [tokens, heads × d], as blocks that attend in one call, and back.
+
+    A block holds some texts padded to one length: [texts × heads, padded length, d].
+    """
+
+    def __init__(self, slots: torch.Tensor, sizes: list[int], counts: list[int], heads: int) -> None:
+        """Lay out the blocks.
+
+        Args:
+            slots: [tokens] where each token lies among the padded tokens of all blocks.
+            sizes: padded tokens of each block.
+            counts: texts of each block.
+            heads: heads of attention.
+        """
+        self.slots, self.sizes, self.counts, self.heads = slots, sizes, counts, heads
+
+    def cut(self, rows: torch.Tensor) -> list[torch.Tensor]:
+        """[tokens, heads × d] → [texts × heads, padded length, d] of each block, padded with zeros."""
+        padded = rows.new_zeros(sum(self.sizes), rows.shape[1]).index_copy_(0, self.slots, rows)
+        return [
+            block.view(count, size // count, self.heads, -1).transpose(1, 2).flatten(0, 1)
+            for block, size, count in zip(
+                torch.split(padded, self.sizes), self.sizes, self.counts, strict=True
+            )
+        ]
+
+    def join(self, blocks: list[torch.Tensor]) -> torch.Tensor:
+        """The way back; what was computed for padding is left out."""
+        padded = [
+            block.view(count, self.heads, *block.shape[1:]).transpose(1, 2).reshape(size, -1)
+            for block, size, count in zip(blocks, self.sizes, self.counts, strict=True)
+        ]
+        return torch.cat(padded)[self.slots]
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(QKᵀ·scale)V of each text, its probabilities kept for the backward pass.
+
+    In bfloat16 oneDNN's batched products are twice as fast here as torch's fused kernel.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        queried: _Blocks,
+        texts: _Texts,
+        scale: float,
+        dropout: float,
+    ) -> torch.Tensor:
+        probabilities, kept, contexts = [], [], []
+        fitting = any(ctx.needs_input_grad)
+        blocks = zip(
+            queried.cut(query), texts.tokens.cut(key), texts.tokens.cut(value), texts.biases, strict=True
+        )
+        for q, k, v, bias in blocks:
+            p = torch.softmax(torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale), dim=-1)
+            if fitting:
+                probabilities.append(p)
+            if dropout:
+                kept.append(torch.empty_like(p, dtype=torch.bool).bernoulli_(1 - dropout))
+                p = _dropped(p, kept[-1], dropout)
+            contexts.append(torch.bmm(p, v))
+        if fitting:
+            ctx.save_for_backward(query, key, value, *probabilities, *kept)
+            ctx.queried, ctx.tokens, ctx.scale, ctx.dropout = queried, texts.tokens, scale, dropout
+        return queried.join(contexts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, *rest = ctx.saved_tensors
+        queried, tokens = ctx.queried, ctx.tokens
+        probabilities = rest[: len(tokens.sizes)]
+        kept = rest[len(tokens.sizes) :] or [None] * len(probabilities)
+        of_query, of_key, of_value = [], [], []
+        blocks = zip(
+            queried.cut(query), tokens.cut(key), tokens.cut(value), queried.cut(gradient),
+            probabilities, kept, strict=True,
+        )  # fmt: skip
+        for q, k, v, g, p, keep in blocks:
+            of_p = torch.bmm(g, v.transpose(1, 2))
+            dropped = p
+            if keep is not None:
+                of_p, dropped = (_dropped(tensor, keep, ctx.dropout) for tensor in (of_p, p))
+            of_value.append(torch.bmm(dropped.transpose(1, 2), g))
+            of_scores = torch.ops.aten._softmax_backward_data(of_p, p, -1, p.dtype)
+            of_query.append(torch.bmm(of_scores, k))
+            of_key.append(torch.bmm(of_scores.transpose(1, 2), q))
+        return (
+            queried.join(of_query) * ctx.scale,
+            tokens.join(of_key) * ctx.scale,
+            tokens.join(of_value),
+            None, None, None, None,
+        )  # fmt: skip
+
+
+def _dropped(tensor: torch.Tensor, keep: torch.Tensor, dropout: float) -> torch.Tensor:
+    return tensor * keep / (1 - dropout)
