@@ -193,7 +193,8 @@ def _variables(service: Service) -> dict[str, str]:
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     if service.name == postgres.USER:
         path.insert(0, str(postgres.programs()))
-    return {**own, "PATH": os.pathsep.join(path), **service.environment}
+    configured = {name: value for name, value in service.environment.items() if value}
+    return {**own, "PATH": os.pathsep.join(path), **configured}
 
 
 def _is_healthy(service: Service) -> bool:

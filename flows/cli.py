@@ -18,6 +18,8 @@ from rich.text import Text
 from mars_core.errors import MarsError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from mars_core.comparison_report import ComparisonReport
     from mars_core.config import TrackingConfig
     from mars_core.report import RunReport
@@ -248,7 +250,7 @@ def evaluate(
 
 @app.command()
 def config(
-    file: Experiment,
+    file: Annotated[Path, typer.Argument(help="Configuration of an experiment, comparison or retraining.")],
     overrides: Overrides = None,
     explain: Annotated[
         bool, typer.Option(help="Print every key with its meaning and default instead.")
@@ -256,9 +258,18 @@ def config(
 ) -> None:
     """Print the resolved configuration; an unknown key is an error that names the nearest one."""
     with _told_errors():
-        from mars_core.config import explained, load, to_yaml
+        from mars_core.comparison import load_comparison
+        from mars_core.config import explained, load, read, to_yaml
+        from mars_core.retraining import load_retraining
 
-        resolved = load(file, overrides or [])
+        values, changes = read(file, overrides or []), overrides or []
+        resolved: BaseModel
+        if "arms" in values:
+            resolved = load_comparison(file, changes)
+        elif "refine" in values:
+            resolved = load_retraining(file, changes)
+        else:
+            resolved = load(file, changes)
         print(explained(resolved) if explain else to_yaml(resolved), end="")
 
 

@@ -11,7 +11,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -196,9 +196,10 @@ def validated(model: type[Config], values: Mapping[str, Any], origin: str) -> Co
             elif problem["type"] == "missing":
                 lines.append(f"{key}: is required")
             else:
-                lines.append(
-                    f"{key}: {problem['msg'].removeprefix('Value error, ')}; found {problem['input']!r}"
-                )
+                what = problem["msg"].removeprefix("Value error, ")
+                about_values = isinstance(problem["input"], Mapping)  # of a section, which names them itself
+                found = "" if about_values else f"; found {problem['input']!r}"
+                lines.append(f"{key}: {what}{found}".removeprefix(": "))
         raise ConfigError(f"{origin}: " + "\n  ".join(lines)) from error
 
 
@@ -253,9 +254,27 @@ def explained(config: BaseModel, prefix: str = "") -> str:
     for name, field in type(config).model_fields.items():
         value, section = getattr(config, name), _section(field)
         if not isinstance(value, BaseModel):
-            operational = any(isinstance(mark, Operational) for mark in field.metadata)
-            meaning = " ".join((field.description or "").split()) + (" [operational]" if operational else "")
-            lines.append(f"{prefix}{name} = {json.dumps(value, default=str)}\n    {meaning}\n")
+            meaning = " ".join((field.description or "").split())
+            lines.append(
+                f"{prefix}{name} = {json.dumps(value, default=str)}\n    {meaning}{_notes(field, value)}\n"
+            )
         if section:
             lines.append(explained(value or section(), f"{prefix}{name}."))
     return "".join(lines)
+
+
+def _notes(field: FieldInfo, value: Any) -> str:
+    """What a key takes, its default where the value is another, and whether it is operational."""
+    choices = [
+        choice
+        for kind in (field.annotation, *get_args(field.annotation))
+        if get_origin(kind) is Literal
+        for choice in get_args(kind)
+    ]
+    notes = [f"one of {', '.join(map(str, choices))}"] if choices else []
+    default = field.get_default(call_default_factory=True)
+    if not field.is_required() and default != value:
+        notes.append(f"default {json.dumps(default, default=str)}")
+    if any(isinstance(mark, Operational) for mark in field.metadata):
+        notes.append("operational")
+    return f" [{'; '.join(notes)}]" if notes else ""

@@ -34,11 +34,13 @@ def scientific(config: BaseModel) -> dict[str, Any]:
     return values
 
 
-def _without_password(address: str) -> str:
+def _one_without_password(address: str) -> str:
+    if ",http" in address.replace(" ", ""):
+        raise ValueError("several addresses are a list, as in [http://a/v1, http://b/v1]")
     if urlsplit(address).password:
         raise ValueError("holds a password, which would be written into logs and files; use the environment")
     return address
 
 
-Address = Annotated[str, Operational(), AfterValidator(_without_password)]
+Address = Annotated[str, Operational(), AfterValidator(_one_without_password)]
 """Where a server is; a secret belongs into an environment variable, not into the configuration."""

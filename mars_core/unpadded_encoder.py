@@ -44,8 +44,9 @@ def run_unpadded(network: Any) -> None:
     there (hooks, gradient checkpointing, shards) acts on padded batches alone.
     """
     encoder = network.base_model.encoder
+    padded: Any = type(encoder)
     # Not a method in the instance's dictionary: the network would live until its cycle is collected.
-    encoder.__class__ = _unpadded(type(encoder))
+    encoder.__class__ = _unpadded(padded)
 
 
 def computed_tokens(tokens: int) -> int:

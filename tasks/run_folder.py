@@ -270,6 +270,8 @@ def existing_run(root: Path) -> RunFolder:
         ConfigError: its configuration has keys or values that this version does not know.
     """
     file = root / "config.yaml"
+    if not file.exists() and (root / "results.md").exists():
+        raise RunFolderError(f"{root}: a comparison, whose table is its results.md; each cell is a run")
     if not file.exists():
         raise RunFolderError(f"{root}: no run here; a run's folder holds a config.yaml")
     return RunFolder(root.resolve(), load(file))

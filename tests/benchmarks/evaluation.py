@@ -110,8 +110,9 @@ def curvature_share(data: Path | None) -> dict[str, Any]:
 
 
 def _many_pairs(data: Path) -> Dataset:
-    """3,000 pairs of HH-RLHF: those of the training file, then the test files'."""
-    files = [data / "hh_helpful_train.jsonl.gz", *(data / name for name in HH_TEST)]
+    """3,000 pairs of HH-RLHF: those of the training files, then the test files'."""
+    train = ("hh_helpful_train.jsonl.gz", "hh_harmless_train.jsonl.gz")
+    files = [data / name for name in (*train, *HH_TEST) if (data / name).exists()]
     whole = datasets.concatenate_datasets([pairs.read(str(file))[0] for file in files])
     return whole.select(range(min(3_000, len(whole))))
 

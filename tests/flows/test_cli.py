@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import httpx
 import pandas as pd
@@ -20,6 +21,8 @@ from mars_core.config import ExperimentConfig, load
 from mars_core.reward_model import RewardModel
 from tasks.preparation import check
 from tasks.run_folder import open_run
+
+EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
 
 COMMANDS = ("refine", "retrain", "evaluate", "config", "show", "explain", "export", "ui")
 GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
@@ -94,6 +97,15 @@ def test_config_explains_every_key(place):
     said = mars("config", place.file, "--explain").stdout
     assert "selection.tau = 0.5\n    Sharpness" in said
     assert "[operational]" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "key"), [("compare", "baselines"), ("retrain", "min_new_pairs"), ("quickstart", "rounds")]
+)
+def test_config_knows_comparisons_and_retrainings_too(file, key):
+    path = EXPERIMENTS / f"{file}.yaml"
+    assert key in yaml.safe_load(mars("config", path).stdout)
+    assert f"{key} = " in mars("config", path, "--explain").stdout
 
 
 @pytest.mark.parametrize(
@@ -276,6 +288,8 @@ def test_the_version_is_that_of_the_package():
 
 def test_show_of_what_is_no_run_is_told(tmp_path):
     assert f"{tmp_path}: no run here" in refusal("show", tmp_path)
+    (tmp_path / "results.md").touch()
+    assert f"{tmp_path}: a comparison" in refusal("show", tmp_path)
 
 
 def test_explain_follows_a_synthetic_pair_back_to_its_original_and_the_requests(tiny, monkeypatch):

@@ -181,8 +181,20 @@ def test_every_key_is_explained():
         "generation.launch.command",
         "rounds",
     } <= set(keys)
-    assert all(meaning.strip().removesuffix("[operational]") for meaning in lines[1::2])
+    assert all(meaning.strip().partition("[")[0] for meaning in lines[1::2])
     assert "rounds = 3\n    Rounds of self-refinement, T; may grow between starts. [operational]\n" in text
+
+
+def test_a_key_is_explained_with_its_choices_and_its_default(write):
+    text = explained(load(write(), ["selection.margin=absolute", "model.device=cpu"]))
+    assert '[one of signed, absolute; default "signed"]\n' in text
+    assert '[default "auto"; operational]\n' in text
+
+
+def test_what_is_wrong_with_a_section_as_a_whole_is_told_without_its_values(write):
+    said = refusal(write(), "selection.budget_unit=paraphrases", "augmentation.top_up=true")
+    assert ": augmentation.top_up=true counts synthetic pairs" in said
+    assert "found" not in said
 
 
 @pytest.mark.parametrize("augmentation", [{"top_up": True}, {"pool": 3}, {"scheme": "repeat"}], ids=str)

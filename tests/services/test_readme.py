@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
 
 PROJECT = Path(__file__).parents[2]
 LEFT_OUT = {"make lint", "make test"}
-BUDGET_SECONDS = {"make run": 480}
+PATH_TO_A_RETRAINING = ("make run", "make services", "make deploy")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def clone():
         blocks = re.findall(r"```console\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
         commands = [line for block in blocks for line in block.splitlines() if line and line not in LEFT_OUT]
         outcomes = {}
-        for command in commands:
+        for command in ["make install", *commands]:  # `make run` installs, too: apart, so that each is timed
             started = time.monotonic()
             outcome = _run(command, folder)
             outcomes[command] = (outcome, time.monotonic() - started)
@@ -53,7 +53,7 @@ def test_every_command_of_the_readme_succeeds(clone):
 
 def test_make_run_is_ready_within_eight_minutes_installing_included(clone):
     _, outcomes = clone
-    assert outcomes["make run"][1] < BUDGET_SECONDS["make run"]
+    assert outcomes["make install"][1] + outcomes["make run"][1] < 480
 
 
 def test_make_run_prints_the_rounds_and_leaves_their_artifacts(clone):
@@ -65,17 +65,14 @@ def test_make_run_prints_the_rounds_and_leaves_their_artifacts(clone):
     assert (folder / "runs/quickstart/report.md").exists()
 
 
-def test_the_schedule_retrains_on_what_was_delivered_within_ten_minutes(clone):
+def test_the_schedule_retrains_within_ten_minutes_of_the_installation(clone):
     folder, outcomes = clone
-    started, seconds = (
-        time.monotonic(),
-        sum(outcomes[command][1] for command in ("make services", "make deploy")),
-    )
+    started = time.monotonic()
+    seconds = sum(outcomes[command][1] for command in PATH_TO_A_RETRAINING)
     promoted = ". deployments/client.sh && COLUMNS=200 .venv/bin/prefect flow-run ls --state Promoted"
     while "helpful" not in _run(promoted, folder)[1]:
-        assert seconds + time.monotonic() - started < 600, (folder / "services/worker.log").read_text()[
-            -3000:
-        ]
+        log = (folder / "services/worker.log").read_text()[-3000:]
+        assert seconds + time.monotonic() - started < 600, log
         time.sleep(5)
     evaluated = ". deployments/client.sh && .venv/bin/mars evaluate models:/helpful@champion"
     assert _run(evaluated, folder)[0] == 0

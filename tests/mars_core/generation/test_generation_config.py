@@ -32,6 +32,8 @@ def test_one_address_or_several_may_be_named():
         GenerationConfig(base_url=())
     with pytest.raises(ValidationError, match="password"):
         GenerationConfig(base_url=("http://user:secret@a:8000/v1",))
+    with pytest.raises(ValidationError, match="several addresses are a list"):
+        GenerationConfig(base_url="http://a:8000/v1, http://b:8000/v1")
 
 
 def test_each_role_has_the_sampling_of_the_paper_unless_told_otherwise():
