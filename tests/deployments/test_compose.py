@@ -86,7 +86,7 @@ def test_every_referenced_file_and_volume_exists(name, values):
         if not source.startswith("."):
             assert source in yaml.safe_load(COMPOSE)["volumes"]
         elif source not in made_by_their_users:
-            assert (PROJECT / source).is_file()
+            assert (PROJECT / source).exists()
     if "build" in values:
         dockerfile = (PROJECT / values["build"]["dockerfile"]).read_text()
         assert f" AS {values['build']['target']}\n" in dockerfile
