@@ -11,6 +11,7 @@ from mars_core.batching import padded
 from mars_core.bfloat16_linear import with_bfloat16_linear
 from mars_core.reward_model import ModelConfig, RewardModel
 from mars_core.samples.preferences import preferences
+from mars_core.trainable import choose_weights
 from mars_core.unpadded_encoder import (
     ATTENDED_TOGETHER,
     LONGEST,
@@ -90,6 +91,18 @@ def test_gradients_are_those_of_a_padded_batch(network):
     in_a_row = gradients_of(network(**one_row(network, texts)).logits, network)
     in_a_batch = gradients_of(network(**padded(texts, PADDING)).logits, network)
     assert distance(in_a_row, in_a_batch) < 1e-5
+
+
+def test_adapters_get_the_gradients_of_a_padded_batch():
+    model = RewardModel.load(MINILM, ModelConfig(precision="float32"), dropout=0.0)
+    choose_weights(model, "lora", lora_rank=4)
+    for name, weight in model.network.named_parameters():
+        if "lora_B" in name:  # else zero, and so would be the gradient of lora_A
+            torch.nn.init.normal_(weight, std=0.05)
+    texts = texts_of([3, 40, 7])
+    in_a_row = gradients_of(model.logits(texts), model.network)
+    model.call_whole_layers()
+    assert distance(in_a_row, gradients_of(model.logits(texts), model.network)) < 1e-5
 
 
 def test_a_pad_token_inside_a_text_has_the_position_that_the_network_gives_it(network):
