@@ -520,7 +520,7 @@ def compared_in_mlflow(services, found_by, beginning, picture):
     password = base64.b64encode(f"mars:{services.variables['MLFLOW_PASSWORD']}".encode()).decode()
     names = [info["run_name"] for info in chosen]
     with (
-        tempfile.TemporaryDirectory() as profile,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,  # its children outlive it
         chromium(profile, headers={"Authorization": f"Basic {password}"}) as page,
     ):
         shown = page(f"{address}/#/compare-runs?runs={ids}&experiments={experiments}", names[0], picture)
