@@ -7,6 +7,7 @@ compared with training responses, chosen and rejected alike; those of fewer word
 for everybody says "I don't know". Overlaps are counted, not estimated, at a cost linear in the texts.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -14,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import CountVectorizer
 
 from mars_core import dialogue
 
@@ -27,6 +27,8 @@ BLOCK = 8192
 COLUMNS = {"row": "str", "exact": "bool", "share": "float64", "training_id": "str"}
 """Columns of what was found and their types, which a set without a contaminated row has too."""
 _WORD = re.compile(r"\w+")
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, so that no word of a run is lost modulo 2⁶⁴."""
 
 
 class Texts(NamedTuple):
@@ -97,20 +99,33 @@ def _greatest_shares(
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Each measured text's greatest share of runs of words in one training text, and that text's place."""
     best, places = np.zeros(len(measured)), np.zeros(len(measured), dtype=np.intp)
-    if not any(text.count(" ") >= WORDS - 1 for text in measured):
-        return best, places
-    counter = CountVectorizer(
-        ngram_range=(WORDS, WORDS), token_pattern=r"\S+", lowercase=False, binary=True, dtype=np.int32
-    )
-    runs = counter.fit_transform(measured)
-    number = np.maximum(runs.sum(axis=1).A1, 1)
+    runs = _runs(measured)
+    number = np.bincount(runs["text"], minlength=len(measured))
     for start in range(0, len(training), BLOCK):
-        shared = (runs @ counter.transform(training[start : start + BLOCK]).T).tocsr()
-        shares = shared.max(axis=1).toarray().ravel() / number
-        better = shares > best
-        best[better] = shares[better]
-        places[better] = start + shared.argmax(axis=1).A1[better]
+        others = _runs(training[start : start + BLOCK])
+        both = runs.merge(others, on="run", suffixes=("", "_in_training"))
+        shared = both.groupby(["text", "text_in_training"]).size()
+        greatest = shared.loc[shared.groupby("text").idxmax()].reset_index(name="runs")
+        text = greatest["text"].to_numpy()
+        shares = greatest["runs"].to_numpy() / number[text]
+        better = shares > best[text]
+        best[text[better]] = shares[better]
+        places[text[better]] = start + greatest["text_in_training"].to_numpy()[better]
     return best, places
+
+
+def _runs(texts: Sequence[str]) -> pd.DataFrame:
+    """The distinct runs of words in each text: text, its place, and run, a hash of 64 bits."""
+    words = [text.split() for text in texts]
+    lengths = np.array([len(own) for own in words], dtype=np.intp)
+    hashes = pd.util.hash_array(np.array(list(itertools.chain.from_iterable(words)), dtype=object))
+    starts = np.arange(len(hashes) - WORDS + 1) if len(hashes) >= WORDS else np.arange(0)
+    text = np.repeat(np.arange(len(texts)), lengths)
+    starts = starts[text[starts] == text[starts + WORDS - 1]]
+    run = np.zeros(len(starts), dtype=np.uint64)
+    for place in range(WORDS):
+        run = run * _FACTOR + hashes[starts + place]
+    return pd.DataFrame({"text": text[starts], "run": run}).drop_duplicates()
 
 
 def _spoken(prompts: Sequence[str]) -> list[str]:

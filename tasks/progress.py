@@ -1,4 +1,7 @@
-"""Progress of long work: a bar in the terminal, lines where there is none, an artifact in Prefect."""
+"""Progress of long work: a bar in the terminal, lines where there is none, an artifact in Prefect.
+
+Work that is over before the artifact would be renewed has none: asking the API takes longer than it.
+"""
 
 import sys
 import threading
@@ -36,7 +39,7 @@ def progress(
     """
     started = time.monotonic()
     done = 0
-    artifact = _artifact(what)
+    artifact: UUID | None = None
     last_artifact = last_line = started
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
@@ -47,23 +50,23 @@ def progress(
         row = bar.add_task(what, total=total, rate="")
 
         def advance(more: int) -> None:
-            nonlocal done, last_artifact, last_line
+            nonlocal done, artifact, last_artifact, last_line
             done += more
             now = time.monotonic()
             rate = f"{done / max(now - started, 1e-9):.1f} {unit}/s"
             if tokens:
                 rate += f", {tokens() / max(now - started, 1e-9):,.0f} tokens/s"
             bar.update(row, completed=done, total=max(total, done), rate=rate)
-            if artifact and now - last_artifact > ARTIFACT_SECONDS:
+            if now - last_artifact > ARTIFACT_SECONDS:
                 last_artifact = now
-                _update(artifact, min(100.0, 100 * done / max(total, 1)))
+                artifact = _shown(artifact, what, min(100.0, 100 * done / max(total, 1)))
             if bar.disable and now - last_line > LINE_SECONDS:
                 last_line = now
                 tell("%s: %s of %s %s, %s.", what, f"{done:,}", f"{total:,}", unit, rate)
 
         yield advance
     if artifact:
-        _update(artifact, 100.0)
+        _shown(artifact, what, 100.0)
     seconds = time.monotonic() - started
     tell("%s: %s %s in %.1f s (%.1f a second).", what, f"{done:,}", unit, seconds, done / max(seconds, 1e-9))
 
@@ -73,15 +76,14 @@ def _has_the_terminal() -> bool:
     return sys.stderr.isatty() and threading.current_thread() is threading.main_thread()
 
 
-def _artifact(what: str) -> UUID | None:
+def _shown(artifact: UUID | None, what: str, percent: float) -> UUID | None:
+    """Show how much is done: in the artifact, or in a new one if there is none yet."""
     if TaskRunContext.get() is None:
         return None
     with tolerated():
-        found: UUID = create_progress_artifact(progress=0.0, description=what)  # type: ignore[assignment]
-        return found
-    return None
-
-
-def _update(artifact: UUID, percent: float) -> None:
-    with tolerated():
-        update_progress_artifact(artifact, progress=percent)
+        if artifact:
+            update_progress_artifact(artifact, progress=percent)
+        else:
+            created: UUID = create_progress_artifact(percent, description=what)  # type: ignore[assignment]
+            return created
+    return artifact
