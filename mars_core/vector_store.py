@@ -20,6 +20,8 @@ from mars_core.errors import MarsError
 
 TABLE = """CREATE TABLE IF NOT EXISTS vectors
            (model BLOB, text BLOB, vector BLOB, PRIMARY KEY (model, text))"""
+BUSY_SECONDS = 60.0
+"""How long to wait for another who writes."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -39,22 +41,25 @@ class VectorStore:
     ) -> NDArray[np.float32]:
         """The vectors of distinct texts, [n, d]; those that are not there are computed, and kept.
 
-        One process does so at a time, so that no two compute the same text. What a call computes is kept when
-        all of it is there: one that is killed leaves nothing.
+        One computes for a model at a time, so that no two compute the same text; who finds all that it asks
+        for waits for nobody. What a call computes is kept when all of it is there: one that is killed leaves
+        nothing.
 
         Args:
             texts: [n] what the texts are called; at least one.
             compute: from the numbers of some of them to their vectors.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.file.with_suffix(".lock")):
-            found = self._find(texts)
-            missing = [number for number, text in enumerate(texts) if text not in found]
-            if missing:
-                names = [texts[number] for number in missing]
-                computed = compute(missing)
-                self._add(names, computed)
-                found |= zip(names, computed, strict=True)
+        found = self._find(texts)
+        if len(found) < len(texts):
+            with FileLock(self.file.with_suffix(f".{self.model.hex()[-16:]}.lock")):
+                found = self._find(texts)
+                missing = [number for number, text in enumerate(texts) if text not in found]
+                if missing:
+                    names = [texts[number] for number in missing]
+                    computed = compute(missing)
+                    self._add(names, computed)
+                    found |= zip(names, computed, strict=True)
         return np.stack([found[text] for text in texts])
 
     def _find(self, texts: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
@@ -71,7 +76,7 @@ class VectorStore:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self.file)) as database:
+            with closing(sqlite3.connect(self.file, timeout=BUSY_SECONDS)) as database:
                 database.execute(TABLE)
                 yield database
         except sqlite3.Error as error:

@@ -137,3 +137,19 @@ def test_processes_that_want_the_same_texts_compute_them_once(file):
     with ThreadPoolExecutor(4) as at_once:
         list(at_once.map(lambda _: VectorStore(file, b"model").complete([b"a", b"b"], slowly), range(4)))
     assert computed == [0, 1]
+
+
+def test_texts_that_are_there_and_other_models_wait_for_nobody(file):
+    def one(missing):
+        return np.ones((len(missing), 8), np.float32)
+
+    def meanwhile(missing):
+        with ThreadPoolExecutor(2) as others:
+            known = others.submit(store.complete, [b"a"], one)
+            other = others.submit(VectorStore(file, b"another").complete, [b"b"], one)
+            assert known.result(timeout=10).shape == other.result(timeout=10).shape == (1, 8)
+        return one(missing)
+
+    store = VectorStore(file, b"model")
+    store.complete([b"a"], one)
+    store.complete([b"b"], meanwhile)
