@@ -9,10 +9,11 @@ and prompt variant (c + r) mod v_p, and inherits the order of its original.
 
 Guards may leave a pair with fewer texts than its budget needs. So more is asked for than is missing, by the
 share of each role's samples that was dropped so far, and what is missing still is drawn again; at the last
-draw one response may make up for the other. What a few draws do not give goes to the hardest pairs that got
-all they asked for; what none of these can take is the shortfall. A request follows from the configuration and
-the answers before it alone, so that a run that is started again asks for what the store has. Where requests
-failed before, the drop rate is another one now; stored samples that are enough are then taken all the same.
+draw one response may make up for the other. What a few draws do not give goes, in proportion to q, to the
+pairs that got all they asked for; what none of these can take is the shortfall. A request follows from the
+configuration and the answers before it alone, so that a run that is started again asks for what the store
+has. Where requests failed before, the drop rate is another one now; stored samples that are enough are then
+taken all the same, unless they cost nothing.
 """
 
 import math
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from pydantic import Field
@@ -32,6 +34,7 @@ from mars_core.dialogue import last_user_turn
 from mars_core.errors import MarsError
 from mars_core.generation import Generator, Request, Role
 from mars_core.guards import Guards, folded
+from mars_core.selection import capped_shares, largest_remainder
 from mars_core.semantics import cosine_distances
 
 Part = Literal["prompt", "chosen", "rejected"]
@@ -73,7 +76,7 @@ class AugmentationConfig(Configuration):
     """Make this many pairs of each original with a budget and keep the easiest, those of the greatest margin
     by the current model (the published code's "WoN"); by default what is made is the budget."""
     top_up: bool = False
-    """Fill what could not be made with the hardest originals again, so that the arms of a comparison train on
+    """Fill what could not be made with originals again, so that the arms of a comparison train on
     equally many pairs."""
     samples: int = Field(8, ge=2)
     """N of `west_of_n`: the responses sampled for one pair."""
@@ -161,6 +164,8 @@ class Parent:
     chosen: str
     rejected: str
     budget: int
+    log_q: float = 0.0
+    """Logarithm of its probability, up to a constant: in proportion to it budget moves."""
     texts: dict[Part, list[str]] = field(default_factory=dict)
     """Variants of each text so far, number 0 being the text itself; at times more than the budget needs."""
     requests: dict[Part, list[str]] = field(default_factory=dict)
@@ -248,8 +253,7 @@ def augment(
     """Spend each parent's budget.
 
     Args:
-        parents: originals with a budget, hardest first: budget that a pair cannot use goes to the
-            next ones that can. They are changed: their texts and, in pairs, their budgets.
+        parents: originals with a budget. They are changed: their texts and, in pairs, their budgets.
         generator: writes the paraphrases.
         guards: judge them.
         config: scheme, k, draws.
@@ -364,12 +368,16 @@ class _Purchase:
         """The same request with as many samples as the store has of it, where these are enough.
 
         Those that another pair of the same text wants are left to it, lest it matters when a run is stopped.
+        Of texts that cost nothing as many are asked for as are wanted: what a run makes then does not depend
+        on what others have asked for.
         """
+        if self.generator.backend.free or self.generator.has(request):
+            return request
         most = math.floor(self.config.max_paraphrases * self.config.max_overasking)
         others = (replace(request, n=n) for n in range(missing, most + 1))
         key = self.generator.backend.key
         stored = (other for other in others if self.generator.has(other) and key(other) not in self.wanted)
-        return request if self.generator.has(request) else next(stored, request)
+        return next(stored, request)
 
     def _similarities(self, drawn: Sequence[tuple[Parent, Part, str, str]]) -> list[float]:
         """Cosine similarity of each text to its source."""
@@ -418,15 +426,18 @@ def _settle(parents: Sequence[Parent], config: AugmentationConfig) -> int:
 
 
 def _give(parents: Sequence[Parent], left: int, most: int) -> list[Parent]:
-    """Add what is left to the budgets of the hardest parents that have one and can take more; who took."""
-    takers = []
-    for parent in parents:
-        extra = min(left, most - parent.budget)
-        if parent.budget and not parent.exhausted and extra > 0:
-            parent.budget += extra
-            left -= extra
-            takers.append(parent)
-    return takers
+    """Divide what is left among the parents that have a budget and can take more, by q; who took."""
+    takers: dict[str, Parent] = {}
+    while left and (able := [p for p in parents if 0 < p.budget < most and not p.exhausted]):
+        shares = capped_shares(np.array([parent.log_q for parent in able]), left, left)
+        names = np.array([parent.pair_id for parent in able])
+        for parent, share in zip(able, largest_remainder(shares, left, left, names), strict=True):
+            extra = min(int(share), most - parent.budget)
+            if extra:
+                parent.budget += extra
+                left -= extra
+                takers[parent.pair_id] = parent
+    return list(takers.values())
 
 
 def _synthetic_pairs(

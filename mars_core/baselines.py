@@ -31,19 +31,19 @@ def repeated(parents: Sequence[Parent], label: str = "") -> Augmentation:
     return Augmentation(table(PAIRS, rows), table(VARIANTS, iter(())), moved=0, shortfall=0, tokens=0)
 
 
-def topped_up(pairs: Dataset, hardest_first: Sequence[Parent], wanted: int, label: str = "") -> Dataset:
+def topped_up(pairs: Dataset, originals: Sequence[Parent], wanted: int, label: str = "") -> Dataset:
     """Synthetic pairs, and as many originals again, one after the other, as are missing.
 
     Args:
         pairs: the synthetic pairs that could be made.
-        hardest_first: originals.
+        originals: those with a budget, which is changed.
         wanted: how many pairs there have to be.
         label: begins every added id.
     """
     missing = max(0, wanted - len(pairs))
-    for row, parent in enumerate(hardest_first):
-        parent.budget = missing // len(hardest_first) + (row < missing % len(hardest_first))
-    return concatenate_datasets([pairs, repeated(hardest_first, label).pairs]) if missing else pairs
+    for row, parent in enumerate(originals):
+        parent.budget = missing // len(originals) + (row < missing % len(originals))
+    return concatenate_datasets([pairs, repeated(originals, label).pairs]) if missing else pairs
 
 
 def easiest(pairs: Dataset, margins: ArrayLike, budgets: Mapping[str, int]) -> Dataset:

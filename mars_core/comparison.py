@@ -21,10 +21,14 @@ from mars_core.configurable import Configuration, Operational
 from mars_core.statistics import SeedMean, holm, mean_over_seeds
 
 MATCHED = (
-    "data", "evaluation", "fit", "model", "rounds", "selection.budget", "selection.budget_unit",
-    "semantics.embedder",
+    "augmentation.max_paraphrases", "data", "evaluation", "fit", "generation", "guards", "model", "rounds",
+    "selection.budget", "selection.budget_unit", "semantics.embedder",
 )  # fmt: skip
 """Keys and sections in which arms may not differ."""
+OF_A_CELL = ("name", "folder", "seed", "shared_steps")
+"""Keys that a comparison gives to each cell."""
+TRAINED = ("optimizer_steps", "pairs_seen")
+"""Figures of a cell that are the same for all of them."""
 SEEDS_FOR_A_CLAIM = 10
 """A t-interval keeps its level from two seeds on, but a claim on a handful rests on their luck."""
 ALPHA = 0.05
@@ -116,6 +120,8 @@ def cells(config: ComparisonConfig) -> list[Cell]:
 def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConfig:
     values: dict[str, Any] = copy.deepcopy(config.experiment)
     for key, value in flat(config.arms[arm]).items():
+        if key in OF_A_CELL:
+            raise ConfigError(f"arm {arm}: {key} is not an arm's to set, for the comparison sets it")
         put(values, key, value)
     put(values, "evaluation.benchmark_rounds", "last")
     folder = f"{config.folder}/{config.name}"
@@ -155,10 +161,14 @@ class Difference:
     over_seeds: SeedMean
     adjusted_p: float
     """Holm's adjustment over all arms and baselines of this figure; nan where there is no p-value."""
+    matched: bool
+    """Whether all cells of the two took equally many optimizer steps on equally many pairs."""
 
     @property
     def words(self) -> str:
         """What may be said of it: a difference is claimed from ten seeds and an adjusted p < .05 on."""
+        if not self.matched:
+            return "no claim: the two were not trained alike"
         if self.over_seeds.n < SEEDS_FOR_A_CLAIM:
             return f"no claim: {self.over_seeds.n} seeds, {SEEDS_FOR_A_CLAIM} are needed"
         if np.isnan(self.adjusted_p):
@@ -192,7 +202,14 @@ def differences(results: pd.DataFrame, figure: str, baselines: Sequence[str]) ->
     tested = {pair: mean.p_value for pair, mean in means.items() if np.isfinite(mean.p_value)}
     adjusted = holm({str(pair): p for pair, p in tested.items()}) if tested else {}
     return [
-        Difference(figure, arm, baseline, mean, adjusted.get(str((arm, baseline)), float("nan")))
+        Difference(
+            figure,
+            arm,
+            baseline,
+            mean,
+            adjusted.get(str((arm, baseline)), float("nan")),
+            len(results.loc[results["arm"].isin((arm, baseline)), list(TRAINED)].drop_duplicates()) == 1,
+        )
         for (arm, baseline), mean in means.items()
     ]
 

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from mars_core.comparison import (
     ALPHA,
     SEEDS_FOR_A_CLAIM,
+    TRAINED,
     Cell,
     ComparisonConfig,
     arm_means,
@@ -37,16 +38,22 @@ COLUMNS = {
     "heldout/calibration_error": ("calibration error", share),
     "curvature/gamma_curv/0.5": ("γ_curv", number),
     "selection/largest_budget": ("largest budget", number),
+    "augmentation/largest": ("most of one pair", number),
+    "augmentation/moved": ("moved", number),
     "topped_up": ("topped up", count),
     "llm_tokens": ("LLM tokens", count),
     "seconds": ("seconds", count),
 }
 """Figure of a cell's last round (topped up, tokens and seconds: of all its rounds) → heading, how it reads.
 
-γ_curv is that of the median margins; the largest budget is one pair's; topped up are originals that stand
-in for pairs that could not be made.
+γ_curv is that of the median margins; the largest budget is what one pair was given, most of one pair what
+was trained on because of it, once budget that guards ate had moved; topped up are originals that stand in
+for pairs that could not be made.
 """
-UNMATCHED = ("selection/largest_budget", "topped_up", "llm_tokens", "seconds")
+UNMATCHED = (
+    "selection/largest_budget", "augmentation/largest", "augmentation/moved", "topped_up", "llm_tokens",
+    "seconds",
+)  # fmt: skip
 """What is reported without an interval."""
 PACKAGES = ("mars", "torch", "transformers", "sentence-transformers", "numpy")
 """Packages whose versions shape the figures."""
@@ -119,7 +126,9 @@ def markdown(report: ComparisonReport) -> str:
         parts += [f"## Paired differences: {COLUMNS[figure][0]}", table(*differences_table(report, figure))]
     parts += [
         "Differences are paired by seed; p is that of a t-test, Holm's p adjusts it over a table's rows. "
-        f"A difference is claimed only from {SEEDS_FOR_A_CLAIM} seeds and Holm's p < {share(ALPHA)} on.",
+        f"A difference is claimed only from {SEEDS_FOR_A_CLAIM} seeds and Holm's p < {share(ALPHA)} on. "
+        "It is one on these held-out pairs and benchmarks, and for originals drawn from this preference set: "
+        "seeds draw their subsets from the same pairs, and are measured on the same ones.",
         "![Held-out accuracy minus that of each baseline](figures/differences.png)",
         "![Held-out accuracy over rounds](figures/curves.png)",
     ]
@@ -165,13 +174,13 @@ def write(report: ComparisonReport, folder: Path) -> None:
 
 def _matched(results: pd.DataFrame) -> str:
     """Whether all cells took equally many optimizer steps on equally many pairs."""
-    trained = results[["optimizer_steps", "pairs_seen"]]
+    trained = results[list(TRAINED)]
     if len(trained.drop_duplicates()) == 1:
         steps, pairs = trained.iloc[0]
         return f"Each took {count(steps)} optimizer steps on {count(pairs)} pairs."
-    by_arm = {str(arm): rows["optimizer_steps"].mean() for arm, rows in results.groupby("arm", sort=False)}
-    told = ", ".join(f"{arm} {count(steps)}" for arm, steps in by_arm.items())
-    return f"**The cells are not matched**: mean optimizer steps are {told}."
+    by_arm = results.groupby("arm", sort=False)[list(TRAINED)].mean()
+    told = ", ".join(f"{arm} {count(steps)} on {count(pairs)}" for arm, steps, pairs in by_arm.itertuples())
+    return f"**The cells are not matched**: mean optimizer steps and pairs seen are {told}."
 
 
 def _tested(report: ComparisonReport) -> list[str]:

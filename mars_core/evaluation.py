@@ -27,7 +27,8 @@ class EvaluationConfig(Configuration):
     """RewardBench 2: sample://rewardbench2, a local .jsonl[.gz] or .parquet file, or a hub dataset such as
     allenai/reward-bench-2@REVISION; by default it is not run."""
     benchmark_rounds: Literal["all", "last"] = "all"
-    """Rounds after which the benchmarks are run; a comparison takes the last alone."""
+    """Rounds after which the benchmarks are run. After the last alone, as in a comparison, that round is the
+    result that MLflow shows, whatever validation says."""
     strict: Annotated[bool, Operational()] = False
     """Refuse a benchmark whose subsets have not their official numbers of rows, instead of a warning; the
     built-in samples, far smaller by intent, are exempt."""

@@ -1,5 +1,6 @@
 """Spend the budget: paraphrase and recombine (METHOD.md step 5), and look at what it bought."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -23,7 +24,7 @@ from tasks.steps import step, tell
 
 @step(
     "augmentation",
-    version=3,
+    version=4,
     reads=("selection", "augmentation", "generation", "guards", "semantics", "model"),
 )
 def augment_hard_pairs(
@@ -44,16 +45,17 @@ def augment_hard_pairs(
     budgets = run.table(allocation)
     rewritten = {row["pair_id"]: row for row in run.dataset(rewrites)}
     budget = budgets["budget"].to_numpy()
+    log_q = np.log(np.maximum(budgets["probability"].to_numpy(), np.finfo(np.float64).tiny))
     rows = budget.nonzero()[0]
-    margin = budgets["margin"].to_numpy()[rows]
-    hardness = abs(margin) if config.selection.margin == "absolute" else margin
-    hardest_first = rows[np.lexsort((hardness, -budgets["probability"].to_numpy()[rows]))]
     originals, parents = list[Parent](), list[Parent]()
-    for row, pair in zip(hardest_first, run.dataset(train).select(hardest_first), strict=True):
+    for row, pair in zip(rows, run.dataset(train).select(rows), strict=True):
         for found, texts in ((originals, pair), (parents, rewritten.get(pair["pair_id"], pair))):
             found.append(
-                Parent(pair["pair_id"], pair["prompt"], texts["chosen"], texts["rejected"], int(budget[row]))
-            )
+                Parent(
+                    pair["pair_id"], pair["prompt"], texts["chosen"], texts["rejected"],
+                    int(budget[row]), float(log_q[row]),
+                )
+            )  # fmt: skip
     reward_model = None
     if config.augmentation.pool or config.augmentation.scheme == "west_of_n":
         reward_model = load_reward_model(run, model)
@@ -87,6 +89,7 @@ def augment_hard_pairs(
         "augmentation/pairs": float(made),
         "augmentation/topped_up": float(len(augmentation.pairs) - made),
         "augmentation/texts": float(len(augmentation.variants)),
+        "augmentation/largest": float(max(Counter(augmentation.pairs["parent_id"]).values())),
         "augmentation/moved": float(augmentation.moved),
         "augmentation/shortfall": float(augmentation.shortfall),
         "augmentation/tokens": float(augmentation.tokens),

@@ -187,10 +187,11 @@ def _send_round(client: MlflowClient, run: RunFolder, t: int, parent: Run, known
 
 
 def _send_result(client: MlflowClient, run: RunFolder, finished: int, parent: Run) -> None:
-    """Send the best round's figures, model and report to the parent."""
+    """Send the figures and model of the round that counts, and the report, to the parent."""
     run_id = parent.info.run_id
     rounds = read_metrics(run)[:finished]
-    best = best_round(rounds)
+    fixed = run.config.evaluation.benchmark_rounds == "last"
+    best = finished - 1 if fixed else best_round(rounds)
     result = {name: rounds[best][name] for name in HEADLINES if name in rounds[best]} | {"round": float(best)}
     report = run.path("report.md").read_text(encoding="utf-8")
     ended = digest(report, result, parent.data.tags.get("mars.started"))

@@ -32,6 +32,8 @@ MESSAGE_SECONDS = 15.0
 class LaunchedBackend:
     """The backend of a server that starts with the first request that must really be sent."""
 
+    free = False
+
     def __init__(self, config: GenerationConfig, launch: LaunchConfig, log: Path) -> None:
         self.config = config
         self.launch = launch

@@ -95,6 +95,10 @@ class Backend(Protocol):
     def name(self) -> str:
         """Such as `rules` or `vllm:Qwen/Qwen3-8B`."""
 
+    @property
+    def free(self) -> bool:
+        """Whether texts cost next to nothing; else stored ones are used even where fewer would do."""
+
     def key(self, request: Request) -> str:
         """Digest of everything that shapes the answer: model, role, messages, sampling, n and draw."""
 

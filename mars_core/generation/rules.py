@@ -21,6 +21,7 @@ class RulesBackend:
     """Paraphrases by lexicon and sentence rules, rewrites by keeping, dropping and framing sentences."""
 
     name = "rules"
+    free = True
 
     def key(self, request: Request) -> str:
         """See `Backend.key`."""

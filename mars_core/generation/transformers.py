@@ -33,6 +33,8 @@ class TransformersBackend:
         ModelError: there is no such model.
     """
 
+    free = False
+
     def __init__(self, config: GenerationConfig) -> None:
         self.config = config
         self.name = f"transformers:{config.model}"

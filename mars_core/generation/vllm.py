@@ -63,6 +63,8 @@ def jittered(failures: int) -> float:
 class VllmBackend:
     """Asks `config.model` at `config.addresses`; `pause` maps failures of a request to seconds."""
 
+    free = False
+
     def __init__(self, config: GenerationConfig, pause: Callable[[int], float] = jittered) -> None:
         self.config = config
         self.name = f"vllm:{config.model}"

@@ -84,6 +84,17 @@ def test_arms_take_equally_many_steps_on_equally_many_pairs(compared):
         assert len({run.data.params[name] for run in children}) == 1
 
 
+def test_mlflow_has_the_last_round_of_each_cell_as_its_result(compared):
+    folder, _, report, _ = compared
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment_id = client.get_experiment_by_name("mars").experiment_id
+    for row in report.results.to_dict("records"):
+        cell = f"tags.`mars.arm` = '{row['arm']}' AND params.seed = '{row['seed']}'"
+        (run,) = client.search_runs([experiment_id], f"{cell} AND tags.`mars.kind` = 'run'")
+        assert run.data.metrics["result/round"] == 1
+        assert run.data.metrics["result/heldout/accuracy"] == pytest.approx(row["heldout/accuracy"])
+
+
 def test_a_cell_is_finished_only_for_the_benchmark_the_models_and_the_steps_that_it_ran_with(
     compared, monkeypatch
 ):

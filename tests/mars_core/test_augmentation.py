@@ -46,6 +46,7 @@ class GoodParaphraser:
     """Gives every sample asked for: the text with a new number. `spoil` may change or drop what it says."""
 
     name = "scripted"
+    free = False
 
     def __init__(self, spoil=lambda request, texts: texts):
         self.spoil = spoil
@@ -76,12 +77,13 @@ class MeaningsOfTopics:
 
 @pytest.fixture
 def made(tmp_path):
-    """Augment pairs with these budgets, hardest first: the result, and what the backend was asked."""
+    """Augment pairs with these budgets: the result, and what the backend was asked."""
 
-    def run(budgets, config=None, spoil=lambda request, texts: texts, min_similarity=0.8, **options):
+    def run(budgets, config=None, spoil=lambda request, texts: texts, min_similarity=0.8, q=None, **options):
+        logs = np.log(q or [1] * len(budgets))
         parents = [
-            Parent(f"pair-{row:02d}", f"Ask {row}", f"Yes {row}", f"No {row}", budget)
-            for row, budget in enumerate(budgets)
+            Parent(f"pair-{row:02d}", f"Ask {row}", f"Yes {row}", f"No {row}", budget, log_q)
+            for row, (budget, log_q) in enumerate(zip(budgets, logs, strict=True))
         ]
         backend = GoodParaphraser(spoil)
         guards = Guards(GuardsConfig(min_similarity=min_similarity), MeaningsOfTopics())
@@ -266,10 +268,10 @@ def hopeless(*rows):
     return spoil
 
 
-def test_what_one_pair_cannot_use_goes_to_the_next_hardest(made):
-    budgets = [6, 9, 30, 4]
-    result, asked = made(budgets, spoil=hopeless(1))
-    assert by_parent(result) == {"pair-00": 15, "pair-02": 30, "pair-03": 4}
+def test_what_one_pair_cannot_use_goes_to_the_others_in_proportion_to_q(made):
+    budgets = [6, 9, 30, 4, 0]
+    result, asked = made(budgets, spoil=hopeless(1), q=[6, 9, 2, 1, 5])
+    assert by_parent(result) == {"pair-00": 12, "pair-02": 32, "pair-03": 5}
     assert (result.moved, result.shortfall) == (9, 0)
     assert (
         max(request.draw for request in asked if request.prompt == "Ask 1") == AugmentationConfig().draws - 1
@@ -287,6 +289,17 @@ def test_moved_budget_moves_on_where_it_is_not_used_either(made):
     assert by_parent(result)["pair-01"] == 3
     assert by_parent(result)["pair-02"] == 12
     assert (result.moved, result.shortfall) == (10, 0)
+
+
+def test_what_moved_beyond_what_a_pair_can_take_goes_on_by_q(made):
+    result, _ = made([9, 4, 4, 4], spoil=hopeless(0), q=[1, 100, 2, 1], cap=6)
+    assert by_parent(result) == {"pair-01": 6, "pair-02": 6, "pair-03": 6}
+    assert (result.moved, result.shortfall) == (6, 3)
+
+
+def test_a_uniform_budget_moves_by_at_most_one_each(made):
+    result, _ = made([2] * 12, spoil=hopeless(0, 7))
+    assert sorted(by_parent(result).values()) == [2] * 6 + [3] * 4
 
 
 def test_moved_budget_keeps_the_cap_and_the_rest_is_the_shortfall(made):
@@ -471,6 +484,24 @@ def test_a_drop_rate_that_changed_because_requests_recovered_buys_nothing_anew(t
         campaign(config, [3, 8, 8], backend, tmp_path)
     assert {request.n for request in first.paid} == {1, 2}
     assert sorted(map(first.key, recovered.asked)) == sorted(map(first.key, first.asked[:2]))
+
+
+def test_what_a_free_generator_makes_does_not_depend_on_what_others_asked_it_for(tmp_path):
+    class Free(GoodParaphraser):
+        """Writes other texts where more are asked for, as rules do."""
+
+        free = True
+
+        def answers(self, requests):
+            for index, answer in super().answers(requests):
+                texts = tuple(f"{text} of {requests[index].n}" for text in answer.texts)
+                yield index, replace(answer, texts=texts)
+
+    config = AugmentationConfig()
+    _, alone = campaign(config, [3], Free(lambda request, texts: texts), tmp_path / "alone")
+    campaign(config, [8], Free(lambda request, texts: texts), tmp_path / "shared")
+    _, after = campaign(config, [3], Free(lambda request, texts: texts), tmp_path / "shared")
+    assert after.pairs.to_list() == alone.pairs.to_list()
 
 
 def test_more_is_asked_for_where_texts_were_dropped_and_never_trained_on(made, monkeypatch):

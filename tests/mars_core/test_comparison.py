@@ -21,10 +21,10 @@ def comparison(**changes):
 
 
 def results(**by_arm):
-    """A cell a value: the n-th of an arm is that of seed n."""
+    """A cell a value: the n-th of an arm is that of seed n. All were trained alike."""
     return pd.DataFrame(
         [
-            {"arm": arm, "seed": seed, "heldout/accuracy": value}
+            {"arm": arm, "seed": seed, "heldout/accuracy": value, "optimizer_steps": 8, "pairs_seen": 64}
             for arm, values in by_arm.items()
             for seed, value in enumerate(values)
         ]
@@ -49,6 +49,8 @@ def test_a_cell_is_the_common_experiment_with_its_arms_keys_and_its_seed():
         ("rounds", 1),
         ("data.subset", 10),
         ("model.max_length", 64),
+        ("guards.min_similarity", 0.1),
+        ("augmentation.max_paraphrases", 9),
     ],
     ids=lambda part: str(part),
 )
@@ -136,6 +138,25 @@ def test_nothing_is_claimed_on_fewer_than_ten_seeds_or_an_adjusted_p_above_the_l
     alternating = [0.1, -0.1] * 5
     (noise,) = differences(results(uniform=[0.0] * 10, mars=alternating), "heldout/accuracy", ["uniform"])
     assert noise.words == "within noise"
+
+
+def test_nothing_is_claimed_of_arms_that_were_not_trained_alike():
+    drawn = results(
+        uniform=np.linspace(0.5, 0.6, 10), good=np.linspace(0.7, 0.81, 10), odd=np.linspace(0.8, 0.9, 10)
+    )
+    drawn.loc[drawn["arm"] == "odd", "pairs_seen"] = 63
+    words = {
+        (one.arm, one.baseline): one.words for one in differences(drawn, "heldout/accuracy", ["uniform"])
+    }
+    assert words == {
+        ("good", "uniform"): "higher",
+        ("odd", "uniform"): "no claim: the two were not trained alike",
+    }
+
+
+def test_an_arm_cannot_set_what_the_comparison_sets():
+    with pytest.raises(ConfigError, match="arm mars: seed is not an arm's to set"):
+        cells(comparison(arms=ARMS | {"mars": {"seed": 7}}))
 
 
 def test_holms_adjustment_runs_over_all_arms_and_baselines():
