@@ -1,18 +1,24 @@
-"""Attention in float32 where all else is bfloat16: on a CPU its backward pass is the faster one."""
+"""Attention in float32 where all else is bfloat16: on a CPU its backward pass is the faster one.
+
+What a network has imported already is imported here with its first use: it takes seconds, which a command
+that reads a configuration need not wait for.
+"""
 
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 NAME = "sdpa_in_float32"
 
 
 def attend_in_float32(network: Any) -> None:
     """Let a network that attends by torch's fused kernel do so in float32."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
     if network.config._attn_implementation == "sdpa":
+        AttentionInterface.register(NAME, _sdpa_in_float32)
+        AttentionMaskInterface.register(NAME, sdpa_mask)
         network.set_attn_implementation(NAME)
 
 
@@ -24,12 +30,10 @@ def _sdpa_in_float32(
     *args: Any,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
     with torch.autocast(query.device.type, enabled=False):
         attended, _ = sdpa_attention_forward(
             module, query.float(), key.float(), value.float(), *args, **kwargs
         )
     return attended.to(value.dtype), None
-
-
-AttentionInterface.register(NAME, _sdpa_in_float32)
-AttentionMaskInterface.register(NAME, sdpa_mask)

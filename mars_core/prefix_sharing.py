@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers.modeling_layers import GenericForSequenceClassification
 
 from mars_core.rendering import Rendering
 
@@ -32,6 +31,9 @@ def can_share_prefixes(network: Any) -> bool:
 
     Encoders see what comes behind; recurrent layers and sliding windows go by the place in the row.
     """
+    # Only now: a network has imported it already, and a command that loads none need not wait for it.
+    from transformers.modeling_layers import GenericForSequenceClassification
+
     settings = network.config
     return (
         isinstance(network, GenericForSequenceClassification)
