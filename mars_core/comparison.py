@@ -45,7 +45,8 @@ class ComparisonConfig(Configuration):
     """Seeds of each arm; a number N stands for 0 … N − 1."""
     parallel: Annotated[int, Operational()] = Field(1, ge=1)
     """Cells (an arm and a seed) under way at once. More than one may change the last digits of figures where
-    the head alone is trained in bfloat16: a text's features come from the batch of whoever was first."""
+    the head alone is trained in bfloat16: a text's features come from the batch of whoever was first. With a
+    chat model, texts that other cells have bought are used where they will do."""
     attempts: Annotated[int, Operational()] = Field(2, ge=1)
     """How often a cell is tried before it is reported as failed."""
     experiment: dict[str, JsonValue]
