@@ -11,6 +11,7 @@ import time
 import torch
 
 from mars_core.augmentation import capacity, pairs_of, variants_for
+from mars_core.checkpoints import locate
 from mars_core.config import ExperimentConfig
 from mars_core.evaluation import number_of_texts
 from mars_core.reward_model import RewardModel, has_trained_head
@@ -26,12 +27,14 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     """Read the data and the backbone, run no step; figures by name.
 
     Raises:
-        PairsError, RewardBenchError, SelectionError, ModelError: what the run itself would raise.
+        PairsError, RewardBenchError, SelectionError, ModelError: what the run itself would raise. Whether a
+            generator answers is not asked.
     """
     sets, benchmarks = read_sources(config)
     benchmark = number_of_texts(benchmarks) // 2
     originals, budget, rounds = len(sets.train), config.selection.budget, config.rounds
     model = RewardModel.load(config.model.backbone, config.model)
+    locate(config.semantics.embedder)
 
     scheme = config.augmentation
     with_budget = min(originals, budget)
@@ -58,7 +61,8 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     fitted = [originals] * (fits - rounds) + [originals + pairs for pairs in synthetic]
     trained_pairs = config.fit.epochs * sum(fitted)
     steps = config.fit.epochs * sum(math.ceil(pairs / config.fit.batch_pairs) for pairs in fitted)
-    evaluated = (len(sets.validation) + len(sets.heldout) + benchmark) * (rounds + 1)
+    benchmarked = benchmark * (rounds + 1 if config.evaluation.benchmark_rounds == "all" else 1)
+    evaluated = (len(sets.validation) + len(sets.heldout)) * (rounds + 1) + benchmarked
     scored_pairs = evaluated + rounds * (originals + 2 * budget + ranked)
     weights = sum(p.numel() for name, p in model.network.named_parameters() if "embeddings." not in name)
     operations = weights * text_tokens * 2 * (6 * trained_pairs + 2 * scored_pairs)
@@ -68,14 +72,16 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         distinct = 2 * (originals + rounds * budget + len(sets.validation) + len(sets.heldout) + benchmark)
         disk += distinct * model.scalar_layer.in_features * 4
 
+    left_out = "; left out: " + ", ".join(f"{n:,} {why}" for why, n in sets.dropped.items())
     return {
-        "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out",
+        "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out"
+        + (left_out if sets.dropped else ""),
         "augmentation requests a round": f"at most {requests:,}, for {texts:,} texts; "
         f"what guards drop is asked for again, {scheme.draws} times in all",
         "rewriting requests a round": f"at most {4 * rewritten:,}, if every pair with a budget were close",
         "generated tokens a round": f"about {texts * text_tokens / 2:,.0f} (none are paid for with rules)",
         "optimizer steps": f"{steps:,} on {trained_pairs:,} pairs of about {2 * text_tokens:,.0f} tokens",
-        "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmark * (rounds + 1):,}",
+        "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmarked:,}",
         "disk": f"about {disk / 1e9:,.1f} GB of checkpoints"
         + (" and features" if config.fit.trainable == "head" else ""),
         "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation "

@@ -109,8 +109,10 @@ def capacity(config: AugmentationConfig, unit: Literal["pairs", "paraphrases"]) 
 def pairs_of(paraphrases: int, config: AugmentationConfig) -> int:
     """Synthetic pairs that n⁺ + n⁻ paraphrases of a pair's responses give: (n⁺ + 1)(n⁻ + 1) − 1.
 
-    In the grid, which takes no originals, it is n⁺·n⁻.
+    In the grid, which takes no originals, it is n⁺·n⁻; one paraphrase, which alone gives none, counts as two.
     """
+    if config.scheme == "grid":
+        paraphrases = max(2, paraphrases) if paraphrases else 0
     original = 0 if config.scheme == "grid" else 1
     return (paraphrases // 2 + original) * ((paraphrases + 1) // 2 + original) - original
 

@@ -57,6 +57,10 @@ def locate(reference: str) -> Location:
         return Location(str(folder), None)
     if found or reference.startswith((".", "/", "~")):
         raise ModelError(f"{reference}: no such checkpoint folder")
+    if reference.startswith("models:/"):
+        raise ModelError(
+            f"{reference}: a registered model is measured by mars evaluate, and no backbone here"
+        )
     name, _, revision = reference.partition("@")
     if not revision:
         raise ModelError(

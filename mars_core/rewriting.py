@@ -109,7 +109,7 @@ def rewrite(
         rewritten pair has distance_after > distance_before; any other is unchanged.
 
     Raises:
-        RewritingError: there were samples, and the guards dropped them all.
+        RewritingError: there were samples, and not one was fit to be looked at by the reward model.
     """
     sides: tuple[Side, ...] = ("rejected", "chosen")
     for side in sides:
@@ -120,7 +120,8 @@ def rewrite(
             if samples > 0 and unsettled:
                 _wave(unsettled, side, samples, draw, generator, guards, on_answer)
     attempts = sum(pair.attempts for pair in close_pairs)
-    if attempts and guards.dropped.total() == attempts:
+    unfit = guards.dropped.total() - guards.dropped["order flipped"]
+    if attempts and unfit == attempts:
         raise RewritingError(
             f"{generator.backend.name} gave no usable rewrite of {len(close_pairs)} close pairs: "
             f"{guards.reasons()}; look at its texts in the store of generations, loosen the guards that "

@@ -260,11 +260,26 @@ def test_a_dry_run_estimates_and_leaves_nothing(before_anything_starts, monkeypa
         (["augmentation.scheme=repeat"], "at most 0, for 0 texts"),
         (["augmentation.pool=4"], "at most 120, for 120 texts"),
         ([], "at most 120, for 40 texts"),
+        (["evaluation.benchmark_rounds=all"], "of which benchmarks 690"),
+        (["evaluation.benchmark_rounds=last"], "of which benchmarks 230"),
     ],
-    ids=["repeat", "pool", "minimal"],
+    ids=["repeat", "pool", "minimal", "benchmarks", "one benchmark"],
 )
 def test_an_estimate_knows_what_a_scheme_asks_for(place, scheme, asked):
     assert asked in mars("refine", place.file, "--dry-run", *scheme).stdout
+
+
+def test_a_dry_run_tells_which_rows_are_left_out(place, tmp_path):
+    rows = [GOOD | {"id": str(number), "prompt": f"{GOOD['prompt']} {number}"} for number in range(40)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*rows, GOOD | {"chosen": None}])))
+    data = [f"data.train={file}", "data.subset=null", "data.invalid=drop", "selection.budget=8"]
+    assert "; left out: 1 " in mars("refine", place.file, "--dry-run", *data).stdout
+
+
+def test_a_dry_run_tells_of_an_embedder_that_is_not_there(place):
+    said = refusal("refine", place.file, "--dry-run", "semantics.embedder=./nothere")
+    assert "./nothere: no such checkpoint folder" in said
 
 
 def test_show_prints_the_table_of_rounds(tiny):

@@ -97,15 +97,20 @@ def kills(root, store, log):
 
     return {
         "prepare": Kill((root / "train.parquet").exists, 0, "heldout.parquet"),
+        "benchmarks": Kill(finished("prepare"), 0.1, "rewardbench_rows.parquet"),
         "track": Kill(finished("prepare"), 0.5),
         "distances": Kill(lambda: "track run" in log.read_text(), 0.5, "round-1/distances.parquet"),
         "evaluation": Kill(finished("round-0-adopt"), 0.2, "round-0/heldout_rewards.parquet"),
+        "contamination": Kill(finished("round-0-evaluation"), 0.2, "round-0/contamination.parquet"),
+        "metrics": Kill(finished("round-0-contamination"), 0.2, "round-0/metrics.json"),
         "margins": Kill(finished("round-0-metrics"), 0.2, "round-1/margins.parquet"),
         "selection": Kill(finished("round-1-margins"), 0.1, "round-1/allocation.parquet"),
         "rewriting": Kill(asked("rewrite"), 0, "round-1/rewrites.parquet"),
         "augmentation": Kill(asked("paraphrase"), 0, "round-1/augmented.parquet"),
         "fit": Kill(trained),
         "synthetic": Kill(finished("round-1-fit"), 0.2, "round-1/synthetic.parquet"),
+        "curvature": Kill(finished("round-1-synthetic"), 0.2, "round-1/curvature.parquet"),
+        "report": Kill(finished("round-1-metrics"), 0.2, "report.md"),
     }
 
 

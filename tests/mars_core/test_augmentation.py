@@ -220,7 +220,7 @@ def test_the_grid_takes_no_originals(made):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "pairs"), [("minimal", [35, 11, 5, 3, 1, 0]), ("grid", [25, 6, 2, 1, 0, 0])]
+    ("scheme", "pairs"), [("minimal", [35, 11, 5, 3, 1, 0]), ("grid", [25, 6, 2, 1, 1, 0])]
 )
 def test_a_budget_of_paraphrases_buys_that_many_responses(made, scheme, pairs):
     budgets = [10, 5, 3, 2, 1, 0]
@@ -230,8 +230,8 @@ def test_a_budget_of_paraphrases_buys_that_many_responses(made, scheme, pairs):
     responses = Counter()
     for request in asked:
         responses[request.prompt] += request.n * (request.role != "paraphrase_prompt")
-    spent = [budget if pairs else 0 for budget, pairs in zip(budgets, pairs, strict=True)]
-    assert [responses[f"Ask {row}"] for row in range(6)] == spent
+    alone = 2 if scheme == "grid" else 1  # one paraphrase makes no pair there
+    assert [responses[f"Ask {row}"] for row in range(6)] == [10, 5, 3, 2, alone, 0]
 
 
 # What filters take

@@ -229,6 +229,14 @@ def test_dropping_every_rewrite_is_an_error_that_counts_the_reasons(rewritten):
         rewritten(script)
 
 
+def test_a_pair_whose_every_rewrite_would_flip_its_order_is_kept(rewritten, embedder):
+    guards = Guards(GuardsConfig(), embedder, Rewards(**{FAR: 9.0, FARTHEST: -9.0}))
+    script = {(PROMPT, "rewrite_rejected", 0): [FAR], (PROMPT, "rewrite_chosen", 0): [FARTHEST]}
+    table, _ = rewritten(script, guards=guards)
+    assert table["rewritten"].item() == "none"
+    assert guards.dropped == {"order flipped": 2}
+
+
 def test_a_single_wave_asks_for_no_more_than_the_tries(rewritten):
     _, asked = rewritten({}, config=RewritingConfig(tries=2, first_wave=4))
     assert [(role, n) for _, role, _, n in asked] == [("rewrite_rejected", 2), ("rewrite_chosen", 2)]
