@@ -19,6 +19,7 @@ from mars_core.fitting import (
     FitSpec,
     _effective_batches,
     fit,
+    main,
     training_pairs,
 )
 from mars_core.reward_model import ModelConfig, RewardModel
@@ -269,7 +270,8 @@ def test_the_module_tells_how_a_specification_looks_and_what_is_wrong_with_one(t
     spec = FitSpec.model_validate_json(example)
     assert spec.fit.epochs == 1
     (tmp_path / "spec.json").write_text('{"model": "a", "pears": []}')
-    assert "pears" in said(str(tmp_path / "spec.json"))
+    with pytest.raises(FitError, match="pears"):
+        main(str(tmp_path / "spec.json"))
     assert "Traceback" not in said(str(tmp_path / "absent.json"))
 
 
