@@ -33,8 +33,8 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     sets, benchmarks = read_sources(config)
     benchmark = number_of_texts(benchmarks) // 2
     originals, budget, rounds = len(sets.train), config.selection.budget, config.rounds
-    model = RewardModel.load(config.model.backbone, config.model)
     locate(config.semantics.embedder)
+    model = RewardModel.load(config.model.backbone, config.model)
 
     scheme = config.augmentation
     with_budget = min(originals, budget)

@@ -76,8 +76,8 @@ class AugmentationConfig(Configuration):
     """Make this many pairs of each original with a budget and keep the easiest, those of the greatest margin
     by the current model (the published code's "WoN"); by default what is made is the budget."""
     top_up: bool = False
-    """Fill what could not be made with originals again, so that the arms of a comparison train on
-    equally many pairs."""
+    """Fill what could not be made with originals again, so that the arms of a comparison train on equally
+    many pairs."""
     samples: int = Field(8, ge=2)
     """N of `west_of_n`: the responses sampled for one pair."""
     max_paraphrases: int = Field(5, ge=1)
@@ -111,9 +111,9 @@ def pairs_of(paraphrases: int, config: AugmentationConfig) -> int:
 
     In the grid, which takes no originals, it is n⁺·n⁻; one paraphrase, which alone gives none, counts as two.
     """
-    if config.scheme == "grid":
-        paraphrases = max(2, paraphrases) if paraphrases else 0
     original = 0 if config.scheme == "grid" else 1
+    if not original and paraphrases == 1:
+        paraphrases = 2
     return (paraphrases // 2 + original) * ((paraphrases + 1) // 2 + original) - original
 
 

@@ -58,9 +58,7 @@ def locate(reference: str) -> Location:
     if found or reference.startswith((".", "/", "~")):
         raise ModelError(f"{reference}: no such checkpoint folder")
     if reference.startswith("models:/"):
-        raise ModelError(
-            f"{reference}: a registered model is measured by mars evaluate, and no backbone here"
-        )
+        raise ModelError(f"{reference}: of commands mars evaluate alone reads a registered model")
     name, _, revision = reference.partition("@")
     if not revision:
         raise ModelError(

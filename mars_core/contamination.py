@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from mars_core import dialogue
 
@@ -99,19 +100,29 @@ def _greatest_shares(
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Each measured text's greatest share of runs of words in one training text, and that text's place."""
     best, places = np.zeros(len(measured)), np.zeros(len(measured), dtype=np.intp)
-    runs = _runs(measured)
-    number = np.bincount(runs["text"], minlength=len(measured))
+    own = _runs(measured)
+    if own.empty:
+        return best, places
+    columns = pd.Index(own["run"].unique())
+    runs = _incidence(own, len(measured), columns)
+    number = np.maximum(runs.sum(axis=1).A1, 1)
     for start in range(0, len(training), BLOCK):
-        others = _runs(training[start : start + BLOCK])
-        both = runs.merge(others, on="run", suffixes=("", "_in_training"))
-        shared = both.groupby(["text", "text_in_training"]).size()
-        greatest = shared.loc[shared.groupby("text").idxmax()].reset_index(name="runs")
-        text = greatest["text"].to_numpy()
-        shares = greatest["runs"].to_numpy() / number[text]
-        better = shares > best[text]
-        best[text[better]] = shares[better]
-        places[text[better]] = start + greatest["text_in_training"].to_numpy()[better]
+        # A sparse product: texts that share much boilerplate would be many more lines of a join.
+        block = training[start : start + BLOCK]
+        shared = (runs @ _incidence(_runs(block), len(block), columns).T).tocsr()
+        shares = shared.max(axis=1).toarray().ravel() / number
+        better = shares > best
+        best[better] = shares[better]
+        places[better] = start + shared.argmax(axis=1).A1[better]
     return best, places
+
+
+def _incidence(runs: pd.DataFrame, texts: int, columns: pd.Index) -> csr_matrix:
+    """Which text has which run of words, [texts, columns]; runs that are no column are left out."""
+    places = columns.get_indexer(pd.Index(runs["run"]))
+    there = places >= 0
+    ones = np.ones(int(there.sum()), dtype=np.int32)
+    return csr_matrix((ones, (runs["text"][there], places[there])), shape=(texts, len(columns)))
 
 
 def _runs(texts: Sequence[str]) -> pd.DataFrame:

@@ -191,8 +191,8 @@ def _send_result(client: MlflowClient, run: RunFolder, finished: int, parent: Ru
     run_id = parent.info.run_id
     rounds = read_metrics(run)[:finished]
     fixed = run.config.evaluation.benchmark_rounds == "last"
-    best = finished - 1 if fixed else best_round(rounds)
-    result = {name: rounds[best][name] for name in HEADLINES if name in rounds[best]} | {"round": float(best)}
+    t = finished - 1 if fixed else best_round(rounds)
+    result = {name: rounds[t][name] for name in HEADLINES if name in rounds[t]} | {"round": float(t)}
     report = run.path("report.md").read_text(encoding="utf-8")
     ended = digest(report, result, parent.data.tags.get("mars.started"))
     if parent.data.tags.get("mars.ended") != ended:
@@ -210,7 +210,7 @@ def _send_result(client: MlflowClient, run: RunFolder, finished: int, parent: Ru
         client.log_artifacts(run_id, str(run.path("figures")), "figures")
         client.set_tag(run_id, "mlflow.note.content", _note(report))
     if run.config.tracking.models == "best":
-        log_model(client, run, parent, best)
+        log_model(client, run, parent, t)
     client.set_terminated(run_id)
     client.set_tag(run_id, "mars.ended", ended)
 

@@ -32,14 +32,12 @@ MESSAGE_SECONDS = 15.0
 class LaunchedBackend:
     """The backend of a server that starts with the first request that must really be sent."""
 
-    free = False
-
     def __init__(self, config: GenerationConfig, launch: LaunchConfig, log: Path) -> None:
         self.config = config
         self.launch = launch
         self.log = log
         self.backend = open_backend(config)
-        self.name = self.backend.name
+        self.name, self.free = self.backend.name, self.backend.free
         self._server = ExitStack()
         self._runs = False
 

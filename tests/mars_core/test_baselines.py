@@ -26,7 +26,6 @@ class Chat:
     """Stands for a chat model: sample i of a prompt is as many words as its draw and i say."""
 
     name = "chat"
-    free = False
 
     def __init__(self, finish_reason="stop"):
         self.finish_reason = finish_reason

@@ -24,7 +24,6 @@ class ScriptedBackend:
     """Answers with the texts that `script` names for (prompt, role, draw); keeps what it was asked."""
 
     name = "scripted"
-    free = False
 
     def __init__(self, script):
         self.script = script
