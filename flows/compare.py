@@ -12,7 +12,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.refine import refine
 from mars_core.comparison import Cell, ComparisonConfig, cells, load_comparison
 from mars_core.comparison_report import ComparisonReport
-from tasks.comparison import experiment_file, finished, gather, keep, means, trained, write_comparison
+from tasks.comparison import (
+    drop_early_models,
+    experiment_file,
+    finished,
+    gather,
+    keep,
+    means,
+    trained,
+    write_comparison,
+)
 from tasks.run_folder import existing_run, owned
 from tasks.steps import tell
 from tasks.tracking import track_comparison_result, tracked_comparison
@@ -40,7 +49,7 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
         with tracked_comparison(config.name, identity, tracking, config.root) as tracked:
             missing = [cell for cell in found if not finished(config.root, cell)]
             tell("%d of %d cells are to be run.", len(missing), len(found))
-            failed = _run_all(missing, config, tracked.parent)
+            failed = _run_all(missing, found, config, tracked.parent)
             report = gather(
                 config.root, config, shlex.join(["mars", "compare", file, *overrides]), found, failed
             )
@@ -58,7 +67,9 @@ def run_cell(root: Path, cell: Cell, parent: str | None) -> None:
     keep(root, cell)
 
 
-def _run_all(missing: Sequence[Cell], config: ComparisonConfig, parent: str | None) -> dict[str, str]:
+def _run_all(
+    missing: Sequence[Cell], found: Sequence[Cell], config: ComparisonConfig, parent: str | None
+) -> dict[str, str]:
     """Run cells, one after the other or some at once; the names of those that failed, and why."""
     attempt = run_cell.with_options(retries=config.attempts - 1)
     failed: dict[str, str] = {}
@@ -67,6 +78,7 @@ def _run_all(missing: Sequence[Cell], config: ComparisonConfig, parent: str | No
         if isinstance(outcome, BaseException):
             failed[cell.name] = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
             tell("%s failed: %s", cell.name, failed[cell.name])
+        drop_early_models(config.root, [other for other in found if other.seed == cell.seed])
 
     if config.parallel == 1:  # in this thread, where Ctrl-C and progress bars work
         for cell in missing:

@@ -45,7 +45,7 @@ from mars_core.data_parallel import DataParallel, is_sharded, most_passes
 from mars_core.errors import MarsError
 from mars_core.gradient import Computed, NetworkGradient, PairBatch
 from mars_core.preference_loss import LossConfig, bradley_terry_loss
-from mars_core.reward_model import ModelConfig, RewardModel
+from mars_core.reward_model import ModelConfig, RewardModel, device_of
 from mars_core.snapshots import Snapshot
 from mars_core.trainable import Trainable, choose_weights, save_checkpoint, trained_weights
 from mars_core.training_curve import CurveFile, Progress
@@ -252,8 +252,7 @@ def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None)
 
 def _processes(config: ModelConfig) -> Any:
     """The processes that fit together, as their environment says: one, unless something launched several."""
-    on_cpu = config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available())
-    return accelerate.Accelerator(cpu=on_cpu)
+    return accelerate.Accelerator(cpu=device_of(config) == "cpu")
 
 
 def _load(spec: FitSpec, processes: Any) -> RewardModel:

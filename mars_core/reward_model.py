@@ -74,12 +74,19 @@ def has_trained_head(reference: str) -> bool:
     return _is_adapter(location) or _is_reward_model(reference, _settings(reference, location))
 
 
+def device_of(config: ModelConfig) -> str:
+    """Where the model runs, as torch names it."""
+    if config.device != "auto":
+        return config.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 class RewardModel:
     """A transformer with one scalar output, its tokenizer, and where and how it runs."""
 
     def __init__(self, network: Any, tokenizer: Any, config: ModelConfig) -> None:
         """Wrap a loaded network; `load` is the usual way in."""
-        self.device = torch.device(_device(config.device))
+        self.device = torch.device(device_of(config))
         self.network = network.to(self.device)
         self.tokenizer = tokenizer
         self.renderer = Renderer(tokenizer, min(config.max_length, _positions(network, tokenizer)))
@@ -499,12 +506,6 @@ def _is_reward_model(reference: str, settings: Any) -> bool:
             "Name a checkpoint with num_labels = 1, or a backbone without a head."
         )
     return trained
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:

@@ -1,6 +1,7 @@
 """The folder of a comparison: the cells that are finished, and what was measured in them."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,20 @@ def keep(root: Path, cell: Cell) -> None:
     run = existing_run(root / cell.name)
     record = {"key": _key(cell), "trained": trained(run), "rounds": read_metrics(run)}
     write_whole(_record(root, cell), lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+
+
+def drop_early_models(root: Path, cells_of_a_seed: Sequence[Cell]) -> None:
+    """Remove the models of all rounds but the last, once every cell of a seed is finished.
+
+    They are most of a comparison's room, and until then another arm may go on from one of them. Where MLflow
+    is to have models, all are kept. A comparison that grows by a round fits the earlier ones again.
+    """
+    kept = any(cell.experiment.tracking.models != "none" for cell in cells_of_a_seed)
+    if kept or not all(finished(root, cell) for cell in cells_of_a_seed):
+        return
+    for cell in cells_of_a_seed:
+        for t in range(cell.experiment.rounds):
+            shutil.rmtree(root / cell.name / f"round-{t}" / "model", ignore_errors=True)
 
 
 def gather(

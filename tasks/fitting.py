@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from mars_core.fitting import FitError, FitSpec
-from mars_core.reward_model import RewardModel, has_trained_head
-from tasks.child_process import run_child
+from mars_core.config import ExperimentConfig
+from mars_core.fitting import FitError, FitSpec, main
+from mars_core.reward_model import RewardModel, device_of, has_trained_head
+from tasks.child_process import run_child, run_fork
 from tasks.progress import progress
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step, tell
@@ -32,7 +34,7 @@ def fit_reward_model(
         ChildError: the training process crashed, was killed, or took too long.
         FitError: the command of `fit.launch` is not there.
     """
-    command = _command(run.config.fit.launch)
+    trainer = _trainer(run.config)
     folder = run.path(f"round-{round}")
     folder.mkdir(parents=True, exist_ok=True)
     spec = FitSpec(
@@ -64,8 +66,8 @@ def fit_reward_model(
                 advance(figures["pairs_seen"] - seen)
                 seen = figures["pairs_seen"]
 
-        run_child(
-            [*command, "-m", "mars_core.fitting", str(file)],
+        trainer(
+            str(file),
             log=folder / "fit.log",
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,
@@ -79,16 +81,27 @@ def fit_reward_model(
     return {"": run.adopt(f"round-{round}/model", figures), "curve": curve}
 
 
-def _command(launch: Sequence[str]) -> list[str]:
-    """What runs a module: this Python, or the command of `fit.launch`, of this environment if it has it."""
-    if not launch:
-        return [sys.executable]
+def _trainer(config: ExperimentConfig) -> Callable[..., None]:
+    """What runs the fit that a file specifies, as `run_child` runs a command.
+
+    That is the command of `fit.launch`, of this environment if it has it. Without one it is a fork, but on a
+    GPU a Python of its own.
+    """
+    launch = list(config.fit.launch)
+    if not launch and device_of(config.model) == "cpu":
+        return partial(run_fork, main)
+    program = _found(launch[0]) if launch else sys.executable
+    module = [program, *launch[1:], "-m", "mars_core.fitting"]
+    return lambda file, **followed: run_child([*module, file], **followed)
+
+
+def _found(command: str) -> str:
     # An environment's commands lie beside its Python, and need not be on the PATH.
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-    program = shutil.which(launch[0], path=os.pathsep.join(places))
+    program = shutil.which(command, path=os.pathsep.join(places))
     if program is None:
-        raise FitError(f"{launch[0]} of fit.launch is neither on the PATH nor beside {sys.executable}")
-    return [program, *launch[1:]]
+        raise FitError(f"{command} of fit.launch is neither on the PATH nor beside {sys.executable}")
+    return program
 
 
 @step("adopt", version=1, reads=("model",))

@@ -35,7 +35,7 @@ def main(command: list[str]) -> int:
     asked, ask = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"."))
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_the_leash
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
     )
 
     def end_group_when_told() -> None:
@@ -53,8 +53,11 @@ def main(command: list[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _die_with_the_leash() -> None:
-    """Runs in the child before it becomes the command; no other thread exists yet that a fork could hang."""
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies.
+
+    The leash's command asks before it becomes one; no other thread exists yet that a fork could hang.
+    """
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

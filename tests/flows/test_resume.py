@@ -100,6 +100,7 @@ def kills(root, store, log):
         "benchmarks": Kill(finished("prepare"), 0.1, "rewardbench_rows.parquet"),
         "track": Kill(finished("prepare"), 0.5),
         "distances": Kill(lambda: "track run" in log.read_text(), 0.5, "round-1/distances.parquet"),
+        "adopt": Kill(finished("round-1-distances"), 0.1),
         "evaluation": Kill(finished("round-0-adopt"), 0.2, "round-0/heldout_rewards.parquet"),
         "contamination": Kill(finished("round-0-evaluation"), 0.2, "round-0/contamination.parquet"),
         "metrics": Kill(finished("round-0-contamination"), 0.2, "round-0/metrics.json"),
