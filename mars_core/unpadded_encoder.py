@@ -114,16 +114,10 @@ def _layer(layer: Any, states: torch.Tensor, texts: "_Texts", *, only_firsts: bo
     inputs = states.to(texts.dtype)  # once: under autocast each of the three linear layers would cast it
     queried, residual = (inputs[texts.starts], states[texts.starts]) if only_firsts else (inputs, states)
     query, key, value = attention.query(queried), attention.key(inputs), attention.value(inputs)
+    attend = _by_products if texts.dtype == torch.bfloat16 else _by_the_fused_kernel
+    dropout = attention.dropout.p if attention.training else 0.0
     with torch.autocast("cpu", enabled=False):
-        context: torch.Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-            query,
-            key,
-            value,
-            texts.firsts if only_firsts else texts.tokens,
-            texts,
-            attention.scaling,
-            attention.dropout.p if attention.training else 0.0,
-        )
+        context = attend(query, key, value, texts, attention.scaling, dropout)
     output: torch.Tensor = layer.feed_forward_chunk(layer.attention.output(context, residual))
     return output
 
@@ -131,16 +125,32 @@ def _layer(layer: Any, states: torch.Tensor, texts: "_Texts", *, only_firsts: bo
 class _Texts:
     """Where the texts of a row lie, and which of them attend in one call."""
 
-    def __init__(self, lengths: Sequence[int], attention: Any, states: torch.Tensor) -> None:
+    def __init__(self, lengths: list[int], attention: Any, states: torch.Tensor) -> None:
         """`attention` and `states`: a layer's, for the number of heads and the arithmetic."""
-        autocast, heads = torch.is_autocast_enabled("cpu"), attention.num_attention_heads
+        autocast, self.heads = torch.is_autocast_enabled("cpu"), attention.num_attention_heads
         self.dtype = torch.get_autocast_dtype("cpu") if autocast else states.dtype
-        ends = torch.tensor(lengths).cumsum(0)
-        self.starts = ends - torch.tensor(lengths)
+        self.lengths = lengths
+        self.starts = torch.tensor(lengths).cumsum(0) - torch.tensor(lengths)
+
+    @functools.cached_property
+    def groups(self) -> list[list[int]]:
+        """Lengths of the texts that attend in one call, as they are."""
+        return _neighbours(self.lengths)
+
+    @functools.cached_property
+    def padded(self) -> "_Padded":
+        """The same with texts padded to a few lengths."""
+        return _Padded(self.lengths, self.starts, self.heads, self.dtype)
+
+
+class _Padded:
+    """Texts of a row padded to multiples of `LENGTH_STEP`."""
+
+    def __init__(self, lengths: list[int], starts: torch.Tensor, heads: int, dtype: torch.dtype) -> None:
         groups = _neighbours([-(-length // LENGTH_STEP) * LENGTH_STEP for length in lengths])
         counts, sizes = [len(group) for group in groups], [sum(group) for group in groups]
         padded = torch.tensor([length for group in groups for length in group])
-        moved = padded.cumsum(0) - padded - self.starts
+        moved = padded.cumsum(0) - padded - starts
         slots = torch.arange(sum(lengths)) + moved.repeat_interleave(torch.tensor(lengths))
         self.tokens = _Blocks(slots, sizes, counts, heads)
         self.firsts = _Blocks(torch.arange(len(lengths)), counts, counts, heads)
@@ -148,7 +158,7 @@ class _Texts:
         """By block, [texts × heads, 1, padded length]: −∞ where a text has ended."""
         for group, own in zip(groups, torch.split(torch.tensor(lengths), counts), strict=True):
             ended = torch.arange(group[0]) >= own.repeat_interleave(heads)[:, None]
-            bias = torch.zeros(ended.shape, dtype=self.dtype).masked_fill(ended, -torch.inf)
+            bias = torch.zeros(ended.shape, dtype=dtype).masked_fill(ended, -torch.inf)
             self.biases.append(bias[:, None])
 
 
@@ -199,11 +209,37 @@ class _Blocks:
         return torch.cat(padded)[self.slots]
 
 
-class _Attention(torch.autograd.Function):
-    """softmax(QKᵀ·scale)V of each text, its probabilities kept for the backward pass.
+def _by_the_fused_kernel(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, texts: _Texts, scale: float, dropout: float
+) -> torch.Tensor:
+    """softmax(QKᵀ·scale)V of each text by torch's fused kernel, which needs no padding.
 
-    In bfloat16 oneDNN's batched products are twice as fast here as torch's fused kernel.
+    `query` is of all tokens or of each text's first. In float32 this takes half the time of products.
     """
+    counts, sizes = [len(group) for group in texts.groups], [sum(group) for group in texts.groups]
+    asked = sizes if len(query) == len(key) else counts
+    contexts = []
+    for count, *rows in zip(
+        counts, torch.split(query, asked), torch.split(key, sizes), torch.split(value, sizes), strict=True
+    ):
+        q, k, v = (row.view(count, len(row) // count, texts.heads, -1).transpose(1, 2) for row in rows)
+        context = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
+        contexts.append(context.transpose(1, 2).reshape(-1, query.shape[1]))
+    return torch.cat(contexts)
+
+
+def _by_products(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, texts: _Texts, scale: float, dropout: float
+) -> torch.Tensor:
+    """The same by two batched products, which oneDNN makes in bfloat16 twice as fast as the fused kernel."""
+    padded = texts.padded
+    queried = padded.tokens if len(query) == len(key) else padded.firsts
+    context: torch.Tensor = _Products.apply(query, key, value, queried, padded, scale, dropout)  # type: ignore[no-untyped-call]
+    return context
+
+
+class _Products(torch.autograd.Function):
+    """softmax(QKᵀ·scale)V of each text, its probabilities kept for the backward pass."""
 
     @staticmethod
     def forward(
@@ -212,7 +248,7 @@ class _Attention(torch.autograd.Function):
         key: torch.Tensor,
         value: torch.Tensor,
         queried: _Blocks,
-        texts: _Texts,
+        texts: _Padded,
         scale: float,
         dropout: float,
     ) -> torch.Tensor:

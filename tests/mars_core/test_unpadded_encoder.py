@@ -15,7 +15,8 @@ from mars_core.trainable import choose_weights
 from mars_core.unpadded_encoder import (
     ATTENDED_TOGETHER,
     LONGEST,
-    _Attention,
+    _by_products,
+    _by_the_fused_kernel,
     _Texts,
     can_run_unpadded,
     one_row,
@@ -124,12 +125,15 @@ def test_a_text_without_tokens_is_refused(network):
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=60))
 def test_texts_of_a_like_length_attend_together_and_few_lengths_are_compiled(lengths):
     texts = _Texts(lengths, attention_of(heads=1), torch.empty(0))
-    assert sum(texts.tokens.counts) == len(lengths)
+    assert [length for group in texts.groups for length in group] == lengths
+    assert all(len(set(group)) == 1 for group in texts.groups)
+    padded = texts.padded
+    assert sum(padded.tokens.counts) == len(lengths)
     assert texts.starts.tolist() == [sum(lengths[:text]) for text in range(len(lengths))]
-    for size, count in zip(texts.tokens.sizes, texts.tokens.counts, strict=True):
+    for size, count in zip(padded.tokens.sizes, padded.tokens.counts, strict=True):
         assert size <= ATTENDED_TOGETHER or count == 1
         assert (size // count) % 32 == 0
-    assert sum(int(torch.isfinite(bias).sum()) for bias in texts.biases) == sum(lengths)
+    assert sum(int(torch.isfinite(bias).sum()) for bias in padded.biases) == sum(lengths)
 
 
 # Attention
@@ -140,30 +144,34 @@ def attention_of(heads):
     return transformers.models.bert.modeling_bert.BertSelfAttention(config)
 
 
+@pytest.fixture(params=[_by_products, _by_the_fused_kernel], ids=["products", "fused"])
+def attend(request):
+    return request.param
+
+
 @pytest.mark.parametrize("only_firsts", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_the_gradient_of_attention_is_its_derivative(dropout, only_firsts):
+def test_the_gradient_of_attention_is_its_derivative(attend, dropout, only_firsts):
     torch.manual_seed(0)
     texts = _Texts([3, 1, 4], attention_of(heads=2), torch.empty(0, dtype=torch.float64))
-    queried = texts.firsts if only_firsts else texts.tokens
     rows = torch.randn(3, 8, 6, dtype=torch.float64)
     query = rows[0, :3] if only_firsts else rows[0]
 
     def attention(query, key, value):
         torch.manual_seed(7)  # the same dropout each time
-        return _Attention.apply(query, key, value, queried, texts, 0.6, dropout)
+        return attend(query, key, value, texts, 0.6, dropout)
 
     inputs = [tensor.clone().requires_grad_() for tensor in (query, rows[1], rows[2])]
     assert torch.autograd.gradcheck(attention, inputs)
 
 
-def test_dropout_changes_no_expected_context():
+def test_dropout_changes_no_expected_context(attend):
     texts = _Texts([40], attention_of(heads=1), torch.empty(0))
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 40, 4)
 
     def attention(dropout):
-        return _Attention.apply(query, key, value, texts.tokens, texts, 0.5, dropout)
+        return attend(query, key, value, texts, 0.5, dropout)
 
     drawn = torch.stack([attention(0.3) for _ in range(3000)])
     assert drawn.std(0).max() > 0.05

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from tasks.child_process import ChildError, leashed, run_child
+from tasks.child_process import ChildError, leashed, run_child, run_fork
 
 FAMILY = ["sh", "-c", "sleep 1000 & echo $$ $!; wait"]
 """A command with a child of its own; prints both process ids."""
@@ -21,6 +21,13 @@ from tasks.child_process import leashed
 with leashed({FAMILY}, log=pathlib.Path("log"), capture=True) as child:
     print(child.stdout.readline(), flush=True)
     time.sleep(1000)
+"""
+WAITING = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
+FORKING = f"""
+import functools, pathlib
+from tasks.child_process import run_fork
+show = functools.partial(print, flush=True)
+run_fork(exec, {WAITING!r}, log=pathlib.Path("log"), on_line=show, deadline_seconds=60)
 """
 
 
@@ -47,15 +54,15 @@ def family(line):
 
 
 @contextmanager
-def starter(tmp_path):
-    """A process that has a family on a leash, and the family's process ids."""
+def starter(script, tmp_path):
+    """A process that runs a script which starts others."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(
-        [sys.executable, "-c", LEASHING],
+        [sys.executable, "-c", script],
         cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        yield process, family(process.stdout.readline())
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -167,14 +174,16 @@ def test_what_a_finished_command_leaves_in_another_session_is_ended(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_the_end_of_the_starter_ends_the_child_and_its_children(number, tmp_path):
-    with starter(tmp_path) as (process, pids):
+    with starter(LEASHING, tmp_path) as process:
+        pids = family(process.stdout.readline())
         process.send_signal(number)
         process.wait(10)
         assert end_soon(pids)
 
 
 def test_ctrl_c_in_the_terminal_ends_the_child_through_its_starter(tmp_path):
-    with starter(tmp_path) as (process, pids):
+    with starter(LEASHING, tmp_path) as process:
+        pids = family(process.stdout.readline())
         os.killpg(process.pid, signal.SIGINT)
         process.wait(10)
         assert end_soon(pids)
@@ -208,3 +217,87 @@ def test_a_request_to_end_is_not_lost_when_it_comes_with_the_first_breath_of_the
     with pytest.raises(ChildError, match="SIGTERM"):
         run("echo $$; kill -TERM $PPID; exec sleep 1000", tmp_path, lambda line: pids.append(int(line)), 10)
     assert end_soon(pids)
+
+
+def fork(script, tmp_path, on_line=lambda line: None, deadline_seconds=60):
+    run_fork(exec, script, log=tmp_path / "log", on_line=on_line, deadline_seconds=deadline_seconds)
+
+
+def test_lines_of_a_fork_are_delivered_as_they_come(tmp_path):
+    lines, release = [], tmp_path / "release"
+
+    def on_line(line):
+        lines.append(line)
+        release.touch()
+
+    fork(
+        "import os, sys, time\nprint('one', flush=True)\n"
+        f"while not os.path.exists({str(release)!r}): time.sleep(0.02)\n"
+        "print('two')\nprint('aside', file=sys.stderr)",
+        tmp_path,
+        on_line,
+    )
+    assert lines == ["one\n", "two\n"]
+    assert (tmp_path / "log").read_text() == "aside\n"
+
+
+def test_a_fork_has_the_trainer_imported(tmp_path):
+    lines = []
+    fork("import sys; print('mars_core.fitting' in sys.modules)", tmp_path, lines.append)
+    assert lines == ["True\n"]
+
+
+def test_an_error_for_the_reader_in_a_fork_is_told_without_a_stack(tmp_path):
+    script = "from mars_core.fitting import FitError\nraise FitError('step 3: margins are NaN')"
+    with pytest.raises(ChildError, match=r"exit status 1\..*\nstep 3: margins are NaN$"):
+        fork(script, tmp_path)
+
+
+def test_a_fork_that_was_killed_is_told_with_the_usual_reason(tmp_path):
+    with pytest.raises(ChildError, match=r"was ended by SIGKILL .*memory runs out"):
+        fork("import os; os.kill(os.getpid(), 9)", tmp_path)
+
+
+def test_a_fork_is_ended_at_its_deadline(tmp_path):
+    fork("pass", tmp_path)  # what is forked takes its time to start
+    pids = []
+    with pytest.raises(ChildError, match="after its deadline"):
+        fork(WAITING, tmp_path, lambda line: pids.append(int(line)), 0.7)
+    assert end_soon(pids)
+
+
+def test_an_error_over_a_line_ends_the_fork(tmp_path):
+    pids = []
+
+    def on_line(line):
+        pids.append(int(line))
+        raise LookupError(line)
+
+    with pytest.raises(LookupError):
+        fork(WAITING, tmp_path, on_line)
+    assert end_soon(pids)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_the_end_of_the_starter_ends_the_fork_and_what_it_was_forked_from(number, tmp_path):
+    with starter(FORKING, tmp_path) as process:
+        pids = [int(process.stdout.readline())]
+        pids += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+        assert len(set(pids)) == 3  # the fork, its parent, and the tracker of Python's multiprocessing
+        process.send_signal(number)
+        process.wait(10)
+        assert end_soon(pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_a_fork_ends_with_what_it_was_forked_from(tmp_path):
+    pids = []
+
+    def on_line(line):
+        pids.append(int(line))
+        psutil.Process(pids[0]).parent().kill()
+
+    with pytest.raises(ChildError):
+        fork(WAITING, tmp_path, on_line)
+    assert end_soon(pids)
+    fork("pass", tmp_path)  # and the next one finds another
