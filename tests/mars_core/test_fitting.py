@@ -388,6 +388,26 @@ def test_a_killed_process_goes_on_when_it_is_started_again(spec, tmp_path):
     assert curve == list(range(1, 61))
 
 
+def test_a_process_that_is_asked_to_end_goes_on_where_it_was_however_young_it_is(spec, tmp_path):
+    about = {"dropout": 0.1, "epochs": 20}
+    undisturbed, asked = (spec(SHORT[:10], name=name, **about) for name in ("undisturbed", "asked"))
+    file = tmp_path / "asked.json"
+    file.write_text(asked.model_dump_json())
+    command = [sys.executable, "-m", "mars_core.fitting", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        steps = [json.loads(child.stdout.readline())["step"] for _ in range(8)]
+        child.terminate()
+        rest, errors = child.communicate()
+    steps += [json.loads(line)["step"] for line in rest.splitlines()]
+    assert f"asked to end after step {steps[-1]} of 60; the next start goes on from there" in errors
+    assert child.returncode == 1
+
+    fit(asked, lambda figures: steps.append(figures["step"]))
+    assert steps == list(range(1, 61))
+    fit(undisturbed)
+    assert not changed(*(weights(one.output) for one in (undisturbed, asked)))
+
+
 def test_a_snapshot_of_other_pairs_is_not_used(spec):
     first = spec(SHORT[:10], snapshot_minutes=0)
 
