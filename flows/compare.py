@@ -1,6 +1,9 @@
 """Compare ways to spend a budget: arms × seeds, matched in all that the arms are not about."""
 
+import logging
+import os
 import shlex
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +52,8 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
         with tracked_comparison(config.name, identity, tracking, config.root) as tracked:
             missing = [cell for cell in found if not finished(config.root, cell)]
             tell("%d of %d cells are to be run.", len(missing), len(found))
+            for seed in config.seeds:  # an earlier start may have been killed before it did
+                drop_early_models(config.root, [cell for cell in found if cell.seed == seed])
             failed = _run_all(missing, found, config, tracked.parent)
             report = gather(
                 config.root, config, shlex.join(["mars", "compare", file, *overrides]), found, failed
@@ -91,6 +96,14 @@ def _run_all(
             (cell, runner.submit(attempt, parameters={"root": config.root, "cell": cell, "parent": parent}))
             for cell in missing
         ]
-        for cell, future in futures:
-            note(cell, future.result(raise_on_failure=False))
+        try:
+            for cell, future in futures:
+                note(cell, future.result(raise_on_failure=False))
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, or a request to end
+            # Cells are threads, which nothing can interrupt, and this block would wait for them, for hours maybe.
+            # A process that dies leaves all that the next start needs.
+            tell("Interrupted; the same command continues.", level=logging.WARNING)
+            os._exit(128 + signal.SIGINT)
     return failed
