@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -99,10 +100,8 @@ def _run_all(
         try:
             for cell, future in futures:
                 note(cell, future.result(raise_on_failure=False))
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C, or a request to end
-            # Cells are threads, which nothing can interrupt, and this block would wait for them, for hours maybe.
+        except (KeyboardInterrupt, TerminationSignal):
+            # Cells are threads, which nothing can interrupt, and to wait for them may take hours.
             # A process that dies leaves all that the next start needs.
             tell("Interrupted; the same command continues.", level=logging.WARNING)
             os._exit(128 + signal.SIGINT)
