@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import yaml
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 
 PATIENCE_SECONDS = 180
+FAREWELL_SECONDS = 20
 EXPERIMENT = {
     "name": "tiny",
     "rounds": 2,
@@ -68,10 +70,10 @@ class Run:
 
 @pytest.fixture(scope="session")
 def killed_when(prefect_server):
-    """Start `mars ARGUMENTS` in a folder, and kill it as soon as a file is there."""
+    """Start `mars ARGUMENTS` in a folder, and signal it as soon as a file is there; its exit status."""
     from prefect.settings import get_current_settings
 
-    def start_and_kill(folder, arguments, awaited):
+    def start_and_kill(folder, arguments, awaited, number=signal.SIGKILL):
         log = folder / "killed.log"
         command = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", *arguments],
@@ -86,6 +88,8 @@ def killed_when(prefect_server):
                 assert command.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() - began < PATIENCE_SECONDS
                 time.sleep(0.01)
+            command.send_signal(number)
+            return command.wait(FAREWELL_SECONDS)
         finally:
             command.kill()
             command.wait()

@@ -1,6 +1,7 @@
 """A comparison of two arms and two seeds, killed after its first cell and run to its end in process."""
 
 import json
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -168,6 +169,15 @@ def test_a_second_start_gives_the_same_numbers(compared):
     assert "    mars compare " in page
     written = json.loads((folder / "runs/tiny/results.json").read_text())
     assert len(written["cells"]) == 4
+
+
+def test_cells_at_once_end_when_they_are_asked_to(compared, killed_when):
+    folder, _, _, _ = compared
+    arguments = ["compare", str(folder / "compare.yaml"), "name=asked", "parallel=2"]
+    begun = folder / f"runs/asked/{FIRST}/config.yaml"
+    assert killed_when(folder, arguments, begun, signal.SIGTERM) == 128 + signal.SIGINT
+    assert "Interrupted; the same command continues." in (folder / "killed.log").read_text()
+    assert not list(folder.glob("runs/asked/cells/*.json"))
 
 
 def test_a_cell_that_fails_is_reported_and_loses_no_other(compared, monkeypatch):
