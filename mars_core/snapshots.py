@@ -56,27 +56,18 @@ class Snapshot:
             about = {"digest": self.digest, "figures": json.dumps(figures)}
             write_whole(self.file, lambda beside: save_file(tensors, beside, about))
 
-    def write_every(self, minutes: float, progress: Any, *, last: bool = False) -> bool:
+    def write_every(self, minutes: float, progress: Any) -> None:
         """Save the present state and the fields of `progress`, if the last time was `minutes` ago or more.
 
         A full disk is told and changes nothing else: the fit goes on, and what was saved before stays.
-
-        Args:
-            minutes: time between two savings.
-            progress: a dataclass of figures.
-            last: save in any case, for the fit is to end here; what the first process says goes for all.
-
-        Returns:
-            Whether the fit is to end here.
         """
-        due, ends = broadcast_object_list([time.monotonic() - self.saved >= 60 * minutes, last])
-        if due or ends:
+        [due] = broadcast_object_list([time.monotonic() - self.saved >= 60 * minutes])
+        if due:
             try:
                 self.write(dataclasses.asdict(progress))
             except (OSError, SafetensorError) as error:
                 logger.warning("%s cannot be written, what was saved before stays: %s", self.file, error)
             self.saved = time.monotonic()
-        return bool(ends)
 
     def read(self) -> dict[str, Any] | None:
         """Put the saved state back in place; the figures saved with it.

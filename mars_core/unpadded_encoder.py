@@ -114,8 +114,9 @@ def _layer(layer: Any, states: torch.Tensor, texts: "_Texts", *, only_firsts: bo
     inputs = states.to(texts.dtype)  # once: under autocast each of the three linear layers would cast it
     queried, residual = (inputs[texts.starts], states[texts.starts]) if only_firsts else (inputs, states)
     query, key, value = attention.query(queried), attention.key(inputs), attention.value(inputs)
-    attend = _by_products if texts.dtype == torch.bfloat16 else _by_the_fused_kernel
     dropout = attention.dropout.p if attention.training else 0.0
+    fused = texts.dtype != torch.bfloat16 and not dropout
+    attend = _by_the_fused_kernel if fused else _by_products
     with torch.autocast("cpu", enabled=False):
         context = attend(query, key, value, texts, attention.scaling, dropout)
     output: torch.Tensor = layer.feed_forward_chunk(layer.attention.output(context, residual))
@@ -214,7 +215,8 @@ def _by_the_fused_kernel(
 ) -> torch.Tensor:
     """softmax(QKᵀ·scale)V of each text by torch's fused kernel, which needs no padding.
 
-    `query` is of all tokens or of each text's first. In float32 this takes half the time of products.
+    `query` is of all tokens or of each text's first. In float32 this takes half the time of products; with
+    dropout torch has no fused kernel on a CPU.
     """
     counts, sizes = [len(group) for group in texts.groups], [sum(group) for group in texts.groups]
     asked = sizes if len(query) == len(key) else counts

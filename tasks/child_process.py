@@ -1,27 +1,24 @@
 """Child processes that end with the run, and whose failure is a sentence and not a stack of theirs.
 
-A child is a command on a leash, or a fork of a process that has imported the trainer already: importing it
-takes longer than many a fit.
+A child is a command on a leash, or a trainer that the fork server makes.
 """
 
-import multiprocessing
-import os
+import atexit
+import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
 from mars_core.errors import MarsError
-from tasks.leash import die_with_parent
+from tasks.fork_server import request
 
 END_SECONDS = 10.0
-IMPORTED = ["mars_core.fitting", "transformers.modeling_layers"]
-"""What the process that is forked has imported: the trainer, and what a network's own module needs."""
 
 
 class ChildError(MarsError, RuntimeError):
@@ -30,11 +27,17 @@ class ChildError(MarsError, RuntimeError):
 
 @contextmanager
 def leashed(
-    command: Sequence[str], *, log: Path, capture: bool = False, env: dict[str, str] | None = None
+    command: Sequence[str],
+    *,
+    log: Path,
+    capture: bool = False,
+    env: dict[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a command for the length of a `with` block; it ends with the block or with this process.
 
-    Standard error, and standard output unless it is captured, are appended to the file `log`.
+    Standard error, and standard output unless it is captured, are appended to the file `log`. The command has
+    the descriptors `pass_fds`, too.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as sink:
@@ -45,6 +48,7 @@ def leashed(
             stderr=sink,
             text=True,
             env=env,
+            pass_fds=pass_fds,
             start_new_session=True,
         )
     try:
@@ -70,102 +74,122 @@ def run_child(
         ChildError: it exited with an error, was killed, or took longer than the deadline.
     """
     what = " ".join(command[1:3]).removeprefix("-m ") or command[0]
-    log.unlink(missing_ok=True)  # else a silent failure would be told with an earlier one's last words
-    _run_to_its_end(leashed(command, log=log, capture=True), what, log, on_line, deadline_seconds)
+    _run_to_its_end(lambda: leashed(command, log=log, capture=True), what, log, on_line, deadline_seconds)
 
 
-def run_fork(
-    main: Callable[[str], None],
-    argument: str,
-    *,
-    log: Path,
-    on_line: Callable[[str], None],
-    deadline_seconds: float,
-) -> None:
-    """Call `main(argument)` in a process of its own, as `run_child` runs a command.
-
-    It is forked from a process that lives as long as this one, has imported `IMPORTED` and done nothing
-    else. A GPU's driver does not survive a fork: what trains on one is a command.
+def run_forked_fit(spec: Path, *, log: Path, on_line: Callable[[str], None], deadline_seconds: float) -> None:
+    """Run the fit that a file specifies in a process that the fork server makes, as `run_child` would.
 
     Raises:
-        ChildError: as of `run_child`; a `MarsError` of `main` is an exit with its message.
+        ChildError: as of `run_child`.
     """
-    log.unlink(missing_ok=True)
-    _run_to_its_end(_forked(main, argument, log), main.__module__, log, on_line, deadline_seconds)
+    _run_to_its_end(lambda: _forked(spec, log), "mars_core.fitting", log, on_line, deadline_seconds)
 
 
 class _Child(Protocol):
-    """What a running command and a running fork have in common."""
+    """What a command on a leash and a forked trainer have in common."""
 
     @property
-    def stdout(self) -> IO[str] | None: ...
+    def stdout(self) -> Iterable[str] | None: ...
     def terminate(self) -> None: ...
     def wait(self) -> int: ...
 
 
-class _Fork:
-    def __init__(self, process: multiprocessing.process.BaseProcess, stdout: IO[str]) -> None:
-        self.stdout, self.terminate = stdout, process.terminate
-        self._process = process
+class _Trainer:
+    """A trainer at the other end of a connection, which is its leash."""
+
+    def __init__(self, connection: socket.socket, lines: IO[str]) -> None:
+        self._connection, self._lines = connection, lines
+        self._status = -signal.SIGKILL.value
+        """How it ended; one that cannot say it was killed with its leash."""
+
+    @property
+    def stdout(self) -> Iterator[str]:
+        with suppress(ConnectionResetError):  # its leash was killed
+            while line := self._lines.readline():
+                if line.startswith('{"exit":'):
+                    self._status = json.loads(line)["exit"]
+                else:
+                    yield line
+
+    def terminate(self) -> None:
+        with suppress(OSError):  # it has ended
+            self._connection.shutdown(socket.SHUT_WR)
 
     def wait(self) -> int:
-        self._process.join()
-        status = self._process.exitcode
-        assert status is not None
-        return status
+        for _ in self.stdout:
+            pass
+        return self._status
 
 
 @contextmanager
-def _forked(main: Callable[[str], None], argument: str, log: Path) -> Iterator[_Fork]:
+def _forked(spec: Path, log: Path) -> Iterator[_Trainer]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_become, args=(main, argument, writer, log), daemon=True)
-    process.start()
-    writer.close()
-    with reader, open(reader.fileno(), encoding="utf-8", closefd=False) as lines:
-        try:
-            yield _Fork(process, lines)
-        finally:
-            process.terminate()
-            process.join(END_SECONDS)
-            process.kill()
-            process.join()
+    log.touch()
+    with _FORK_SERVER.connection(log) as connection:
+        connection.sendall(request(spec, log))
+        with connection.makefile(encoding="utf-8") as lines:
+            trainer = _Trainer(connection, lines)
+            try:
+                yield trainer
+            finally:
+                trainer.terminate()
+                connection.settimeout(END_SECONDS)
+                with suppress(TimeoutError):
+                    trainer.wait()
 
 
-def _become(main: Callable[[str], None], argument: str, lines: Connection, log: Path) -> None:
-    """What a fork does: its standard output are the lines, its standard error is the log."""
-    os.setsid()  # a Ctrl-C is the starter's to handle
-    die_with_parent()
-    threading.Thread(target=_die_with_the_starter, daemon=True).start()
-    with log.open("a") as sink:
-        os.dup2(sink.fileno(), sys.stderr.fileno())
-    os.dup2(lines.fileno(), sys.stdout.fileno())
-    lines.close()
-    try:
-        main(argument)
-    except MarsError as error:
-        sys.exit(str(error))
+class _ForkServer:
+    """The fork server of this process, started with the first fit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = ExitStack()
+        self._requests: socket.socket | None = None
+
+    def connection(self, log: Path) -> socket.socket:
+        """One end of a connection, whose other end the server has got; what it has to say goes to `log`."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            if self._requests is None:
+                self._start(log)
+            try:
+                self._send(theirs)
+            except OSError:  # it was killed
+                self._running.close()
+                self._start(log)
+                self._send(theirs)
+        return ours
+
+    def _send(self, connection: socket.socket) -> None:
+        assert self._requests
+        socket.send_fds(self._requests, [b"."], [connection.fileno()])
+
+    def _start(self, log: Path) -> None:
+        self._requests, theirs = socket.socketpair()
+        self._running.enter_context(self._requests)
+        with theirs:
+            command = [sys.executable, "-m", "tasks.fork_server", str(theirs.fileno())]
+            self._running.enter_context(leashed(command, log=log, pass_fds=[theirs.fileno()]))
+
+    def close(self) -> None:
+        self._running.close()
 
 
-def _die_with_the_starter() -> None:
-    """The starter is not the parent, which is the process that was forked."""
-    starter = multiprocessing.parent_process()
-    assert starter
-    wait([starter.sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
+_FORK_SERVER = _ForkServer()
+atexit.register(_FORK_SERVER.close)
 
 
 def _run_to_its_end(
-    started: AbstractContextManager[_Child],
+    start: Callable[[], AbstractContextManager[_Child]],
     what: str,
     log: Path,
     on_line: Callable[[str], None],
     deadline_seconds: float,
 ) -> None:
     late = threading.Event()
-    with started as child:
+    log.unlink(missing_ok=True)  # else a silent failure would be told with an earlier one's last words
+    with start() as child:
 
         def end_late() -> None:
             late.set()

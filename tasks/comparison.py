@@ -23,7 +23,7 @@ from tasks.metrics import read_metrics
 from tasks.prefect_api import tolerated
 from tasks.preparation import contents, source_digest
 from tasks.run_folder import RunFolder, existing_run
-from tasks.steps import VERSIONS, content_of
+from tasks.steps import VERSIONS, content_of, tell
 
 
 class ComparisonError(MarsError, RuntimeError):
@@ -54,18 +54,21 @@ def keep(root: Path, cell: Cell) -> None:
     write_whole(_record(root, cell), lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
 
 
-def drop_early_models(root: Path, cells_of_a_seed: Sequence[Cell]) -> None:
-    """Remove the models of all rounds but the last, once every cell of a seed is finished.
+def drop_models_between(root: Path, cells_of_a_seed: Sequence[Cell]) -> None:
+    """Remove the models between round 0 and the last one from the finished cells of a seed.
 
-    They are most of a comparison's room, and until then another arm may go on from one of them. Where MLflow
-    is to have models, all are kept. A comparison that grows by a round fits the earlier ones again.
+    They are most of a comparison's room. Round 0's is what another arm starts from. A comparison that grows
+    by a round, or whose steps have a new version, fits those in between again. A run whose
+    `tracking.models` is all keeps all.
     """
-    kept = any(cell.experiment.tracking.models != "none" for cell in cells_of_a_seed)
-    if kept or not all(finished(root, cell) for cell in cells_of_a_seed):
-        return
     for cell in cells_of_a_seed:
-        for t in range(cell.experiment.rounds):
-            shutil.rmtree(root / cell.name / f"round-{t}" / "model", ignore_errors=True)
+        run = existing_run(root / cell.name)
+        models = [run.path(f"round-{t}/model") for t in range(1, run.config.rounds)]
+        there = [model for model in models if model.exists()]
+        if there and run.config.tracking.models != "all":
+            tell("%s: the models of %d rounds in between make room.", cell.name, len(there))
+            for model in there:
+                shutil.rmtree(model)
 
 
 def gather(

@@ -4,14 +4,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from mars_core.config import ExperimentConfig
-from mars_core.fitting import FitError, FitSpec, main
+from mars_core.fitting import FitError, FitSpec
 from mars_core.reward_model import RewardModel, device_of, has_trained_head
-from tasks.child_process import run_child, run_fork
+from tasks.child_process import run_child, run_forked_fit
 from tasks.progress import progress
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step, tell
@@ -34,7 +34,7 @@ def fit_reward_model(
         ChildError: the training process crashed, was killed, or took too long.
         FitError: the command of `fit.launch` is not there.
     """
-    trainer = _trainer(run.config)
+    command = _command(run.config)
     folder = run.path(f"round-{round}")
     folder.mkdir(parents=True, exist_ok=True)
     spec = FitSpec(
@@ -66,12 +66,13 @@ def fit_reward_model(
                 advance(figures["pairs_seen"] - seen)
                 seen = figures["pairs_seen"]
 
-        trainer(
-            str(file),
+        followed = partial(
+            run_child if command else run_forked_fit,
             log=folder / "fit.log",
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,
         )
+        followed([*command, "-m", "mars_core.fitting", str(file)] if command else file)
     tell(
         "Fitted in %.0f steps on %s pairs: loss %.4f and accuracy %.3f over the last epoch.",
         result["steps"], f"{result['pairs']:,.0f}", result["loss"], result["accuracy"],
@@ -81,18 +82,12 @@ def fit_reward_model(
     return {"": run.adopt(f"round-{round}/model", figures), "curve": curve}
 
 
-def _trainer(config: ExperimentConfig) -> Callable[..., None]:
-    """What runs the fit that a file specifies, as `run_child` runs a command.
-
-    That is the command of `fit.launch`, of this environment if it has it. Without one it is a fork, but on a
-    GPU a Python of its own.
-    """
-    launch = list(config.fit.launch)
-    if not launch and device_of(config.model) == "cpu":
-        return partial(run_fork, main)
-    program = _found(launch[0]) if launch else sys.executable
-    module = [program, *launch[1:], "-m", "mars_core.fitting"]
-    return lambda file, **followed: run_child([*module, file], **followed)
+def _command(config: ExperimentConfig) -> list[str]:
+    """What runs the trainer's module: `fit.launch`, or Python on a GPU; on a CPU none, for a fork will do."""
+    launch = config.fit.launch
+    if launch:
+        return [_found(launch[0]), *launch[1:]]
+    return [] if device_of(config.model) == "cpu" else [sys.executable]
 
 
 def _found(command: str) -> str:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 GRACE_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
@@ -29,35 +30,52 @@ PR_SET_CHILD_SUBREAPER = 36
 
 def main(command: list[str]) -> int:
     """Run `command`, end its group when standard input closes, return its exit status."""
+
+    def start() -> int:
+        # What this process inherited besides the standard streams is the command's to have.
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+            close_fds=False,
+        )
+        child.returncode = 0  # it is waited for by its id
+        return child.pid
+
+    return hold(start)
+
+
+def hold(start: Callable[[], int]) -> int:
+    """Hold a process that leads a session of its own: `start` makes it a child of this one, and names it.
+
+    Returns:
+        Its exit status, 128 + signal number for one that a signal ended.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the starter's to handle
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     # A request to end may come before the command is there: it waits in a pipe of its own.
     asked, ask = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"."))
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
-    )
+    held = start()
 
     def end_group_when_told() -> None:
         select.select([0, asked], [], [])  # the starter writes nothing, so it can only have closed its end
-        _signal_group(child.pid, signal.SIGTERM)
+        _signal_group(held, signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
-        _signal_group(child.pid, signal.SIGKILL)
+        _signal_group(held, signal.SIGKILL)
 
     threading.Thread(target=end_group_when_told, daemon=True).start()
-    # Until the command is reaped, no other process can get its id, and so no other group is hit.
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    _signal_group(child.pid, signal.SIGKILL)  # what the command itself left behind
-    status = child.wait()
+    # Until it is reaped, no other process can get its id, and so no other group is hit.
+    os.waitid(os.P_PID, held, os.WEXITED | os.WNOWAIT)
+    _signal_group(held, signal.SIGKILL)  # what it left behind
+    status = os.waitstatus_to_exitcode(os.waitpid(held, 0)[1])
     _kill_what_was_inherited()
     return status if status >= 0 else 128 - status
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies.
-
-    The leash's command asks before it becomes one; no other thread exists yet that a fork could hang.
-    """
+    """Ask Linux to kill this process, which has just been forked, when its parent dies."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from mars_core.comparison import cells, load_comparison
 from mars_core.reward_model import pair_rewards
 from mars_core.semantics import Embedder
-from tasks.comparison import drop_early_models
+from tasks.comparison import drop_models_between
 from tasks.reward_models import load_reward_model
-from tasks.run_folder import existing_run
+from tasks.run_folder import RunFolder, existing_run
 
 ARMS = {
     "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0, "rewriting.enabled": False},
@@ -29,7 +30,7 @@ def compared(experiment, killed_when):
     """The comparison's configuration, and what its first and its second start made."""
     from flows.compare import compare
 
-    made = experiment(rounds=1, fit={"trainable": "head", "epochs": 2})
+    made = experiment(rounds=2, fit={"trainable": "head", "epochs": 2})
     values = yaml.safe_load(made.file.read_text())
     del values["name"]
     file = made.folder / "compare.yaml"
@@ -70,7 +71,7 @@ def test_the_figures_of_the_table_follow_from_the_rewards_of_the_cells(compared)
     folder, _, report, _ = compared
     for row in report.results.to_dict("records"):
         cell = folder / f"runs/tiny/{row['arm']}-seed{row['seed']}"
-        rewards = pd.read_parquet(cell / "round-1/heldout_rewards.parquet")
+        rewards = pd.read_parquet(cell / "round-2/heldout_rewards.parquet")
         assert row["heldout/accuracy"] == pytest.approx((rewards["margin"] > 0).mean())
 
 
@@ -93,7 +94,7 @@ def test_mlflow_has_the_last_round_of_each_cell_as_its_result(compared):
     for row in report.results.to_dict("records"):
         cell = f"tags.`mars.arm` = '{row['arm']}' AND params.seed = '{row['seed']}'"
         (run,) = client.search_runs([experiment_id], f"{cell} AND tags.`mars.kind` = 'run'")
-        assert run.data.metrics["result/round"] == 1
+        assert run.data.metrics["result/round"] == 2
         assert run.data.metrics["result/heldout/accuracy"] == pytest.approx(row["heldout/accuracy"])
 
 
@@ -130,28 +131,44 @@ def test_what_the_cells_of_a_seed_share_is_done_once(compared):
     assert other.read_bytes() != curves[0].read_bytes()
 
 
-def test_of_a_finished_seed_the_models_of_the_last_round_are_kept(compared):
+def test_of_a_finished_seed_the_models_of_the_first_and_the_last_round_are_kept(compared):
     folder, _, _, _ = compared
-    models = {path.parent.name for path in folder.glob("runs/tiny/*/round-*/model")}
-    assert models == {"round-1"}
+    for cell in ("hardest-seed0", "hardest-seed1", "no-augmentation-seed1"):
+        models = {path.parent.name for path in folder.glob(f"runs/tiny/{cell}/round-*/model")}
+        assert models == {"round-0", "round-2"}
 
 
-def test_where_mlflow_is_to_have_models_those_of_all_rounds_are_kept(compared, monkeypatch):
+@pytest.mark.parametrize("command", [["show"], ["export", "--format", "trl"]], ids=lambda command: command[0])
+def test_a_cell_can_be_looked_at_without_the_models_in_between(compared, command):
+    from flows.cli import app
+
+    folder, _, _, _ = compared
+    result = CliRunner().invoke(app, [command[0], str(folder / "runs/tiny/hardest-seed1"), *command[1:]])
+    assert result.exit_code == 0, result.output
+
+
+def test_where_mlflow_is_to_have_the_models_of_all_rounds_they_are_kept(compared, monkeypatch):
     folder, config, _, _ = compared
     monkeypatch.chdir(folder)
-    model = config.root / f"{FIRST}/round-0/model"
+    cell = next(cell for cell in cells(config) if cell.name == FIRST)
+    run = existing_run(config.root / FIRST)
+    model = run.path("round-1/model")
     model.mkdir()
-    for models, kept in (("all", True), ("none", False)):
-        changed = load_comparison(folder / "compare.yaml", [f"experiment.tracking.models={models}"])
-        drop_early_models(config.root, [cell for cell in cells(changed) if cell.seed == 0])
-        assert model.exists() == kept
+    tracking = run.config.tracking.model_copy(update={"models": "all"})
+    told = run.config.model_copy(update={"tracking": tracking})
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.comparison.existing_run", lambda root: RunFolder(root, told))
+        drop_models_between(config.root, [cell])
+        assert model.exists()
+    drop_models_between(config.root, [cell])
+    assert not model.exists()
 
 
 def test_texts_are_computed_once_for_all_that_use_them(compared, monkeypatch):
     folder, config, _, _ = compared
     monkeypatch.chdir(folder)
     run = existing_run(config.root / "hardest-seed1")
-    model = load_reward_model(run, run.outputs("round-1-fit")[""])
+    model = load_reward_model(run, run.outputs("round-2-fit")[""])
     monkeypatch.setattr(model, "_batches", lambda *_: pytest.fail("a text is computed again"))
     sets = run.outputs("prepare")
     for name in ("train", "heldout"):  # computed by a fit, and to measure it
@@ -176,7 +193,7 @@ def test_cells_at_once_end_when_they_are_asked_to(compared, killed_when):
     arguments = ["compare", str(folder / "compare.yaml"), "name=asked", "parallel=2"]
     begun = folder / f"runs/asked/{FIRST}/config.yaml"
     assert killed_when(folder, arguments, begun, signal.SIGTERM) == 128 + signal.SIGINT
-    assert "Interrupted; the same command continues." in (folder / "killed.log").read_text()
+    assert "mars: interrupted; the same command continues." in (folder / "killed.log").read_text()
     assert not list(folder.glob("runs/asked/cells/*.json"))
 
 

@@ -1,16 +1,19 @@
 """Children end with the run, however it ends, and say in a sentence how they failed."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 
+import pandas as pd
 import psutil
 import pytest
 
-from tasks.child_process import ChildError, leashed, run_child, run_fork
+from tasks.child_process import ChildError, leashed, run_child, run_forked_fit
 
 FAMILY = ["sh", "-c", "sleep 1000 & echo $$ $!; wait"]
 """A command with a child of its own; prints both process ids."""
@@ -22,13 +25,21 @@ with leashed({FAMILY}, log=pathlib.Path("log"), capture=True) as child:
     print(child.stdout.readline(), flush=True)
     time.sleep(1000)
 """
-WAITING = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
-FORKING = f"""
+FITTING = """
 import functools, pathlib
-from tasks.child_process import run_fork
+from tasks.child_process import run_forked_fit
 show = functools.partial(print, flush=True)
-run_fork(exec, {WAITING!r}, log=pathlib.Path("log"), on_line=show, deadline_seconds=60)
+run_forked_fit(pathlib.Path("fit.json"), log=pathlib.Path("log"), on_line=show, deadline_seconds=120)
 """
+PAIRS = [
+    {
+        "pair_id": f"{n}",
+        "prompt": f"Human: Is {n} odd?",
+        "chosen": f"It is {n % 2 == 1}.",
+        "rejected": "Who knows?",
+    }
+    for n in range(4)
+]
 
 
 def alive(pid):
@@ -219,85 +230,151 @@ def test_a_request_to_end_is_not_lost_when_it_comes_with_the_first_breath_of_the
     assert end_soon(pids)
 
 
-def fork(script, tmp_path, on_line=lambda line: None, deadline_seconds=60):
-    run_fork(exec, script, log=tmp_path / "log", on_line=on_line, deadline_seconds=deadline_seconds)
+# Forked fits
 
 
-def test_lines_of_a_fork_are_delivered_as_they_come(tmp_path):
-    lines, release = [], tmp_path / "release"
+@pytest.fixture
+def spec(tmp_path, tiny_decoder):
+    """Write the specification of a fit of four pairs for some epochs; its file."""
+
+    def write(epochs=1, pairs="pairs.parquet"):
+        pd.DataFrame(PAIRS).to_parquet(tmp_path / "pairs.parquet")
+        values = {
+            "model": str(tiny_decoder), "pairs": [str(tmp_path / pairs)], "output": str(tmp_path / "model"),
+            "log": str(tmp_path / "training.jsonl"), "seed": 0, "fit": {"epochs": epochs, "batch_pairs": 4},
+            "reward_model": {"max_length": 64, "precision": "float32", "device": "cpu"},
+        }  # fmt: skip
+        file = tmp_path / "fit.json"
+        file.write_text(json.dumps(values))
+        return file
+
+    return write
+
+
+def fit(spec, on_line=lambda line: None, deadline_seconds=120):
+    run_forked_fit(spec, log=spec.with_name("log"), on_line=on_line, deadline_seconds=deadline_seconds)
+
+
+def forks(pid):
+    """What a process has forked to fit: the fork server, then leashes, and trainers."""
+    (server,) = children(*children(psutil.Process(pid)))
+    return server, children(*children(server))
+
+
+def children(*processes):
+    return [child for process in processes for child in process.children() if alive(child.pid)]
+
+
+def test_a_forked_fit_tells_its_steps_as_they_are_taken_and_leaves_a_model(spec, tmp_path):
+    steps = []
 
     def on_line(line):
-        lines.append(line)
-        release.touch()
+        steps.append(json.loads(line))
+        assert (tmp_path / "model").exists() == ("result" in steps[-1])
 
-    fork(
-        "import os, sys, time\nprint('one', flush=True)\n"
-        f"while not os.path.exists({str(release)!r}): time.sleep(0.02)\n"
-        "print('two')\nprint('aside', file=sys.stderr)",
-        tmp_path,
-        on_line,
-    )
-    assert lines == ["one\n", "two\n"]
-    assert (tmp_path / "log").read_text() == "aside\n"
+    fit(spec(epochs=3), on_line)
+    assert [step.get("step") for step in steps] == [1, 2, 3, None]
 
 
-def test_a_fork_has_the_trainer_imported(tmp_path):
-    lines = []
-    fork("import sys; print('mars_core.fitting' in sys.modules)", tmp_path, lines.append)
-    assert lines == ["True\n"]
+def test_the_next_fit_is_forked_from_the_same_process(spec):
+    servers = []
+    for _ in range(2):
+        fit(spec(), lambda line: servers.append(forks(os.getpid())[0].pid))
+    assert len(set(servers)) == 1
 
 
-def test_an_error_for_the_reader_in_a_fork_is_told_without_a_stack(tmp_path):
-    script = "from mars_core.fitting import FitError\nraise FitError('step 3: margins are NaN')"
-    with pytest.raises(ChildError, match=r"exit status 1\..*\nstep 3: margins are NaN$"):
-        fork(script, tmp_path)
+def test_fits_that_are_forked_at_once_do_not_disturb_each_other(spec, tmp_path):
+    ended = []
+
+    def often(name):
+        for _ in range(5):
+            run_forked_fit(missing, log=tmp_path / name, on_line=lambda line: None, deadline_seconds=120)
+
+    def told(name):
+        with pytest.raises(ChildError, match=r"exit status 1\."):
+            often(name)
+        ended.append(name)
+
+    missing = spec(pairs="missing.parquet")
+    threads = [threading.Thread(target=told, args=[name]) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == list("abcd")
 
 
-def test_a_fork_that_was_killed_is_told_with_the_usual_reason(tmp_path):
+def test_what_is_wrong_with_a_forked_fit_is_told_without_a_stack(spec):
+    with pytest.raises(ChildError, match=r"exit status 1\..*\n\S+missing.parquet: no such file of pairs$"):
+        fit(spec(pairs="missing.parquet"))
+
+
+def test_a_forked_fit_has_the_environment_and_the_folder_of_now(spec, tmp_path, monkeypatch):
+    fit(spec())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "nonsense")
+    file = spec()
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps(values | {"pairs": ["pairs.parquet"]}))
+    with pytest.raises(ChildError, match="nonsense"):
+        fit(file)
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    fit(file)
+
+
+def test_what_kills_a_forked_fit_is_told(spec):
     with pytest.raises(ChildError, match=r"was ended by SIGKILL .*memory runs out"):
-        fork("import os; os.kill(os.getpid(), 9)", tmp_path)
+        fit(spec(epochs=10**6), lambda line: forks(os.getpid())[1][0].kill())
 
 
-def test_a_fork_is_ended_at_its_deadline(tmp_path):
-    fork("pass", tmp_path)  # what is forked takes its time to start
-    pids = []
+def test_a_forked_fit_that_does_not_end_at_its_deadline_is_killed_after_the_grace(spec):
+    stopped = []
+
+    def on_line(line):
+        if not stopped:
+            stopped.extend(forks(os.getpid())[1])
+            stopped[0].suspend()  # no request to end reaches it
+
     with pytest.raises(ChildError, match="after its deadline"):
-        fork(WAITING, tmp_path, lambda line: pids.append(int(line)), 0.7)
-    assert end_soon(pids)
+        fit(spec(epochs=10**6), on_line, deadline_seconds=5)
+    assert end_soon([stopped[0].pid])
 
 
-def test_an_error_over_a_line_ends_the_fork(tmp_path):
+def test_an_error_over_a_line_ends_the_forked_fit_which_saves_where_it_is(spec, tmp_path):
     pids = []
 
     def on_line(line):
-        pids.append(int(line))
+        pids.extend(trainer.pid for trainer in forks(os.getpid())[1])
         raise LookupError(line)
 
     with pytest.raises(LookupError):
-        fork(WAITING, tmp_path, on_line)
+        fit(spec(epochs=10**6), on_line)
     assert end_soon(pids)
+    assert (tmp_path / ".model.unfinished").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
-def test_the_end_of_the_starter_ends_the_fork_and_what_it_was_forked_from(number, tmp_path):
-    with starter(FORKING, tmp_path) as process:
-        pids = [int(process.stdout.readline())]
-        pids += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-        assert len(set(pids)) == 3  # the fork, its parent, and the tracker of Python's multiprocessing
+def test_the_end_of_the_starter_ends_the_forked_fit_and_the_fork_server(number, spec, tmp_path):
+    spec(epochs=10**6)
+    with starter(FITTING, tmp_path) as process:
+        process.stdout.readline()
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 4  # a leash and the fork server, a leash and the trainer
         process.send_signal(number)
-        process.wait(10)
-        assert end_soon(pids)
+        process.wait(15)
+        assert end_soon([child.pid for child in children])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
-def test_a_fork_ends_with_what_it_was_forked_from(tmp_path):
+def test_a_fork_server_that_was_killed_is_told_and_replaced(spec):
     pids = []
 
     def on_line(line):
-        pids.append(int(line))
-        psutil.Process(pids[0]).parent().kill()
+        if not pids:
+            server, trainers = forks(os.getpid())
+            pids.extend(trainer.pid for trainer in trainers)
+            server.kill()
 
-    with pytest.raises(ChildError):
-        fork(WAITING, tmp_path, on_line)
+    with pytest.raises(ChildError, match=r"was ended by SIGKILL"):
+        fit(spec(epochs=10**6), on_line)
     assert end_soon(pids)
-    fork("pass", tmp_path)  # and the next one finds another
+    fit(spec())
