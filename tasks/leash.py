@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 GRACE_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
@@ -31,19 +32,32 @@ PR_SET_CHILD_SUBREAPER = 36
 def main(command: list[str]) -> int:
     """Run `command`, end its group when standard input closes, return its exit status."""
 
+    given = _given_descriptors()
+
     def start() -> int:
-        # What this process inherited besides the standard streams is the command's to have.
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=die_with_parent,
-            close_fds=False,
+            pass_fds=given,
         )
         child.returncode = 0  # it is waited for by its id
+        for descriptor in given:
+            os.close(descriptor)
         return child.pid
 
     return hold(start)
+
+
+def _given_descriptors() -> list[int]:
+    """What this process was given besides the standard streams, which is the command's to have."""
+    given = []
+    for descriptor in (int(entry.name) for entry in Path("/dev/fd").iterdir()):
+        with contextlib.suppress(OSError):  # the one that the list was read by
+            if descriptor > 2 and os.get_inheritable(descriptor):
+                given.append(descriptor)
+    return given
 
 
 def hold(start: Callable[[], int]) -> int:
