@@ -224,7 +224,7 @@ def _speakers(text: str) -> int:
     return len(turns(f"Human: {text}"))
 
 
-@lru_cache(maxsize=1024)  # the samples of a text are compared with the same source
+@lru_cache(maxsize=16_384)  # the samples of a text have one source, and rounds and arms have the same texts
 def _language(text: str) -> str:
     language: str = _languages().classify(text)[0]
     return language
