@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from mars_core.config import ExperimentConfig
 from mars_core.fitting import FitError
 from mars_core.samples.preferences import preferences
-from tasks.fitting import fit_reward_model
+from tasks.fitting import _command, fit_reward_model
 from tasks.run_folder import open_run
 
 ACCELERATE = ["accelerate", "launch", "--cpu", "--num_machines", "1", "--num_processes", "1"]
@@ -49,3 +50,18 @@ def test_several_processes_fit_together_on_a_cpu(fitted):
 def test_a_command_that_is_not_there_is_told_in_a_sentence(fitted):
     with pytest.raises(FitError, match=r"no-such-launcher of fit\.launch is neither on the PATH nor beside"):
         fitted(["no-such-launcher"])
+
+
+@pytest.mark.parametrize(
+    ("device", "launch", "expected"),
+    [
+        ("cpu", [], []),
+        ("cuda", [], [sys.executable]),
+        ("cpu", ["torchrun", "--standalone"], ["torchrun", "--standalone"]),
+    ],
+    ids=["cpu", "gpu", "launched"],
+)
+def test_a_fit_is_forked_on_a_cpu_alone(device, launch, expected):
+    values = {"name": "tiny", "model": {"device": device}, "fit": {"launch": launch}}
+    command = _command(ExperimentConfig.model_validate(values))
+    assert [Path(part).name for part in command] == [Path(part).name for part in expected]
