@@ -56,7 +56,7 @@ def easiest(pairs: Dataset, margins: ArrayLike, budgets: Mapping[str, int]) -> D
         margins: [n] margins of the pool by the current model.
         budgets: pair id of each original → its budget.
     """
-    pool = pd.DataFrame({"parent": list(pairs["parent_id"]), "margin": np.asarray(margins)})
+    pool = pd.DataFrame({"parent": pairs["parent_id"][:], "margin": np.asarray(margins)})
     rank = pool.groupby("parent")["margin"].rank(method="first", ascending=False)
     kept: NDArray[np.intp] = np.flatnonzero(rank.to_numpy() <= pool["parent"].map(budgets).to_numpy())
     return pairs.select(kept)

@@ -358,9 +358,9 @@ def _validation_loss(
     sums = torch.zeros(2, dtype=torch.float64, device=processes.device)
     part = validation.shard(count, processes.process_index % count)
     if len(part):
-        rewards = gradient.rewards(
-            [*part["prompt"], *part["prompt"]], [*part["chosen"], *part["rejected"]]
-        ).reshape(2, -1)
+        rewards = gradient.rewards(part["prompt"][:] * 2, part["chosen"][:] + part["rejected"][:]).reshape(
+            2, -1
+        )
         losses = bradley_terry_loss(torch.from_numpy(rewards[0] - rewards[1]))
         sums += torch.tensor([float(losses.sum()), len(part)]).to(sums)
     total, pairs = processes.reduce(sums).tolist()

@@ -100,7 +100,7 @@ def three_sets(config: DataConfig, seed: int) -> ThreeSets:
         return table
 
     pool = read_counted(config.train)
-    position = np.array([prompt_position(prompt) for prompt in pool["prompt"]])
+    position = np.array([prompt_position(prompt) for prompt in pool["prompt"][:]])
     validation_share, heldout_share = _shares(config)
     in_heldout = position < heldout_share
     in_validation = position >= 1 - validation_share
@@ -378,7 +378,7 @@ def _normalised(prompt: str) -> str:
 
 
 def _without_prompts(table: Dataset, other: Dataset, reason: str, dropped: Counter[str]) -> Dataset:
-    taken = {_normalised(prompt) for prompt in other["prompt"]}
+    taken = {_normalised(prompt) for prompt in other["prompt"][:]}
     keep = [row for row, prompt in enumerate(table["prompt"]) if _normalised(prompt) not in taken]
     if len(keep) < len(table):
         dropped[reason] += len(table) - len(keep)

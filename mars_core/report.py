@@ -59,6 +59,8 @@ class RunReport:
     """Round ≥ 1 → margins [2, m] of its synthetic pairs, before and after the fit on them."""
     data_notes: list[str]
     """Sentences about the data, such as how many rows were left out and why."""
+    is_drawn: bool = True
+    """Whether there are figures: a comparison draws its own, and not those of every cell."""
 
     @property
     def compared(self) -> int:
@@ -89,11 +91,13 @@ def rounds_table(report: RunReport) -> tuple[list[str], list[list[str]]]:
 
 
 def figures(report: RunReport) -> dict[str, Figure]:
-    """`accuracy` always; the others, as far as the run has what they show."""
+    """`accuracy` wherever figures are drawn; the others, as far as the run has what they show."""
     return {name: draw() for name, draw in _drawings(report).items()}
 
 
 def _drawings(report: RunReport) -> dict[str, Callable[[], Figure]]:
+    if not report.is_drawn:
+        return {}
     sections = report_scores.section_keys(report.rounds)
     drawings: dict[str, Callable[[], Figure]] = {
         "accuracy": partial(report_figures.accuracy, report.rounds, report.best, sections)

@@ -429,7 +429,7 @@ def pair_rewards(
             phi = features.reshape(2, len(features) // 2, -1)
             on_features(phi[0] - phi[1], halves[-1][0] - halves[-1][1])
     chosen, rejected = np.concatenate([np.empty((2, 0), np.float32), *halves], axis=1)
-    pair_ids = np.asarray(list(pairs["pair_id"]), dtype=object)
+    pair_ids = np.asarray(pairs["pair_id"][:], dtype=object)
     broken = pair_ids[~(np.isfinite(chosen) & np.isfinite(rejected))]
     if len(broken):
         listed = ", ".join(broken[:5])

@@ -109,7 +109,7 @@ def read(source: str) -> Dataset:
             raise RewardBenchError(f"{source}: column {column} must hold text, it holds {feature}")
     check_subsets(dataset["subset"], SECTION_OF, source)
     check_rows(dataset, COLUMNS, source)
-    sections = [SECTION_OF[subset] for subset in dataset["subset"]]
+    sections = [SECTION_OF[subset] for subset in dataset["subset"][:]]
     return dataset.add_column("section", sections).select_columns(["id", "subset", "section", *COLUMNS[2:]])
 
 
@@ -123,8 +123,8 @@ def count_warnings(benchmark: Dataset) -> list[str]:
 
 def texts(benchmark: Dataset) -> Texts:
     """The 2n texts of n rows, known by subset/id: first all chosen responses, then all rejected ones."""
-    rows = [f"{subset}/{row}" for row, subset in zip(benchmark["id"], benchmark["subset"], strict=True)]
-    return Texts(rows * 2, list(benchmark["prompt"]) * 2, [*benchmark["chosen"], *benchmark["rejected"]])
+    rows = [f"{subset}/{row}" for row, subset in zip(benchmark["id"][:], benchmark["subset"][:], strict=True)]
+    return Texts(rows * 2, benchmark["prompt"][:] * 2, benchmark["chosen"][:] + benchmark["rejected"][:])
 
 
 def results(benchmark: Dataset, rewards: ArrayLike) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def results(benchmark: Dataset, rewards: ArrayLike) -> pd.DataFrame:
     if scored.shape != (2 * len(benchmark),):
         raise ValueError(f"{2 * len(benchmark)} texts need as many rewards, got shape {scored.shape}")
     chosen, rejected = np.split(scored, 2)
-    frame = pd.DataFrame({column: list(benchmark[column]) for column in ("id", "subset", "section")})
+    frame = pd.DataFrame({column: benchmark[column][:] for column in ("id", "subset", "section")})
     return frame.assign(reward_chosen=chosen, reward_rejected=rejected, correct=chosen > rejected)
 
 

@@ -163,7 +163,7 @@ def measure_distances(
     limit = distance_threshold(distance, threshold)
     return pd.DataFrame(
         {
-            "pair_id": np.asarray(list(pairs["pair_id"]), dtype=object),
+            "pair_id": np.asarray(pairs["pair_id"][:], dtype=object),
             "distance": distance,
             "threshold": np.float32(limit),
             "is_close": distance < np.float32(limit),

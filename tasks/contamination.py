@@ -51,8 +51,8 @@ def _texts(name: str, rows: Dataset) -> Texts:
     """Each response with its row and prompt: of a benchmark as it is scored, of pairs chosen and rejected."""
     if name in BENCHMARKS:
         return Texts(*BENCHMARKS[name].texts(rows))
-    ids = list(rows["pair_id"] if "pair_id" in rows.column_names else rows["synthetic_id"])
-    return Texts(ids * 2, list(rows["prompt"]) * 2, [*rows["chosen"], *rows["rejected"]])
+    ids = rows["pair_id" if "pair_id" in rows.column_names else "synthetic_id"][:]
+    return Texts(ids * 2, rows["prompt"][:] * 2, rows["chosen"][:] + rows["rejected"][:])
 
 
 def _by_subset(name: str, rows: pd.DataFrame) -> dict[str, float]:

@@ -165,7 +165,7 @@ def _bias(name: str, table: pd.DataFrame, rows: Dataset) -> Figures:
 
 
 def _lengths(rows: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return lengths(rows["chosen"]), lengths(rows["rejected"])
+    return lengths(rows["chosen"][:]), lengths(rows["rejected"][:])
 
 
 def pairs_summary(rewards: pd.DataFrame) -> Figures:

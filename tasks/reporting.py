@@ -52,6 +52,7 @@ def run_report(run: RunFolder) -> RunReport:
         heldout=heldout,
         synthetic=synthetic,
         data_notes=[f"Left out {count:,.0f} rows: {why}." for why, count in left_out.items()],
+        is_drawn=run.config.shared_steps is None,
     )
 
 

@@ -207,7 +207,8 @@ def _send_result(client: MlflowClient, run: RunFolder, finished: int, parent: Ru
             ],
         )
         client.log_artifact(run_id, str(run.path("report.md")))
-        client.log_artifacts(run_id, str(run.path("figures")), "figures")
+        if run.path("figures").exists():  # of a comparison's cells none are drawn
+            client.log_artifacts(run_id, str(run.path("figures")), "figures")
         client.set_tag(run_id, "mlflow.note.content", _note(report))
     if run.config.tracking.models == "best":
         log_model(client, run, parent, t)
