@@ -374,3 +374,11 @@ def test_every_figure_has_its_axes_named_and_its_lines_in_a_legend(report):
         assert axes.get_ylabel()
         assert axes.get_legend()
     assert "chance" in {text.get_text() for text in drawn["calibration"].legends[0].get_texts()}
+
+
+def test_a_report_that_is_not_drawn_shows_no_figure(report, tmp_path):
+    undrawn = dataclasses.replace(report, is_drawn=False)
+    write(undrawn, tmp_path)
+    assert "![" in markdown(report)
+    assert "![" not in markdown(undrawn)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
