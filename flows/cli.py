@@ -379,10 +379,9 @@ def _told_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("mars: interrupted; the same command continues.", style="red")
-        if any(
-            not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()
-        ):
-            os._exit(130)  # the interpreter would wait for the threads, which are a comparison's cells
+        others = set(threading.enumerate()) - {threading.main_thread()}
+        if not all(thread.daemon for thread in others):
+            os._exit(130)  # the interpreter would wait for them, and they are a comparison's cells
         raise typer.Exit(130) from None
     except Exception as error:
         if not _is_of_the_network(error):

@@ -31,7 +31,6 @@ PR_SET_CHILD_SUBREAPER = 36
 
 def main(command: list[str]) -> int:
     """Run `command`, end its group when standard input closes, return its exit status."""
-
     given = _given_descriptors()
 
     def start() -> int:
