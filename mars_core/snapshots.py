@@ -7,18 +7,21 @@ last is there whatever happens; it names the fit it belongs to, and no other fit
 import dataclasses
 import json
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mars_core.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +107,20 @@ class Snapshot:
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of a tensor that may be sharded: a collective call then."""
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().contiguous()
+    return (tensor.full_tensor() if _is_sharded(tensor) else tensor).detach().contiguous()
 
 
 def _placed(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A tensor on the device of another one, and sharded like it."""
     tensor = tensor.to(like.device)
-    return (
-        distribute_tensor(tensor, like.device_mesh, like.placements) if isinstance(like, DTensor) else tensor
-    )
+    if not _is_sharded(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, like.device_mesh, like.placements)
+
+
+def _is_sharded(tensor: torch.Tensor) -> "TypeGuard[DTensor]":
+    """Whether it is; the module that knows takes a second to import, and whoever sharded it has done so."""
+    tensors = sys.modules.get("torch.distributed.tensor")
+    return tensors is not None and isinstance(tensor, tensors.DTensor)
