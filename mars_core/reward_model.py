@@ -28,9 +28,9 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 from mars_core.batching import TokenBudget, padded
-from mars_core.bfloat16_linear import can_multiply_in_bfloat16, with_bfloat16_linear
 from mars_core.checkpoints import Location, ModelError, locate
 from mars_core.configurable import Configuration, Operational
+from mars_core.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.rendering import Renderer, Rendering
 from mars_core.unpadded_encoder import can_run_unpadded, computed_tokens, one_row, run_unpadded
@@ -385,11 +385,12 @@ class RewardModel:
         return rewards.float().squeeze(-1), features
 
     def _scorer(self) -> "RewardModel":
-        """This model as it scores: on a CPU in bfloat16, a copy with faster linear layers."""
-        if not (self.bfloat16 and self.device.type == "cpu" and can_multiply_in_bfloat16()):
+        """This model as it scores: on a CPU, a copy with faster linear layers."""
+        dtype = torch.bfloat16 if self.bfloat16 else torch.float32
+        if self.device.type != "cpu" or not can_multiply(dtype):
             return self
         scorer = copy.copy(self)
-        scorer.network = with_bfloat16_linear(self.network, self.head)
+        scorer.network = with_onednn_linear(self.network, self.head, dtype)
         scorer.head = _head(scorer.network)
         return scorer
 

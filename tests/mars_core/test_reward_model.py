@@ -93,8 +93,8 @@ def test_a_reward_does_not_depend_on_the_batch(name, request):
 
 
 def test_each_distinct_text_goes_through_the_network_once(minilm, monkeypatch):
-    rows, scored, forward = [], [], minilm.logits
-    monkeypatch.setattr(minilm, "logits", lambda ids: (rows.extend(ids), forward(ids))[1])
+    rows, scored, forward = [], [], RewardModel.logits
+    monkeypatch.setattr(RewardModel, "logits", lambda self, ids: (rows.extend(ids), forward(self, ids))[1])
     rewards = minilm.score(["a", "b", "a", "a"], ["x", "x", "x", "y"], scored.append)
     assert len(rows) == 3
     assert rewards[0] == rewards[2]
@@ -149,8 +149,8 @@ def test_a_decoder_scores_the_same_on_either_padding_side(side, decoder):
 
 
 def test_the_same_tokens_in_two_windows_are_scored_once(minilm, monkeypatch):
-    rows, forward = [], minilm.logits
-    monkeypatch.setattr(minilm, "logits", lambda ids: (rows.extend(ids), forward(ids))[1])
+    rows, forward = [], RewardModel.logits
+    monkeypatch.setattr(RewardModel, "logits", lambda self, ids: (rows.extend(ids), forward(self, ids))[1])
     monkeypatch.setattr("mars_core.reward_model.WINDOW", 2)
     scored = []
     rewards = minilm.score(["a", "b", "a", "a ", "c"], ["x"] * 5, scored.append)
@@ -160,14 +160,14 @@ def test_the_same_tokens_in_two_windows_are_scored_once(minilm, monkeypatch):
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(minilm, minilm_rewards, monkeypatch, caplog):
-    forward = minilm.logits
+    forward = RewardModel.logits
 
-    def in_little_memory(ids):
+    def in_little_memory(self, ids):
         if len(ids) * max(map(len, ids)) > 300:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
-        return forward(ids)
+        return forward(self, ids)
 
-    monkeypatch.setattr(minilm, "logits", in_little_memory)
+    monkeypatch.setattr(RewardModel, "logits", in_little_memory)
     np.testing.assert_allclose(minilm.score(*TEXTS), minilm_rewards, rtol=0, atol=1e-5)
     assert "Out of memory; going on with batches of" in caplog.text
 
@@ -227,7 +227,7 @@ def test_the_head_that_adapters_are_trained_with_stays_in_float32_for_scoring(
     reference = str(tiny_decoder) if name == "decoder" else name
     model = RewardModel.load(reference, ModelConfig(precision="bfloat16", device="cpu"))
     choose_weights(model, "lora", 2)
-    monkeypatch.setattr("mars_core.reward_model.can_multiply_in_bfloat16", lambda: True)
+    monkeypatch.setattr("mars_core.reward_model.can_multiply", lambda dtype: True)
     scorer = model._scorer()
     assert scorer.scalar_layer.weight is model.scalar_layer.weight
     assert scorer.scalar_layer.weight.requires_grad

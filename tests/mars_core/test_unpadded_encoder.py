@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mars_core.batching import padded
-from mars_core.bfloat16_linear import can_multiply_in_bfloat16, with_bfloat16_linear
+from mars_core.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.reward_model import ModelConfig, RewardModel
 from mars_core.samples.preferences import preferences
 from mars_core.trainable import choose_weights
@@ -188,7 +188,7 @@ def test_bfloat16_is_as_near_to_float32_as_in_a_padded_batch(sharpness):
     with torch.no_grad():
         for layer in model.network.bert.encoder.layer:
             layer.attention.self.query.weight *= sharpness
-    rows = preferences()[:: 15 if can_multiply_in_bfloat16() else 60]  # in software it takes minutes
+    rows = preferences()[:: 15 if can_multiply(torch.bfloat16) else 60]  # in software it takes minutes
     texts = model.renderer.render([row["prompt"] for row in rows], [row["chosen"] for row in rows]).ids
 
     def computed(unpadded, bfloat16):
@@ -223,7 +223,7 @@ def test_a_copy_for_scoring_is_gone_when_it_is_no_longer_used():
     model = RewardModel.load(MINILM, ModelConfig(precision="bfloat16", device="cpu"))
     gc.disable()
     try:
-        network = with_bfloat16_linear(model.network, model.head)
+        network = with_onednn_linear(model.network, model.head, torch.bfloat16)
         layer = weakref.ref(network.bert.encoder.layer[0])
         assert layer() is not None
         del network

@@ -2,16 +2,23 @@ import pytest
 import torch
 import transformers
 
-from mars_core.bfloat16_linear import BFloat16Linear, can_multiply_in_bfloat16, with_bfloat16_linear
+from mars_core.onednn_linear import OneDnnLinear, can_multiply, with_onednn_linear
 
 
-@pytest.mark.skipif(not can_multiply_in_bfloat16(), reason="oneDNN has no bfloat16 on this processor")
-def test_a_layer_computes_what_autocast_computes():
+@pytest.mark.parametrize(
+    ("dtype", "tolerances"), [(torch.float32, (1e-5, 1e-6)), (torch.bfloat16, (2**-7, 1e-2))], ids=str
+)
+def test_a_layer_computes_what_autocast_computes(dtype, tolerances):
+    if not can_multiply(dtype):
+        pytest.skip(f"oneDNN does not multiply in {dtype} on this processor")
+    rtol, atol = tolerances
     torch.manual_seed(0)
     for layer in (torch.nn.Linear(48, 24), torch.nn.Linear(48, 24, bias=False)):
         states = torch.randn(5, 7, 48)
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-            torch.testing.assert_close(BFloat16Linear(layer)(states), layer(states), rtol=2**-7, atol=1e-2)
+        with torch.inference_mode(), torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            torch.testing.assert_close(
+                OneDnnLinear(layer, dtype)(states), layer(states), rtol=rtol, atol=atol
+            )
 
 
 def test_a_copy_shares_all_weights_but_those_of_its_linear_layers():
@@ -21,7 +28,7 @@ def test_a_copy_shares_all_weights_but_those_of_its_linear_layers():
         )
     )
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    scorer = with_bfloat16_linear(network, network.classifier)
+    scorer = with_onednn_linear(network, network.classifier, torch.bfloat16)
     assert scorer.classifier is not network.classifier
     assert scorer.classifier.weight is network.classifier.weight
     assert scorer.bert.embeddings.word_embeddings.weight is network.bert.embeddings.word_embeddings.weight

@@ -1,0 +1,60 @@
+"""Linear layers that multiply through oneDNN, for scoring on a CPU.
+
+In bfloat16 autocast casts the weights in every pass and writes the bias into the output before it multiplies;
+in float32 the BLAS that torch calls is made for one vendor's processors. Here weights are cast once, those of
+float32 are laid out as oneDNN reads them, and the bias is added in the same pass over the output. The
+arithmetic is the same, but that a GELU behind a layer of BERT's family is applied before the rounding.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from transformers.activations import GELUActivation
+
+PACKED_FOR = 4096
+"""Tokens of a pass that weights are laid out for; they serve any other number as well."""
+
+
+def can_multiply(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is the way to multiply: elsewhere than on its processors autocast has other ways."""
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 and torch._C._has_mkldnn
+
+
+class OneDnnLinear(torch.nn.Linear):
+    """A linear layer for inference, its weights in one type and its inputs cast to it."""
+
+    def __init__(self, layer: torch.nn.Linear, dtype: torch.dtype) -> None:
+        """Take over the weights of a layer."""
+        super().__init__(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        self.dtype, self.activation = dtype, "none"
+        weight = layer.weight.detach().to(dtype)
+        if dtype == torch.float32:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR)
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+        if layer.bias is not None:
+            self.bias = torch.nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Multiply, add the bias and apply the activation: [..., in] → [..., out]."""
+        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            input.to(self.dtype), self.weight, self.bias, self.activation, [], "none"
+        )
+        return output
+
+
+def with_onednn_linear(network: Any, head: torch.nn.Module, dtype: torch.dtype) -> Any:
+    """Copy a network, its linear layers outside the head made for oneDNN; all other weights are shared."""
+    outside = set(network.modules()) - set(head.modules())
+    copies: dict[int, Any] = {
+        id(layer): OneDnnLinear(layer, dtype) for layer in outside if type(layer) is torch.nn.Linear
+    }
+    copies |= {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    scorer = copy.deepcopy(network, copies)
+    for module in scorer.modules():
+        activation = getattr(module, "intermediate_act_fn", None)
+        if isinstance(activation, GELUActivation) and isinstance(module.dense, OneDnnLinear):
+            module.dense.activation, module.intermediate_act_fn = "gelu", torch.nn.Identity()
+    return scorer
