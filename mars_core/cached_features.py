@@ -4,7 +4,6 @@ The features are what enters the scalar layer of the head, r = features · weigh
 They do not change while that layer alone is trained.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from mars_core.batching import TokenBudget
 from mars_core.gradient import Computed, PairBatch
 from mars_core.preference_loss import LossConfig
+from mars_core.rendering import text_name
 from mars_core.reward_model import WINDOW, RewardModel
 
 
@@ -54,7 +54,7 @@ class LinearGradient:
         return Computed(rewards.detach().cpu().numpy(), tokens, tokens)
 
     def _rows(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
-        return [self.rows[_name(*text)] for text in zip(prompts, responses, strict=True)]
+        return [self.rows[text_name(*text)] for text in zip(prompts, responses, strict=True)]
 
     def _linear(self, rows: list[int]) -> torch.Tensor:
         features = torch.from_numpy(self.features[rows]).to(self.model.device)
@@ -72,7 +72,7 @@ def cached_features(
     """
     rows: dict[bytes, int] = {}
     for text in _texts(tables):
-        rows.setdefault(_name(*text), len(rows))
+        rows.setdefault(text_name(*text), len(rows))
     shape = len(rows), model.scalar_layer.in_features
     with processes.main_process_first():
         features = np.memmap(file, np.float32, "w+" if processes.is_main_process else "r+", shape=shape)
@@ -101,20 +101,17 @@ def _compute(
     budget = TokenBudget(model.config.batch_tokens)
     done = 0
     while window := list(islice(texts, WINDOW)):
-        new = {row: text for text in window if (row := rows[_name(*text)]) >= done}
+        new = {row: text for text in window if (row := rows[text_name(*text)]) >= done}
         done += len(new)
         mine = [row for row in new if row % processes.num_processes == processes.process_index]
-        rendering = model.renderer.render([new[row][0] for row in mine], [new[row][1] for row in mine])
-        cuts += rendering.prompts_cut, rendering.responses_cut
-        tokens[mine] = [len(text) for text in rendering.ids]
-        features[mine] = model.features(rendering, budget)
+        if mine:
+            found = model.features([new[row][0] for row in mine], [new[row][1] for row in mine], budget)
+            cuts += found.prompts_cut.sum(), found.responses_cut.sum()
+            tokens[mine] = found.tokens
+            features[mine] = found.distinct[found.rows]
 
 
 def _texts(tables: Sequence[Dataset]) -> Iterator[tuple[str, str]]:
     for table in tables:
         for pairs in table.iter(WINDOW // 2):
             yield from zip(pairs["prompt"] * 2, pairs["chosen"] + pairs["rejected"], strict=True)
-
-
-def _name(prompt: str, response: str) -> bytes:
-    return hashlib.blake2b(f"{len(prompt)}:{prompt}{response}".encode(), digest_size=16).digest()

@@ -9,7 +9,7 @@ for everybody says "I don't know". Overlaps are counted, not estimated, at a cos
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,24 +40,35 @@ class Texts(NamedTuple):
     responses: Sequence[str]
 
 
-def contaminated_rows(measured: Texts, training: Texts) -> pd.DataFrame:
-    """The rows of an evaluation set that repeat a training text.
+class Measured:
+    """An evaluation set, made ready to be compared with training texts again and again as these grow."""
+
+    def __init__(self, texts: Texts) -> None:
+        """Count the runs of words in prompts and in responses."""
+        self.prompts = _Runs(_rows_by_words(zip(texts.rows, _spoken(texts.prompts), strict=True)))
+        self.responses = _Runs(_rows_by_words(zip(texts.rows, texts.responses, strict=True), WORDS))
+
+
+def contaminated_rows(measured: Mapping[str, Measured], training: Texts) -> dict[str, pd.DataFrame]:
+    """The rows of evaluation sets that repeat a training text.
 
     Returns:
-        A line a contaminated row, for its greatest overlap: row, part (prompt or response), exact, share (of
-        the text's runs of words that the training text has, 1 where exact), training_id (the training row,
-        of those with equal texts the first).
+        By set, a line a contaminated row, for its greatest overlap: row, part (prompt or response), exact,
+        share (of the text's runs of words that the training text has, 1 where exact), training_id (the
+        training row, of those with equal texts the first).
     """
     prompts = _repeated(
-        zip(measured.rows, _spoken(measured.prompts), strict=True),
-        zip(training.rows, _spoken(training.prompts), strict=True),
+        [one.prompts for one in measured.values()],
+        _rows_by_words(zip(training.rows, _spoken(training.prompts), strict=True)),
     )
     responses = _repeated(
-        zip(measured.rows, measured.responses, strict=True),
-        zip(training.rows, training.responses, strict=True),
-        least_words=WORDS,
+        [one.responses for one in measured.values()],
+        _rows_by_words(zip(training.rows, training.responses, strict=True), WORDS),
     )
-    return greatest([prompts.assign(part="prompt"), responses.assign(part="response")])
+    return {
+        name: greatest([asked.assign(part="prompt"), answered.assign(part="response")])
+        for name, asked, answered in zip(measured, prompts, responses, strict=True)
+    }
 
 
 def greatest(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -66,26 +77,38 @@ def greatest(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return lines.sort_values(["exact", "share"], ascending=False, kind="stable").drop_duplicates("row")
 
 
-def _repeated(
-    measured: Iterable[tuple[str, str]], training: Iterable[tuple[str, str]], least_words: int = 1
-) -> pd.DataFrame:
-    """The rows with a text that the other side has too; both sides are (row, text)."""
-    rows_of, trained_by = _rows_by_words(measured, least_words), _rows_by_words(training, least_words)
-    lines = [
-        (row, True, 1.0, trained_by[words][0])
-        for words, rows in rows_of.items()
-        if words in trained_by
-        for row in rows
-    ]
-    measured_words, training_words = list(rows_of), list(trained_by)
-    shares, places = _greatest_shares(measured_words, training_words)
-    for i in np.flatnonzero(shares >= NEAR):
-        near = trained_by[training_words[places[i]]][0]
-        lines += [(row, False, shares[i], near) for row in rows_of[measured_words[i]]]
-    return pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS)
+class _Runs:
+    """Distinct texts of an evaluation set, and the runs of words in them."""
+
+    def __init__(self, rows_of: dict[str, list[str]]) -> None:
+        """Of `_rows_by_words`."""
+        self.rows_of = rows_of
+        runs = _runs(list(rows_of))
+        self.columns = pd.Index(runs["run"].unique())
+        self.incidence = _incidence(runs, len(rows_of), self.columns)
+        self.number = np.maximum(self.incidence.sum(axis=1).A1, 1)
 
 
-def _rows_by_words(texts: Iterable[tuple[str, str]], least_words: int) -> dict[str, list[str]]:
+def _repeated(measured: Sequence[_Runs], trained_by: dict[str, list[str]]) -> list[pd.DataFrame]:
+    """The rows of each set with a text that training has too; `trained_by` is of `_rows_by_words`."""
+    training = list(trained_by)
+    found = []
+    for one, (shares, places) in zip(measured, _greatest_shares(measured, training), strict=True):
+        lines = [
+            (row, True, 1.0, trained_by[words][0])
+            for words, rows in one.rows_of.items()
+            if words in trained_by
+            for row in rows
+        ]
+        texts = list(one.rows_of.values())
+        for i in np.flatnonzero(shares >= NEAR):
+            near = trained_by[training[places[i]]][0]
+            lines += [(row, False, shares[i], near) for row in texts[i]]
+        found.append(pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS))
+    return found
+
+
+def _rows_by_words(texts: Iterable[tuple[str, str]], least_words: int = 1) -> dict[str, list[str]]:
     """The rows of each distinct text of enough words, in lower case with one space between words."""
     rows: dict[str, list[str]] = {}
     for row, text in texts:
@@ -96,25 +119,23 @@ def _rows_by_words(texts: Iterable[tuple[str, str]], least_words: int) -> dict[s
 
 
 def _greatest_shares(
-    measured: Sequence[str], training: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Each measured text's greatest share of runs of words in one training text, and that text's place."""
-    best, places = np.zeros(len(measured)), np.zeros(len(measured), dtype=np.intp)
-    own = _runs(measured)
-    if own.empty:
-        return best, places
-    columns = pd.Index(own["run"].unique())
-    runs = _incidence(own, len(measured), columns)
-    number = np.maximum(runs.sum(axis=1).A1, 1)
+    measured: Sequence[_Runs], training: Sequence[str]
+) -> list[tuple[NDArray[np.float64], NDArray[np.intp]]]:
+    """By set, each text's greatest share of runs of words in one training text, and that text's place."""
+    found = [(np.zeros(len(one.rows_of)), np.zeros(len(one.rows_of), dtype=np.intp)) for one in measured]
     for start in range(0, len(training), BLOCK):
-        # A sparse product: texts that share much boilerplate would be many more lines of a join.
         block = training[start : start + BLOCK]
-        shared = (runs @ _incidence(_runs(block), len(block), columns).T).tocsr()
-        shares = shared.max(axis=1).toarray().ravel() / number
-        better = shares > best
-        best[better] = shares[better]
-        places[better] = start + shared.argmax(axis=1).A1[better]
-    return best, places
+        runs = _runs(block)
+        for one, (best, places) in zip(measured, found, strict=True):
+            if one.columns.empty:
+                continue
+            # A sparse product: texts that share much boilerplate would be many more lines of a join.
+            shared = (one.incidence @ _incidence(runs, len(block), one.columns).T).tocsr()
+            shares = shared.max(axis=1).toarray().ravel() / one.number
+            better = shares > best
+            best[better] = shares[better]
+            places[better] = start + shared.argmax(axis=1).A1[better]
+    return found
 
 
 def _incidence(runs: pd.DataFrame, texts: int, columns: pd.Index) -> csr_matrix:

@@ -2,8 +2,8 @@
 
 In bfloat16 autocast casts the weights in every pass and writes the bias into the output before it multiplies;
 in float32 the BLAS that torch calls is made for one vendor's processors. Here weights are cast once, those of
-float32 are laid out as oneDNN reads them, and the bias is added in the same pass over the output. The
-arithmetic is the same, but that a GELU behind a layer of BERT's family is applied before the rounding.
+float32 are laid out as oneDNN reads them, and the bias is added in the same pass over the output; and BERT's
+GELU overwrites what it reads. The arithmetic is the same.
 """
 
 import copy
@@ -29,7 +29,7 @@ class OneDnnLinear(torch.nn.Linear):
     def __init__(self, layer: torch.nn.Linear, dtype: torch.dtype) -> None:
         """Take over the weights of a layer."""
         super().__init__(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-        self.dtype, self.activation = dtype, "none"
+        self.dtype = dtype
         weight = layer.weight.detach().to(dtype)
         if dtype == torch.float32:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR)
@@ -38,10 +38,18 @@ class OneDnnLinear(torch.nn.Linear):
             self.bias = torch.nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Multiply, add the bias and apply the activation: [..., in] → [..., out]."""
+        """Multiply and add the bias: [..., in] → [..., out]."""
         output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            input.to(self.dtype), self.weight, self.bias, self.activation, [], "none"
+            input.to(self.dtype), self.weight, self.bias, "none", [], ""
         )
+        return output
+
+
+class _Overwriting(torch.nn.Module):
+    """GELU in place of its input."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = torch.ops.aten.gelu_(input)
         return output
 
 
@@ -54,7 +62,6 @@ def with_onednn_linear(network: Any, head: torch.nn.Module, dtype: torch.dtype) 
     copies |= {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     scorer = copy.deepcopy(network, copies)
     for module in scorer.modules():
-        activation = getattr(module, "intermediate_act_fn", None)
-        if isinstance(activation, GELUActivation) and isinstance(module.dense, OneDnnLinear):
-            module.dense.activation, module.intermediate_act_fn = "gelu", torch.nn.Identity()
+        if isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation):
+            module.intermediate_act_fn = _Overwriting()
     return scorer

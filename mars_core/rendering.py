@@ -11,6 +11,9 @@ end-of-sequence token). A text over the limit loses the *beginning of its prompt
 being judged stays whole; only a response that alone is over the limit is cut, at its end.
 """
 
+import functools
+import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,18 +25,41 @@ TEXTS_AT_ONCE = 1024
 """Texts that are tokenised together; a tokenizer's own result is many times the size of the ids."""
 
 
+VERSION = 1
+"""Raised when texts are rendered to other tokens than before."""
+
+
 class RenderingError(MarsError, ValueError):
     """The tokenizer cannot render this dialogue."""
 
 
 @dataclass
 class Rendering:
-    """Token ids of some texts, how many of each are its prompt's, and how many texts the limit cut."""
+    """Token ids of some texts, how many of each are its prompt's, and which texts the limit cut."""
 
     ids: list[list[int]]
     prompt_tokens: list[int]
-    prompts_cut: int
-    responses_cut: int
+    prompt_cut: list[bool]
+    response_cut: list[bool]
+
+    def only(self, texts: Sequence[int]) -> "Rendering":
+        """The rendering of some of the texts."""
+        return Rendering(
+            [self.ids[text] for text in texts],
+            [self.prompt_tokens[text] for text in texts],
+            [self.prompt_cut[text] for text in texts],
+            [self.response_cut[text] for text in texts],
+        )
+
+    @property
+    def prompts_cut(self) -> int:
+        """Texts that lost the beginning of their prompt."""
+        return sum(self.prompt_cut)
+
+    @property
+    def responses_cut(self) -> int:
+        """Texts that lost the end of their response."""
+        return sum(self.response_cut)
 
 
 class Renderer:
@@ -73,8 +99,8 @@ class Renderer:
             some = distinct[start : start + TEXTS_AT_ONCE]
             halves.update(zip(some, self._tokenise([self._text(*pair) for pair in some]), strict=True))
 
-        prompts_cut = responses_cut = 0
         ids, prompt_tokens = [], []
+        prompt_cut, response_cut = [], []
         for prompt_ids, response_ids in map(halves.__getitem__, pairs):
             before = self._before
             if self._template:  # a template writes its own beginning-of-sequence token, or none
@@ -82,12 +108,19 @@ class Renderer:
                 prompt_ids = prompt_ids[len(before) :]
             room = self.max_length - len(before) - len(self._after)
             room_for_prompt = max(0, room - len(response_ids))
-            responses_cut += len(response_ids) > room
-            prompts_cut += len(prompt_ids) > room_for_prompt
+            response_cut.append(len(response_ids) > room)
+            prompt_cut.append(len(prompt_ids) > room_for_prompt)
             kept = prompt_ids[max(0, len(prompt_ids) - room_for_prompt) :]
             ids.append([*before, *kept, *response_ids[:room], *self._after])
             prompt_tokens.append(len(before) + len(kept))
-        return Rendering(ids, prompt_tokens, prompts_cut, responses_cut)
+        return Rendering(ids, prompt_tokens, prompt_cut, response_cut)
+
+    @functools.cached_property
+    def identity(self) -> bytes:
+        """A short name of all that decides which tokens a text becomes."""
+        tokenizer = self.tokenizer
+        decisive = (VERSION, self.max_length, tokenizer.chat_template, tokenizer.backend_tokenizer.to_str())
+        return hashlib.blake2b(repr(decisive).encode(), digest_size=16).digest()
 
     def _text(self, prompt: str, response: str) -> tuple[str, int]:
         """The whole text, and where in it the prompt ends."""
@@ -122,3 +155,13 @@ class Renderer:
             first = next((token for token in found if token is not None), len(ids))
             halves.append((ids[:first], ids[first:]))
         return halves
+
+
+def text_name(prompt: str, response: str) -> bytes:
+    """A short name of a prompt and a response, as they are."""
+    return hashlib.blake2b(f"{len(prompt)}:{prompt}{response}".encode(), digest_size=16).digest()
+
+
+def tokens_name(ids: Sequence[int]) -> bytes:
+    """A short name of a sequence of tokens."""
+    return hashlib.blake2b(array("l", ids), digest_size=16).digest()

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import logging
 import os
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,14 +29,16 @@ from safetensors import SafetensorError
 from mars_core.batching import TokenBudget, padded
 from mars_core.checkpoints import Location, ModelError, locate
 from mars_core.configurable import Configuration, Operational
+from mars_core.feature_store import Features, FeatureStore, features_of
 from mars_core.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
-from mars_core.rendering import Renderer, Rendering
+from mars_core.rendering import Renderer, Rendering, tokens_name
 from mars_core.unpadded_encoder import can_run_unpadded, computed_tokens, one_row, run_unpadded
-from mars_core.vector_store import VectorStore
 
 logger = logging.getLogger(__name__)
 
+Windows = Iterable[tuple[Sequence[str], Sequence[str]]]
+"""Aligned prompts and responses, some at a time."""
 WINDOW = 4096
 """Texts that are rendered and sorted by length together, and the most that are held at once."""
 
@@ -98,7 +99,7 @@ class RewardModel:
         """Whether the texts of a forward pass are computed without padding."""
         if self.unpadded:
             run_unpadded(self.network)
-        self.store: VectorStore | None = None
+        self.store: FeatureStore | None = None
         """Where features are looked up before they are computed, if anywhere."""
         self.prompts_cut = 0
         """Texts scored so far that lost the beginning of their prompt to the limit of tokens."""
@@ -153,7 +154,7 @@ class RewardModel:
         """
         trained = {id(weight) for weight in self.scalar_layer.parameters()}
         body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
-        self.store = VectorStore(file, _digest_of_weights(body, self.bfloat16))
+        self.store = FeatureStore(file, _digest_of_weights(body, self.bfloat16), self.renderer)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads."""
@@ -211,7 +212,7 @@ class RewardModel:
     @torch.inference_mode()
     def score_windows(
         self,
-        windows: Iterable[tuple[Sequence[str], Sequence[str]]],
+        windows: Windows,
         on_scored: Callable[[int], None] | None = None,
         *,
         keep_features: bool = False,
@@ -224,8 +225,8 @@ class RewardModel:
         Args:
             windows: aligned prompts and responses.
             on_scored: told how many more texts are done.
-            keep_features: also give the features, from the same forward pass; then a text is scored once in
-                each window that it occurs in.
+            keep_features: also give the features, and make the rewards of them; then a text is computed once
+                in each window that it occurs in.
 
         Yields:
             The rewards of each window, [texts] float32, and its features, [texts, d] float32 (see
@@ -235,34 +236,13 @@ class RewardModel:
             OutOfMemoryError: one text alone does not fit into memory.
         """
         self.network.eval()
-        scorer = self._scorer()
         budget = TokenBudget(self.config.batch_tokens)
-        known: dict[bytes, float] = {}
+        rewards_of_windows = self._by_features if self.store or keep_features else self._by_rewards
         cut_before = self.prompts_cut, self.responses_cut
         n = 0
-        for prompts, responses in windows:
-            rendering = self.renderer.render(prompts, responses)
-            self.prompts_cut += rendering.prompts_cut
-            self.responses_cut += rendering.responses_cut
-            n += len(rendering.ids)
-            digests = [_digest(ids) for ids in rendering.ids]
-            copies = Counter(digests)
-            if keep_features:
-                known.clear()
-            new = {digest: text for text, digest in enumerate(digests) if digest not in known}
-            if on_scored:
-                on_scored(sum(copies[digest] for digest in copies.keys() - new.keys()))
-
-            def told(texts: Iterable[int], of: list[bytes] = digests, times: Counter[bytes] = copies) -> None:
-                if on_scored:
-                    on_scored(sum(times[of[text]] for text in texts))
-
-            rewards, features = scorer._measured(
-                list(new.values()), rendering, digests, budget, told, keep_features
-            )
-            known |= {digest: float(rewards[text]) for digest, text in new.items()}
-            scored = np.array([known[digest] for digest in digests], dtype=np.float32)
-            yield scored, features[[new[digest] for digest in digests]] if keep_features else features[:, :0]
+        for rewards, features in rewards_of_windows(windows, budget, on_scored or _tell_nobody):
+            n += len(rewards)
+            yield rewards, features if keep_features else features[:, :0]
         cut = self.prompts_cut - cut_before[0], self.responses_cut - cut_before[1]
         if any(cut):
             logger.warning(
@@ -271,68 +251,79 @@ class RewardModel:
                 n, *cut, self.renderer.max_length,
             )  # fmt: skip
 
+    def _by_rewards(
+        self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Rewards of windows, without features; those of known tokens are not computed again."""
+        scorer = self._scorer()
+        known: dict[bytes, float] = {}
+        for prompts, responses in windows:
+            rendering = self.renderer.render(prompts, responses)
+            self.prompts_cut += rendering.prompts_cut
+            self.responses_cut += rendering.responses_cut
+            digests = [tokens_name(ids) for ids in rendering.ids]
+            copies = Counter(digests)
+            new = {digest: text for text, digest in enumerate(digests) if digest not in known}
+            on_scored(sum(copies[digest] for digest in copies.keys() - new.keys()))
+            for batch, rewards, _ in scorer._batches(list(new.values()), rendering, budget):
+                known |= zip((digests[text] for text in batch), rewards.tolist(), strict=True)
+                on_scored(sum(copies[digests[text]] for text in batch))
+            scored = np.array([known[digest] for digest in digests], dtype=np.float32)
+            yield scored, np.empty((len(scored), 0), np.float32)
+
+    def _by_features(
+        self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Rewards of windows and their features, of which the rewards are made.
+
+        Of all of a window together: how many features were found in a store changes none of them.
+        """
+        for prompts, responses in windows:
+            found = self.features(prompts, responses, budget, on_scored)
+            self.prompts_cut += int(found.prompts_cut.sum())
+            self.responses_cut += int(found.responses_cut.sum())
+            rewards = self.scalar_layer(torch.from_numpy(found.distinct).to(self.device)).squeeze(-1)
+            yield rewards.cpu().numpy()[found.rows], found.distinct[found.rows]
+
     @torch.inference_mode()
-    def features(self, rendering: Rendering, budget: TokenBudget) -> NDArray[np.float32]:
-        """What enters the scalar layer, [texts, d] float32, each distinct sequence of tokens computed once.
+    def features(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        budget: TokenBudget,
+        on_computed: Callable[[int], None] | None = None,
+    ) -> Features:
+        """What enters the scalar layer; each distinct sequence of tokens is computed once, or was kept.
 
         That is the pooled text for BERT and DeBERTa, the dense layer's output for RoBERTa, the last token's
         hidden state for a decoder. The theory's linear reward model has these features.
+
+        Args:
+            prompts: [n], at least one.
+            responses: [n].
+            budget: tokens of a forward pass.
+            on_computed: told how many more of the n texts are done.
         """
         self.network.eval()
-        digests = [_digest(ids) for ids in rendering.ids]
-        distinct = {digest: text for text, digest in enumerate(digests)}
-        _, features = self._scorer()._measured(
-            list(distinct.values()), rendering, digests, budget, lambda _: None, keep_features=True
-        )
-        return features[[distinct[digest] for digest in digests]]
+        waiting = len(prompts)
 
-    def _measured(
-        self,
-        texts: Sequence[int],
-        rendering: Rendering,
-        digests: Sequence[bytes],
-        budget: TokenBudget,
-        told: Callable[[Iterable[int]], None],
-        keep_features: bool,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Rewards [n] and features [n, d], or [n, 0], of a rendering of n texts, filled in for `texts` alone.
+        def compute(rendering: Rendering) -> NDArray[np.float32]:
+            nonlocal waiting
+            features = np.empty((len(rendering.ids), self.scalar_layer.in_features), np.float32)
+            for batch, _, computed in self._scorer()._batches(range(len(features)), rendering, budget):
+                features[batch] = computed.cpu().numpy()
+                waiting -= len(batch)
+                if on_computed:
+                    on_computed(len(batch))
+            return features
 
-        With a store, rewards are made of all features together: how many it held changes none of them.
-        """
-        if self.store is None or not texts:
-            return self._forwarded(texts, rendering, budget, told, keep_features)
-        computed = list[int]()
-
-        def compute(missing: list[int]) -> NDArray[np.float32]:
-            computed.extend(texts[number] for number in missing)
-            return self._forwarded(computed, rendering, budget, told, keep_features=True)[1][computed]
-
-        vectors = self.store.complete([digests[text] for text in texts], compute)
-        told(set(texts).difference(computed))
-        rewards = np.empty(len(rendering.ids), np.float32)
-        features = np.empty((len(rendering.ids), vectors.shape[1]), np.float32)
-        features[texts] = vectors
-        linear = self.scalar_layer(torch.from_numpy(vectors).to(self.device))
-        rewards[texts] = linear.squeeze(-1).cpu().numpy()
-        return rewards, features
-
-    def _forwarded(
-        self,
-        texts: Sequence[int],
-        rendering: Rendering,
-        budget: TokenBudget,
-        told: Callable[[Iterable[int]], None],
-        keep_features: bool,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As `_measured`, all computed."""
-        n, d = len(rendering.ids), self.scalar_layer.in_features if keep_features else 0
-        rewards, features = np.empty(n, np.float32), np.empty((n, d), np.float32)
-        for batch, batch_rewards, batch_features in self._batches(texts, rendering, budget):
-            rewards[batch] = batch_rewards.cpu().numpy()
-            if keep_features:
-                features[batch] = batch_features.cpu().numpy()
-            told(batch)
-        return rewards, features
+        if self.store:
+            found = self.store.complete(prompts, responses, compute)
+        else:
+            found = features_of(self.renderer.render(prompts, responses), compute)
+        if on_computed:
+            on_computed(waiting)
+        return found
 
     def _batches(
         self, texts: Sequence[int], rendering: Rendering, budget: TokenBudget
@@ -445,8 +436,8 @@ def pair_rewards(
     )
 
 
-def _digest(ids: Sequence[int]) -> bytes:
-    return hashlib.blake2b(array("l", ids), digest_size=16).digest()
+def _tell_nobody(more: int) -> None:
+    """Progress that nobody watches."""
 
 
 def _digest_of_weights(weights: dict[str, torch.Tensor], bfloat16: bool) -> bytes:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -32,13 +33,11 @@ class VectorStoreError(MarsError, RuntimeError):
 class VectorStore:
     """Vectors by what a text is called, of one model."""
 
-    def __init__(self, file: Path, model: bytes) -> None:
+    def __init__(self, file: Path, model: bytes, dtype: type[np.generic] = np.float32) -> None:
         """Keep vectors in `file`, apart from those of other models; it is made where there is none."""
-        self.file, self.model = file, model
+        self.file, self.model, self.dtype = file, model, dtype
 
-    def complete(
-        self, texts: Sequence[bytes], compute: Callable[[list[int]], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
+    def complete(self, texts: Sequence[bytes], compute: Callable[[list[int]], NDArray[Any]]) -> NDArray[Any]:
         """The vectors of distinct texts, [n, d]; those that are not there are computed, and kept.
 
         One computes for a model at a time, so that no two compute the same text; who finds all that it asks
@@ -62,13 +61,13 @@ class VectorStore:
                     found |= zip(names, computed, strict=True)
         return np.stack([found[text] for text in texts])
 
-    def _find(self, texts: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    def _find(self, texts: Sequence[bytes]) -> dict[bytes, NDArray[Any]]:
         with self._opened() as database:
             wanted = "SELECT vector FROM vectors WHERE model = ? AND text = ?"
             rows = ((text, database.execute(wanted, (self.model, text)).fetchone()) for text in texts)
-            return {text: np.frombuffer(row[0], np.float32) for text, row in rows if row}
+            return {text: np.frombuffer(row[0], self.dtype) for text, row in rows if row}
 
-    def _add(self, texts: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
+    def _add(self, texts: Sequence[bytes], vectors: NDArray[Any]) -> None:
         rows = ((self.model, text, vector.tobytes()) for text, vector in zip(texts, vectors, strict=True))
         with self._opened() as database, database:
             database.executemany("INSERT INTO vectors VALUES (?, ?, ?)", rows)

@@ -1,12 +1,14 @@
 """Find the evaluation rows that a round's model has seen in training, and score it without them."""
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
+from cachetools import LRUCache, cached
 from datasets import Dataset
 
-from mars_core.contamination import Texts, contaminated_rows, greatest
+from mars_core.contamination import Measured, Texts, contaminated_rows, greatest
 from mars_core.evaluation import BENCHMARKS
 from mars_core.statistics import accuracy
 from tasks.run_folder import ArtifactRef, RunFolder
@@ -26,12 +28,13 @@ def measure_contamination(
 
     Figures are counts of rows by set and subset, and the scores of those in `evaluation` without them.
     """
-    trained = _texts("train", run.dataset(training))
+    measured = {name: _ready(run, name, part) for name, part in unseen.items()}
+    now = contaminated_rows(measured, _texts("train", run.dataset(training)))
     before = [run.table(table) for table in earlier]
     found, figures = [], dict[str, float]()
-    for name, part in unseen.items():
+    for name in unseen:
         here = [table[table["set"] == name].drop(columns="set") for table in before]
-        rows = greatest([*here, contaminated_rows(_texts(name, run.dataset(part)), trained)])
+        rows = greatest([*here, now[name]])
         found.append(rows.assign(set=name))
         counts = {
             "exact": float(rows["exact"].sum()),
@@ -45,6 +48,12 @@ def measure_contamination(
     listed = ", ".join(f"{len(rows)} of {name}" for name, rows in table.groupby("set")) or "none"
     tell("Rows that were seen in training: %s.", listed)
     return run.write_table(f"round-{round}/contamination.parquet", table, figures)
+
+
+@cached(LRUCache(4), key=lambda _, name, part: (name, part.sha256), lock=threading.Lock())
+def _ready(run: RunFolder, name: str, part: ArtifactRef) -> Measured:
+    """A set made ready once for the rounds and cells of this process; a run has at most four."""
+    return Measured(_texts(name, run.dataset(part)))
 
 
 def _texts(name: str, rows: Dataset) -> Texts:

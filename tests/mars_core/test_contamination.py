@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.contamination import NEAR, WORDS, Texts, contaminated_rows
+from mars_core import contamination
+from mars_core.contamination import NEAR, WORDS, Measured, Texts
 
 POEM = "the lark ascends at dawn above the field and sings until the evening falls on hill and hedge"
 OTHER = "a loire boat carries wine and salt from the hills down to the grey atlantic every other week"
@@ -13,6 +14,11 @@ def texts(**rows):
     """Rows by name, each a prompt and a response."""
     prompts, responses = zip(*rows.values(), strict=True)
     return Texts(list(rows), list(prompts), list(responses))
+
+
+def contaminated_rows(measured, training):
+    """The rows of one set."""
+    return contamination.contaminated_rows({"set": Measured(measured)}, training)["set"]
 
 
 def only(found):

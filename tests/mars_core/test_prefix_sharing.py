@@ -15,7 +15,10 @@ from mars_core.samples.preferences import preferences
 PAIRS = Dataset.from_list(preferences()[:24]).rename_column("id", "pair_id")
 FLOAT32 = ModelConfig(precision="float32")
 TEXTS = Rendering(
-    [[1, 2, 3], [1, 2, 4, 5], [1, 2], [9, 7]], prompt_tokens=[2, 2, 2, 1], prompts_cut=0, responses_cut=0
+    [[1, 2, 3], [1, 2, 4, 5], [1, 2], [9, 7]],
+    prompt_tokens=[2, 2, 2, 1],
+    prompt_cut=[False] * 4,
+    response_cut=[False] * 4,
 )
 
 

@@ -287,12 +287,15 @@ def deberta(minilm):
 def test_a_reward_is_linear_in_its_features(name, request):
     model = request.getfixturevalue(name)
     model.network.eval()
-    rendering = model.renderer.render(["Hi", "What is a lark?"], ["Ho", "A small songbird."])
-    features, layer = model.features(rendering, TokenBudget(4096)), model.scalar_layer
+    texts = ["Hi", "What is a lark?"], ["Ho", "A small songbird."]
+    found, layer = model.features(*texts, TokenBudget(4096)), model.scalar_layer
+    features = found.distinct[found.rows]
     assert features.shape == (2, layer.in_features)
     assert features.dtype == np.float32
     rewards = torch.nn.functional.linear(torch.from_numpy(features), layer.weight, layer.bias)
-    torch.testing.assert_close(rewards.squeeze(-1), model.logits(rendering.ids), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        rewards.squeeze(-1), model.logits(model.renderer.render(*texts).ids), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["minilm", "roberta", "decoder"])

@@ -4,94 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
 
-from mars_core.reward_model import ModelConfig, RewardModel
 from mars_core.vector_store import VectorStore, VectorStoreError
-
-TEXTS = ["Who?", "What is a lark?", "Hi", "Who?"], ["I.", "A small songbird.", "Ho", "I."]
 
 
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "shared" / "vectors.sqlite"
-
-
-@pytest.fixture
-def load(tiny_decoder, file, monkeypatch):
-    """Load a model that uses the store, with a head drawn by a seed; `computed` counts its texts."""
-
-    def loaded(seed=0):
-        model = RewardModel.load(str(tiny_decoder), ModelConfig(precision="float32"))
-        with torch.no_grad():
-            model.scalar_layer.weight.copy_(torch.randn(1, 32, generator=torch.manual_seed(seed)))
-        model.keep_features(file)
-        model.computed = 0
-        batches = model._batches
-
-        def counting(texts, *more):
-            model.computed += len(texts)
-            return batches(texts, *more)
-
-        monkeypatch.setattr(model, "_batches", counting)
-        return model
-
-    return loaded
-
-
-def alone(model):
-    """The rewards of the same model without a store."""
-    store, model.store = model.store, None
-    rewards = model.score(*TEXTS)
-    model.store = store
-    return rewards
-
-
-def test_features_are_computed_once_for_all_heads(load):
-    first, second = load(seed=0), load(seed=1)
-    rewards = [model.score(*TEXTS) for model in (first, second)]
-    assert (first.computed, second.computed) == (3, 0)
-    assert not np.allclose(*rewards)
-    for model, found in zip((first, second), rewards, strict=True):
-        np.testing.assert_allclose(found, alone(model), atol=1e-5)
-
-
-def test_rewards_are_bit_equal_when_a_call_that_was_cut_off_is_made_again(load, file, monkeypatch):
-    windows = [(TEXTS[0][start : start + 2], TEXTS[1][start : start + 2]) for start in (0, 2)]
-    undisturbed = [rewards for rewards, _ in load().score_windows(windows)]
-    file.unlink()
-    next(load().score_windows(windows))
-    again = load()
-    for found, rewards in zip(again.score_windows(windows), undisturbed, strict=True):
-        assert np.array_equal(found[0], rewards)
-    assert again.computed == 1
-
-
-def test_other_weights_find_nothing(load):
-    load().score(*TEXTS)
-    other = load()
-    with torch.no_grad():
-        next(other.network.parameters()).mul_(1.01)
-    other.keep_features(other.store.file)
-    other.score(*TEXTS)
-    assert other.computed == 3
-
-
-def test_progress_counts_what_was_found_too(load):
-    for _ in range(2):
-        told = []
-        load().score(*TEXTS, told.append)
-        assert sum(told) == 4
-
-
-def test_of_a_call_that_fails_nothing_is_kept(load, monkeypatch):
-    model = load()
-    monkeypatch.setattr(model, "_batches", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        model.score(*TEXTS)
-    again = load()
-    again.score(*TEXTS)
-    assert again.computed == 3
 
 
 def test_a_damaged_file_is_told_with_what_to_do(file):
