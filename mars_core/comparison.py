@@ -52,7 +52,7 @@ class ComparisonConfig(Configuration):
     experiment: dict[str, JsonValue]
     """Keys of the experiment that all arms share, as in an experiment's own file."""
     arms: dict[str, dict[str, JsonValue]] = Field(min_length=2)
-    """Name of each arm → the dotted keys in which it differs."""
+    """Name of each arm → the dotted keys in which it differs; `arms.NAME=null` leaves an arm of the file out."""
     baselines: Annotated[list[str], Operational()] = Field(default=["uniform", "no-augmentation"])
     """Arms that every other arm is compared with."""
 
@@ -65,6 +65,13 @@ class ComparisonConfig(Configuration):
     @classmethod
     def _counted(cls, value: Any) -> Any:
         return list(range(value)) if isinstance(value, int) else value
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _left_in(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: keys for name, keys in value.items() if keys is not None}
 
     @model_validator(mode="after")
     def _baselines_are_arms(self) -> "ComparisonConfig":
