@@ -52,7 +52,7 @@ class ComparisonConfig(Configuration):
     experiment: dict[str, JsonValue]
     """Keys of the experiment that all arms share, as in an experiment's own file."""
     arms: dict[str, dict[str, JsonValue]] = Field(min_length=2)
-    """Name of each arm → the dotted keys in which it differs; `arms.NAME=null` leaves an arm of the file out."""
+    """Name of each arm → the dotted keys in which it differs; `arms.NAME=null` leaves out one of the file."""
     baselines: Annotated[list[str], Operational()] = Field(default=["uniform", "no-augmentation"])
     """Arms that every other arm is compared with."""
 

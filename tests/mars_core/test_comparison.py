@@ -75,6 +75,14 @@ def test_an_arm_is_changed_on_the_command_line_key_by_key(tmp_path):
     assert (mars.tau, mars.margin) == (1, "signed")
 
 
+def test_an_arm_of_the_file_is_left_out_on_the_command_line(tmp_path):
+    file = tmp_path / "comparison.yaml"
+    file.write_text(yaml.safe_dump(VALUES | {"arms": ARMS | {"third": {"selection.tau": 1}}}))
+    assert set(load_comparison(file, ["arms.third=null"]).arms) == set(ARMS)
+    with pytest.raises(ConfigError, match="baselines: 'uniform' is no arm"):
+        load_comparison(file, ["arms.uniform=null"])
+
+
 def test_an_unknown_key_of_an_arm_is_told_with_the_arm():
     with pytest.raises(ConfigError, match=r"tiny, arm mars: selection\.tua: .* nearest is selection\.tau"):
         cells(comparison(arms=ARMS | {"mars": {"selection.tua": 1}}))
