@@ -7,6 +7,7 @@ arms are compared within seeds. The last round counts, fixed beforehand; nothing
 """
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ TRAINED = ("optimizer_steps", "pairs_seen")
 SEEDS_FOR_A_CLAIM = 10
 """A t-interval keeps its level from two seeds on, but a claim on a handful rests on their luck."""
 ALPHA = 0.05
+
+
+_ARM_LEFT_OUT = re.compile(r"arms\..+=null")
 
 
 class ComparisonConfig(Configuration):
@@ -66,13 +70,6 @@ class ComparisonConfig(Configuration):
     def _counted(cls, value: Any) -> Any:
         return list(range(value)) if isinstance(value, int) else value
 
-    @field_validator("arms", mode="before")
-    @classmethod
-    def _left_in(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: keys for name, keys in value.items() if keys is not None}
-
     @model_validator(mode="after")
     def _baselines_are_arms(self) -> "ComparisonConfig":
         for baseline in self.baselines:
@@ -103,7 +100,15 @@ def load_comparison(file: str | Path, overrides: Sequence[str] = ()) -> Comparis
     Raises:
         ConfigError: no such file, not a mapping, an unknown key, a value out of range.
     """
-    return validated(ComparisonConfig, read(file, overrides), " ".join([str(file), *overrides]))
+    left_out = [override for override in overrides if _ARM_LEFT_OUT.fullmatch(override)]
+    values = read(file, [override for override in overrides if override not in left_out])
+    arms = values.get("arms")
+    for override in left_out:
+        name = override.removeprefix("arms.").removesuffix("=null")
+        if not isinstance(arms, dict) or name not in arms:
+            raise ConfigError(f"{file} {override}: {name} is no arm of the file")
+        del arms[name]
+    return validated(ComparisonConfig, values, " ".join([str(file), *overrides]))
 
 
 def cells(config: ComparisonConfig) -> list[Cell]:

@@ -50,7 +50,7 @@ class FeatureStore:
         """The features of aligned prompts and responses; those that are not there are computed, and kept.
 
         Args:
-            prompts: [n].
+            prompts: [n], at least one.
             responses: [n].
             compute: from the renderings of some distinct sequences of tokens to their features.
         """
@@ -58,16 +58,27 @@ class FeatureStore:
         def render(texts: NDArray[np.intp]) -> Rendering:
             return self.renderer.render([prompts[i] for i in texts], [responses[i] for i in texts])
 
+        new: dict[int, int] = {}
+        rendering = Rendering([], [], [], [])
+
+        def record(missing: list[int]) -> NDArray[np.uint32]:
+            nonlocal rendering
+            new.update({text: place for place, text in enumerate(texts[missing].tolist())})
+            rendering = render(texts[missing])
+            return _records(rendering)
+
+        def compute_features(missing: list[int]) -> NDArray[np.float32]:
+            wanted = texts[missing].tolist()
+            if new.keys() >= set(wanted):
+                return compute(rendering.only([new[text] for text in wanted]))
+            return compute(render(texts[missing]))
+
         names = [text_name(*text) for text in zip(prompts, responses, strict=True)]
         texts, rows = _distinct(names)
-        records = self._renderings.complete(
-            [names[text] for text in texts], lambda missing: _records(render(texts[missing]))
-        )[rows]
+        records = self._renderings.complete([names[text] for text in texts], record)[rows]
         digests = [digest.tobytes() for digest in records[:, :_DIGEST]]
         texts, rows = _distinct(digests)
-        features = self._features.complete(
-            [digests[text] for text in texts], lambda missing: compute(render(texts[missing]))
-        )
+        features = self._features.complete([digests[text] for text in texts], compute_features)
         return Features(features, rows, *records[:, _DIGEST:].astype(np.int64).T)
 
 
@@ -83,7 +94,7 @@ _DIGEST = 4
 
 
 def _records(rendering: Rendering) -> NDArray[np.uint32]:
-    """What is kept of each text, [n, 7]."""
+    """What is kept of each text, [n, _DIGEST + 3]."""
     digests = [np.frombuffer(tokens_name(ids), np.uint32) for ids in rendering.ids]
     counts = np.array([[len(ids) for ids in rendering.ids], rendering.prompt_cut, rendering.response_cut])
     return np.column_stack([np.reshape(digests, (-1, _DIGEST)), counts.T]).astype(np.uint32)

@@ -127,7 +127,7 @@ class FitSpec(Configuration):
     output: Annotated[Path, Operational()]
     """Folder of the trained checkpoint. All processes of a fit see the folder that it lies in."""
     vectors: Annotated[Path | None, Operational()] = None
-    """File of features that scoring and a fit of the head in one process share: a `VectorStore`."""
+    """File of features that scoring and a fit of the head in one process share: a `FeatureStore`."""
     log: Annotated[Path, Operational()]
     """File of the training curve, one JSON line a step."""
     seed: int

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import transformers
+
 from mars_core import dialogue
 from mars_core.errors import MarsError
 
@@ -26,7 +28,7 @@ TEXTS_AT_ONCE = 1024
 
 
 VERSION = 1
-"""Raised when texts are rendered to other tokens than before."""
+"""Counted up whenever this module renders a text to other tokens than before."""
 
 
 class RenderingError(MarsError, ValueError):
@@ -117,9 +119,12 @@ class Renderer:
 
     @functools.cached_property
     def identity(self) -> bytes:
-        """A short name of all that decides which tokens a text becomes."""
+        """A short name of all that decides which tokens a text becomes, but a date that a template asks."""
         tokenizer = self.tokenizer
-        decisive = (VERSION, self.max_length, tokenizer.chat_template, tokenizer.backend_tokenizer.to_str())
+        decisive = (
+            VERSION, transformers.__version__, self.max_length, self._before, self._after,
+            tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.backend_tokenizer.to_str(),
+        )  # fmt: skip
         return hashlib.blake2b(repr(decisive).encode(), digest_size=16).digest()
 
     def _text(self, prompt: str, response: str) -> tuple[str, int]:

@@ -219,8 +219,10 @@ class RewardModel:
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Rewards of texts that come window by window, of which one at a time is held.
 
-        Each distinct sequence of tokens is scored once, whatever its windows, in a batch of neighbours in
-        length. Where the network is a decoder, the responses to one prompt share its prefix.
+        Each distinct sequence of tokens is computed once, whatever its windows, in a batch of neighbours in
+        length. Where the network is a decoder, the responses to one prompt share its prefix. Where features
+        are kept in a store, the rewards of a window are made of them together, so that those of one text in
+        two windows may differ in the last bit.
 
         Args:
             windows: aligned prompts and responses.

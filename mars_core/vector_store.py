@@ -1,8 +1,8 @@
 """Vectors of texts by models that do not change, kept in a file that rounds, arms and seeds share.
 
 Sentence embeddings are the same in every round of a run, and in every arm and seed of a comparison. So are
-the features of a reward model while its scalar layer alone is trained. What one has computed, no other
-computes again.
+the features of a reward model while its scalar layer alone is trained, and how a tokenizer renders a text.
+What one has computed, no other computes again.
 """
 
 import errno

@@ -50,9 +50,9 @@ def measure_contamination(
     return run.write_table(f"round-{round}/contamination.parquet", table, figures)
 
 
-@cached(LRUCache(4), key=lambda _, name, part: (name, part.sha256), lock=threading.Lock())
+@cached(LRUCache(8), key=lambda _, name, part: (name, part.sha256), condition=threading.Condition())
 def _ready(run: RunFolder, name: str, part: ArtifactRef) -> Measured:
-    """A set made ready once for the rounds and cells of this process; a run has at most four."""
+    """A set made ready once for the rounds of this process, and for its cells; a run has at most four."""
     return Measured(_texts(name, run.dataset(part)))
 
 

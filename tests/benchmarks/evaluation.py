@@ -26,7 +26,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mars_core import pairs, rewardbench
 from mars_core.curvature import Moments, measure
-from mars_core.onednn_linear import can_multiply
 from mars_core.reward_model import ModelConfig, RewardModel, pair_rewards
 
 PACKAGE = ["rewardbench==0.1.4", "setuptools<81", f"torch=={torch.__version__.partition('+')[0]}"]
@@ -60,7 +59,8 @@ def rewardbench_package(data: Path | None) -> dict[str, Any]:
         agreement = _agreement(theirs, ours)
 
         official = partial(_official, python, folder / "encoder", pairs, force_truncation=True)
-        arithmetic = ["float32", "bfloat16"] if can_multiply(torch.bfloat16) else ["float32"]
+        bfloat16 = RewardModel.load(str(folder / "encoder"), ModelConfig()).bfloat16
+        arithmetic = ["float32", "bfloat16"] if bfloat16 else ["float32"]
         timed = alternately(
             {
                 f"{who}, {dtype}": run

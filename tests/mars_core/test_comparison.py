@@ -77,10 +77,19 @@ def test_an_arm_is_changed_on_the_command_line_key_by_key(tmp_path):
 
 def test_an_arm_of_the_file_is_left_out_on_the_command_line(tmp_path):
     file = tmp_path / "comparison.yaml"
-    file.write_text(yaml.safe_dump(VALUES | {"arms": ARMS | {"third": {"selection.tau": 1}}}))
-    assert set(load_comparison(file, ["arms.third=null"]).arms) == set(ARMS)
+    file.write_text(yaml.safe_dump(VALUES | {"arms": ARMS | {"tau-0.1": {"selection.tau": 0.1}}}))
+    assert set(load_comparison(file, ["arms.tau-0.1=null"]).arms) == set(ARMS)
     with pytest.raises(ConfigError, match="baselines: 'uniform' is no arm"):
         load_comparison(file, ["arms.uniform=null"])
+    with pytest.raises(ConfigError, match="third is no arm of the file"):
+        load_comparison(file, ["arms.third=null"])
+
+
+def test_an_arm_that_the_file_leaves_empty_is_refused(tmp_path):
+    file = tmp_path / "comparison.yaml"
+    file.write_text(yaml.safe_dump(VALUES | {"arms": ARMS | {"third": None}}))
+    with pytest.raises(ConfigError, match=r"arms\.third: Input should be a valid dictionary"):
+        load_comparison(file)
 
 
 def test_an_unknown_key_of_an_arm_is_told_with_the_arm():

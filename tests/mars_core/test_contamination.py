@@ -84,6 +84,19 @@ def test_a_row_with_several_responses_is_found_once():
     assert len(contaminated_rows(measured, texts(z=(POEM, ANSWER)))) == 1
 
 
+def test_each_set_has_the_rows_of_its_own_that_were_seen():
+    sets = {
+        "short": texts(a=("Lark?", "Yes.")),
+        "poem": texts(b=("Lark?", ANSWER), c=(POEM, "No.")),
+        "other": texts(d=(OTHER, "No.")),
+    }
+    ready = {name: Measured(rows) for name, rows in sets.items()}
+    found = contamination.contaminated_rows(ready, texts(y=("Yes or no?", ANSWER), z=(POEM, "Yes.")))
+    assert {name: sorted(rows["row"]) for name, rows in found.items()} == {
+        "short": [], "poem": ["b", "c"], "other": [],
+    }  # fmt: skip
+
+
 def test_texts_in_many_blocks_are_found_as_in_one(monkeypatch):
     measured = texts(a=(POEM, "Yes."), b=(OTHER, "Yes."))
     training = Texts([*"vwxyz"], ["One?", OTHER + " still", "Two?", POEM + " still", "Three?"], ["No."] * 5)

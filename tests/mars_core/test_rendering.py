@@ -228,3 +228,28 @@ def test_a_template_that_rewrites_an_answered_prompt_is_refused(chat_decoder):
 def test_a_tokenizer_without_offsets_is_refused():
     with pytest.raises(RenderingError, match="ByT5Tokenizer gives no offsets"):
         Renderer(transformers.ByT5Tokenizer(), 64)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"eos_token": "."},
+        {"chat_template": "{% for message in messages %}{{ message.content }}\n{% endfor %}"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_changes_the_tokens_of_a_text_changes_the_renderers_identity(tiny_decoder, change):
+    plain = Renderer(tokenizer_of(tiny_decoder), 64)
+    changed = Renderer(transformers.AutoTokenizer.from_pretrained(tiny_decoder, **change), 64)
+    assert plain.render([PROMPT], [RESPONSE]).ids != changed.render([PROMPT], [RESPONSE]).ids
+    assert plain.identity != changed.identity
+
+
+def test_a_tokenizer_that_was_saved_and_loaded_has_the_identity_that_it_had(decoder, minilm, tmp_path):
+    for name, tokenizer in {"decoder": decoder, "minilm": minilm}.items():
+        tokenizer.save_pretrained(tmp_path / name)
+        assert Renderer(tokenizer_of(tmp_path / name), 64).identity == Renderer(tokenizer, 64).identity
+
+
+def test_a_limit_of_tokens_is_part_of_a_renderers_identity(minilm):
+    assert Renderer(minilm, 64).identity != Renderer(minilm, 65).identity
