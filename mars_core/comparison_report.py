@@ -211,7 +211,7 @@ def _forest_plot(report: ComparisonReport) -> Figure:
 
 
 def _learning_curves(report: ComparisonReport) -> Figure:
-    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.0, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.set_prop_cycle(color=colormaps["tab20"](range(20)))  # an arm more than ten would repeat the first's
     for arm, rows in report.curves.groupby("arm", sort=False):
@@ -221,5 +221,5 @@ def _learning_curves(report: ComparisonReport) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("round")
     axes.set_ylabel("held-out accuracy, mean over seeds")
-    axes.legend(fontsize="small", ncols=2)
+    figure.legend(loc="outside upper center", ncols=3, fontsize="small", frameon=False)
     return figure
