@@ -7,7 +7,6 @@ arms are compared within seeds. The last round counts, fixed beforehand; nothing
 """
 
 import copy
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from mars_core.config import ConfigError, ExperimentConfig, flat, put, read, scientific, validated
+from mars_core.config import ConfigError, ExperimentConfig, flat, override, put, read, scientific, validated
 from mars_core.configurable import Configuration, Operational
 from mars_core.statistics import SeedMean, holm, mean_over_seeds
 
@@ -33,9 +32,6 @@ TRAINED = ("optimizer_steps", "pairs_seen")
 SEEDS_FOR_A_CLAIM = 10
 """A t-interval keeps its level from two seeds on, but a claim on a handful rests on their luck."""
 ALPHA = 0.05
-
-
-_ARM_LEFT_OUT = re.compile(r"arms\..+=null")
 
 
 class ComparisonConfig(Configuration):
@@ -100,14 +96,12 @@ def load_comparison(file: str | Path, overrides: Sequence[str] = ()) -> Comparis
     Raises:
         ConfigError: no such file, not a mapping, an unknown key, a value out of range.
     """
-    left_out = [override for override in overrides if _ARM_LEFT_OUT.fullmatch(override)]
-    values = read(file, [override for override in overrides if override not in left_out])
+    values = read(file)
     arms = values.get("arms")
-    for override in left_out:
-        name = override.removeprefix("arms.").removesuffix("=null")
-        if not isinstance(arms, dict) or name not in arms:
-            raise ConfigError(f"{file} {override}: {name} is no arm of the file")
-        del arms[name]
+    left_out = {f"arms.{name}=null": name for name in arms} if isinstance(arms, dict) else {}
+    override(values, [change for change in overrides if change not in left_out])
+    for change in left_out.keys() & set(overrides):
+        del values["arms"][left_out[change]]
     return validated(ComparisonConfig, values, " ".join([str(file), *overrides]))
 
 

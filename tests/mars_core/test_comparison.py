@@ -81,8 +81,16 @@ def test_an_arm_of_the_file_is_left_out_on_the_command_line(tmp_path):
     assert set(load_comparison(file, ["arms.tau-0.1=null"]).arms) == set(ARMS)
     with pytest.raises(ConfigError, match="baselines: 'uniform' is no arm"):
         load_comparison(file, ["arms.uniform=null"])
-    with pytest.raises(ConfigError, match="third is no arm of the file"):
+    with pytest.raises(ConfigError, match=r"arms\.third: Input should be a valid dictionary"):
         load_comparison(file, ["arms.third=null"])
+
+
+def test_a_key_of_an_arm_is_emptied_on_the_command_line(tmp_path):
+    file = tmp_path / "comparison.yaml"
+    file.write_text(yaml.safe_dump(VALUES | {"arms": ARMS | {"mars": {"selection.cap": 3}}}))
+    changed = load_comparison(file, ["arms.mars.selection.cap=null"])
+    mars = next(cell for cell in cells(changed) if cell.arm == "mars")
+    assert mars.experiment.selection.cap is None
 
 
 def test_an_arm_that_the_file_leaves_empty_is_refused(tmp_path):
