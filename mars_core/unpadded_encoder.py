@@ -1,7 +1,7 @@
 """Encoders of BERT's family without padding: the texts of a pass lie one behind another in one row.
 
 Linear layers and norms compute the row as a whole, attention sees each text by itself, and the last layer
-computes the first token of each text, which is all that the head reads.
+computes the first token of each text, which is all that the head reads, without keys and values of the rest.
 """
 
 import functools
@@ -104,23 +104,59 @@ def _first_tokens(layers: Any, states: torch.Tensor, lengths: torch.Tensor) -> t
     states = torch.nn.functional.pad(states, (0, 0, 0, unread))
     texts = _Texts([*lengths.tolist(), *([unread] if unread else [])], layers[0].attention.self, states)
     for layer in layers[:-1]:
-        states = _layer(layer, states, texts)
-    return _layer(layers[-1], states, texts, only_firsts=True)[: len(lengths)]
+        context = _attention(layer.attention.self, states, texts)
+        states = layer.feed_forward_chunk(layer.attention.output(context, states))
+    context = _attention_of_firsts(layers[-1].attention.self, states, texts)
+    firsts = layers[-1].attention.output(context, states[texts.starts])
+    output: torch.Tensor = layers[-1].feed_forward_chunk(firsts)
+    return output[: len(lengths)]
 
 
-def _layer(layer: Any, states: torch.Tensor, texts: "_Texts", *, only_firsts: bool = False) -> torch.Tensor:
-    """One layer: [tokens, d] → [tokens, d], or [texts, d] of the first tokens alone."""
-    attention = layer.attention.self
+def _attention(attention: Any, states: torch.Tensor, texts: "_Texts") -> torch.Tensor:
+    """What each token makes of its text: [tokens, d] → [tokens, heads × e]."""
     inputs = states.to(texts.dtype)  # once: under autocast each of the three linear layers would cast it
-    queried, residual = (inputs[texts.starts], states[texts.starts]) if only_firsts else (inputs, states)
-    query, key, value = attention.query(queried), attention.key(inputs), attention.value(inputs)
+    query, key, value = attention.query(inputs), attention.key(inputs), attention.value(inputs)
     dropout = attention.dropout.p if attention.training else 0.0
     fused = texts.dtype != torch.bfloat16 and not dropout
     attend = _by_the_fused_kernel if fused else _by_products
     with torch.autocast("cpu", enabled=False):
-        context = attend(query, key, value, texts, attention.scaling, dropout)
-    output: torch.Tensor = layer.feed_forward_chunk(layer.attention.output(context, residual))
-    return output
+        return attend(query, key, value, texts, attention.scaling, dropout)
+
+
+def _attention_of_firsts(attention: Any, states: torch.Tensor, texts: "_Texts") -> torch.Tensor:
+    """What the first token of each text makes of it: [tokens, d] → [texts, heads × e].
+
+    With so few queries the keys and values of all tokens need not be made: q·(Kx + b) = (Kᵀq)·x + q·b, and
+    Σ pᵢ(Vxᵢ + b) = V Σ pᵢxᵢ + b Σ pᵢ.
+    """
+    query = attention.query(states[texts.starts]).to(states.dtype)
+    with torch.autocast("cpu", enabled=False):
+        q, (key, key_bias), (value, value_bias) = (
+            query.view(len(query), texts.heads, -1),
+            *(_by_head(layer, texts.heads, states.dtype) for layer in (attention.key, attention.value)),
+        )
+        asked = torch.einsum("the,hed->thd", q, key) * attention.scaling
+        shift = torch.einsum("the,he->th", q, key_bias) * attention.scaling
+        counts, sizes = [len(group) for group in texts.groups], [sum(group) for group in texts.groups]
+        read, read_in_all = [], []
+        for rows, asks, shifts in zip(
+            torch.split(states, sizes), torch.split(asked, counts), torch.split(shift, counts), strict=True
+        ):
+            x = rows.view(len(asks), -1, rows.shape[1])
+            p = torch.softmax(torch.baddbmm(shifts[..., None], asks, x.transpose(1, 2)), dim=-1)
+            p = torch.nn.functional.dropout(p, attention.dropout.p, attention.training)
+            read.append(torch.bmm(p, x))
+            read_in_all.append(p.sum(-1))
+        context = torch.einsum("thd,hed->the", torch.cat(read), value)
+        return (context + torch.cat(read_in_all)[..., None] * value_bias).flatten(1)
+
+
+def _by_head(layer: Any, heads: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [heads, e, d] and bias [heads, e] of a linear layer, its low-rank adapters included."""
+    weight = layer.weight.to_dense().to(dtype)
+    for adapter in getattr(layer, "active_adapters", ()):
+        weight = weight + layer.get_delta_weight(adapter)
+    return weight.view(heads, -1, weight.shape[1]), layer.bias.to(dtype).view(heads, -1)
 
 
 class _Texts:
@@ -154,7 +190,6 @@ class _Padded:
         moved = padded.cumsum(0) - padded - starts
         slots = torch.arange(sum(lengths)) + moved.repeat_interleave(torch.tensor(lengths))
         self.tokens = _Blocks(slots, sizes, counts, heads)
-        self.firsts = _Blocks(torch.arange(len(lengths)), counts, counts, heads)
         self.biases = []
         """By block, [texts × heads, 1, padded length]: −∞ where a text has ended."""
         for group, own in zip(groups, torch.split(torch.tensor(lengths), counts), strict=True):
@@ -215,15 +250,11 @@ def _by_the_fused_kernel(
 ) -> torch.Tensor:
     """softmax(QKᵀ·scale)V of each text by torch's fused kernel, which needs no padding.
 
-    `query` is of all tokens or of each text's first. In float32 this takes half the time of products; with
-    dropout torch has no fused kernel on a CPU.
+    In float32 this takes half the time of products; with dropout torch has no fused kernel on a CPU.
     """
     counts, sizes = [len(group) for group in texts.groups], [sum(group) for group in texts.groups]
-    asked = sizes if len(query) == len(key) else counts
     contexts = []
-    for count, *rows in zip(
-        counts, torch.split(query, asked), torch.split(key, sizes), torch.split(value, sizes), strict=True
-    ):
+    for count, *rows in zip(counts, *(torch.split(rows, sizes) for rows in (query, key, value)), strict=True):
         q, k, v = (row.view(count, len(row) // count, texts.heads, -1).transpose(1, 2) for row in rows)
         context = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
         contexts.append(context.transpose(1, 2).reshape(-1, query.shape[1]))
@@ -234,9 +265,7 @@ def _by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, texts: _Texts, scale: float, dropout: float
 ) -> torch.Tensor:
     """The same by two batched products, which oneDNN makes in bfloat16 twice as fast as the fused kernel."""
-    padded = texts.padded
-    queried = padded.tokens if len(query) == len(key) else padded.firsts
-    context: torch.Tensor = _Products.apply(query, key, value, queried, padded, scale, dropout)  # type: ignore[no-untyped-call]
+    context: torch.Tensor = _Products.apply(query, key, value, texts.padded, scale, dropout)  # type: ignore[no-untyped-call]
     return context
 
 
@@ -249,16 +278,14 @@ class _Products(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        queried: _Blocks,
         texts: _Padded,
         scale: float,
         dropout: float,
     ) -> torch.Tensor:
         probabilities, kept, contexts = [], [], []
         fitting = any(ctx.needs_input_grad)
-        blocks = zip(
-            queried.cut(query), texts.tokens.cut(key), texts.tokens.cut(value), texts.biases, strict=True
-        )
+        tokens = texts.tokens
+        blocks = zip(tokens.cut(query), tokens.cut(key), tokens.cut(value), texts.biases, strict=True)
         for q, k, v, bias in blocks:
             p = torch.softmax(torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale), dim=-1)
             if fitting:
@@ -269,19 +296,19 @@ class _Products(torch.autograd.Function):
             contexts.append(torch.bmm(p, v))
         if fitting:
             ctx.save_for_backward(query, key, value, *probabilities, *kept)
-            ctx.queried, ctx.tokens, ctx.scale, ctx.dropout = queried, texts.tokens, scale, dropout
-        return queried.join(contexts)
+            ctx.tokens, ctx.scale, ctx.dropout = tokens, scale, dropout
+        return tokens.join(contexts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, *rest = ctx.saved_tensors
-        queried, tokens = ctx.queried, ctx.tokens
+        tokens = ctx.tokens
         probabilities = rest[: len(tokens.sizes)]
         kept = rest[len(tokens.sizes) :] or [None] * len(probabilities)
         of_query, of_key, of_value = [], [], []
         blocks = zip(
-            queried.cut(query), tokens.cut(key), tokens.cut(value), queried.cut(gradient),
+            tokens.cut(query), tokens.cut(key), tokens.cut(value), tokens.cut(gradient),
             probabilities, kept, strict=True,
         )  # fmt: skip
         for q, k, v, g, p, keep in blocks:
@@ -294,10 +321,10 @@ class _Products(torch.autograd.Function):
             of_query.append(torch.bmm(of_scores, k))
             of_key.append(torch.bmm(of_scores.transpose(1, 2), q))
         return (
-            queried.join(of_query) * ctx.scale,
+            tokens.join(of_query) * ctx.scale,
             tokens.join(of_key) * ctx.scale,
             tokens.join(of_value),
-            None, None, None, None,
+            None, None, None,
         )  # fmt: skip
 
 

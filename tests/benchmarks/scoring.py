@@ -267,11 +267,12 @@ def _product_seconds(size: int, dtype: torch.dtype, device: torch.device) -> flo
 
 
 def _skipped_flops(network: Any, lengths: list[int]) -> float:
-    """What an encoder's last layer does without: all but keys, values, and what the first token needs."""
+    """What an encoder's last layer does without: all but what the first token needs."""
     layer, n = network.base_model.encoder.layer[-1], np.asarray(lengths, dtype=float)
-    read = ("attention.self.key", "attention.self.value")
-    weights = sum(w.numel() for name, w in layer.named_parameters() if not name.startswith(read))
-    return float(2 * weights * (n - 1).sum() + 4 * network.config.hidden_size * (n**2 - n).sum())
+    weights = sum(w.numel() for w in layer.parameters())
+    width, heads = network.config.hidden_size, network.config.num_attention_heads
+    read = 4 * heads * width * n.sum()  # each head asks every token, and sums them
+    return float(2 * weights * (n - 1).sum() + 4 * width * (n**2).sum() - read)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from mars_core.trainable import choose_weights
 from mars_core.unpadded_encoder import (
     ATTENDED_TOGETHER,
     LONGEST,
+    _attention,
+    _attention_of_firsts,
     _by_products,
     _by_the_fused_kernel,
     _Texts,
@@ -139,9 +141,11 @@ def test_texts_of_a_like_length_attend_together_and_few_lengths_are_compiled(len
 # Attention
 
 
-def attention_of(heads):
-    config = transformers.BertConfig(hidden_size=4 * heads, num_attention_heads=heads)
-    return transformers.models.bert.modeling_bert.BertSelfAttention(config)
+def attention_of(heads, dropout=0.0):
+    config = transformers.BertConfig(
+        hidden_size=4 * heads, num_attention_heads=heads, attention_probs_dropout_prob=dropout
+    )
+    return transformers.models.bert.modeling_bert.BertSelfAttention(config).double()
 
 
 @pytest.fixture(params=[_by_products, _by_the_fused_kernel], ids=["products", "fused"])
@@ -149,19 +153,17 @@ def attend(request):
     return request.param
 
 
-@pytest.mark.parametrize("only_firsts", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_the_gradient_of_attention_is_its_derivative(attend, dropout, only_firsts):
+def test_the_gradient_of_attention_is_its_derivative(attend, dropout):
     torch.manual_seed(0)
     texts = _Texts([3, 1, 4], attention_of(heads=2), torch.empty(0, dtype=torch.float64))
     rows = torch.randn(3, 8, 6, dtype=torch.float64)
-    query = rows[0, :3] if only_firsts else rows[0]
 
     def attention(query, key, value):
         torch.manual_seed(7)  # the same dropout each time
         return attend(query, key, value, texts, 0.6, dropout)
 
-    inputs = [tensor.clone().requires_grad_() for tensor in (query, rows[1], rows[2])]
+    inputs = [tensor.clone().requires_grad_() for tensor in rows]
     assert torch.autograd.gradcheck(attention, inputs)
 
 
@@ -176,6 +178,27 @@ def test_dropout_changes_no_expected_context(attend):
     drawn = torch.stack([attention(0.3) for _ in range(3000)])
     assert drawn.std(0).max() > 0.05
     torch.testing.assert_close(drawn.mean(0), attention(0.0), rtol=0, atol=0.05)
+
+
+def test_first_tokens_read_what_they_read_among_all():
+    torch.manual_seed(0)
+    attention, lengths = attention_of(heads=2), [3, 5, 5, 1]
+    texts = _Texts(lengths, attention, torch.empty(0, dtype=torch.float64))
+    states = torch.randn(sum(lengths), 8, dtype=torch.float64)
+    of_all = _attention(attention, states, texts)
+    torch.testing.assert_close(_attention_of_firsts(attention, states, texts), of_all[texts.starts])
+
+
+def test_dropout_changes_no_expected_context_of_first_tokens():
+    torch.manual_seed(0)
+    attention = attention_of(heads=1, dropout=0.3)
+    torch.nn.init.constant_(attention.value.bias, 2.0)
+    texts = _Texts([40, 2], attention, torch.empty(0, dtype=torch.float64))
+    states = torch.randn(42, 4, dtype=torch.float64)
+    drawn = torch.stack([_attention_of_firsts(attention, states, texts) for _ in range(3000)])
+    assert drawn.std(0).min() > 0.05
+    undropped = _attention_of_firsts(attention.eval(), states, texts)
+    torch.testing.assert_close(drawn.mean(0), undropped, rtol=0, atol=0.1)
 
 
 # Arithmetic
