@@ -25,7 +25,9 @@ MATCHED = (
     "selection.budget", "selection.budget_unit", "semantics.embedder",
 )  # fmt: skip
 """Keys and sections in which arms may not differ."""
-OF_A_CELL = ("name", "folder", "seed", "shared_steps")
+OF_A_CELL = (
+    "augmentation.top_up", "evaluation.benchmark_rounds", "folder", "name", "seed", "shared_steps",
+)  # fmt: skip
 """Keys that a comparison gives to each cell."""
 TRAINED = ("optimizer_steps", "pairs_seen")
 """Figures of a cell that are the same for all of them."""
@@ -127,9 +129,10 @@ def cells(config: ComparisonConfig) -> list[Cell]:
 def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConfig:
     values: dict[str, Any] = copy.deepcopy(config.experiment)
     for key, value in flat(config.arms[arm]).items():
-        if key in OF_A_CELL:
-            raise ConfigError(f"arm {arm}: {key} is not an arm's to set, for the comparison sets it")
         put(values, key, value)
+    for key in OF_A_CELL:
+        if key in flat(values):
+            raise ConfigError(f"arm {arm}: {key} is nobody's to set, for the comparison sets it")
     put(values, "evaluation.benchmark_rounds", "last")
     folder = f"{config.folder}/{config.name}"
     values |= {
@@ -138,7 +141,7 @@ def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConf
         "shared_steps": f"{folder}/.shared",
         "seed": seed,
     }
-    values["tracking"] = {"models": "none"} | values.get("tracking", {})
+    values["tracking"] = {"models": "none"} | (values.get("tracking") or {})
     experiment = validated(ExperimentConfig, values, f"{config.name}, arm {arm}")
     if experiment.selection.budget_unit != "pairs" or experiment.fit.patience:
         raise ConfigError(

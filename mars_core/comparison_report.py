@@ -25,7 +25,7 @@ from mars_core.comparison import (
     differences,
 )
 from mars_core.statistics import SeedMean
-from mars_core.wording import ABSENT, count, interval, number, share, signed, table
+from mars_core.wording import ABSENT, count, interval, number, p_value, share, signed, table
 
 COLUMNS = {
     "heldout/accuracy": ("held-out", share),
@@ -44,17 +44,18 @@ COLUMNS = {
     "llm_tokens": ("LLM tokens", count),
     "seconds": ("seconds", count),
 }
-"""Figure of a cell's last round (topped up, tokens and seconds: of all its rounds) → heading, how it reads.
-
-γ_curv is that of the median margins; the largest budget is what one pair was given, most of one pair what
-was trained on because of it, once budget that guards ate had moved; topped up are originals that stand in
-for pairs that could not be made.
-"""
-UNMATCHED = (
+"""Figure of a cell → heading, how it reads."""
+LEGEND = (
+    "All figures are of the last round, but for topped up, LLM tokens and seconds, which are of all rounds. "
+    "SNR is that of the margins on held-out pairs; γ_curv is of the originals' median margin. The largest "
+    "budget is what one original was given, most of one pair what was trained on because of it, once budget "
+    "that guards ate had moved; topped up are originals that stand in for pairs that could not be made."
+)
+"""What the headings of the table of means stand for."""
+WITHOUT_INTERVAL = (
     "selection/largest_budget", "augmentation/largest", "augmentation/moved", "topped_up", "llm_tokens",
     "seconds",
 )  # fmt: skip
-"""What is reported without an interval."""
 PACKAGES = ("mars", "torch", "transformers", "sentence-transformers", "numpy")
 """Packages whose versions shape the figures."""
 TESTED = ("heldout/accuracy", "rewardbench/total")
@@ -99,9 +100,16 @@ def differences_table(report: ComparisonReport, figure: str) -> tuple[list[str],
     for one in differences(report.results, figure, report.config.baselines):
         mean = one.over_seeds
         span = interval(mean.value, mean.low, mean.high, show=signed)
-        tested = [share(mean.p_value), share(one.adjusted_p)]
+        tested = [p_value(mean.p_value), p_value(one.adjusted_p)]
         rows.append([f"{one.arm} − {one.baseline}", count(mean.n), span, *tested, one.words])
     return ["", "seeds", "difference", "p", "Holm's p", ""], rows
+
+
+def rounds_table(report: ComparisonReport) -> tuple[list[str], list[list[str]]]:
+    """Headers, and a row for every arm: mean held-out accuracy over seeds after each round."""
+    means = report.curves.pivot_table("heldout/accuracy", "arm", "round", sort=False)
+    rows = [[str(arm), *map(share, of_rounds)] for arm, *of_rounds in means.itertuples()]
+    return ["arm", *(f"round {t}" for t in means)], rows
 
 
 def markdown(report: ComparisonReport) -> str:
@@ -118,9 +126,10 @@ def markdown(report: ComparisonReport) -> str:
         table(["", *differs.columns], [[f"`{key}`", *map(str, row)] for key, *row in differs.itertuples()]),
         "## Means",
         table(*means_table(report)),
-        "Brackets are 95% t-intervals over seeds. LLM tokens and seconds are reported, not matched. What "
-        "one cell computes of a text costs later ones nothing, so seconds depend on the order of the cells. "
-        "Where an arm's largest budget is the mean budget, its margins were too even for τ to select by.",
+        f"{LEGEND} Brackets are 95% t-intervals over seeds.",
+        "LLM tokens and seconds are reported, not matched. What one cell computes of a text costs later ones "
+        "nothing, so seconds depend on the order of the cells. Where an arm's largest budget is the mean "
+        "budget, its margins were too even for τ to select by.",
     ]
     for figure in _tested(report):
         parts += [f"## Paired differences: {COLUMNS[figure][0]}", table(*differences_table(report, figure))]
@@ -130,6 +139,9 @@ def markdown(report: ComparisonReport) -> str:
         "It is one on these held-out pairs and benchmarks, and for originals drawn from this preference set: "
         "seeds draw their subsets from the same pairs, and are measured on the same ones.",
         "![Held-out accuracy minus that of each baseline](figures/differences.png)",
+        "## Held-out accuracy after each round",
+        table(*rounds_table(report)),
+        "Means over seeds. What the last round shows may depend on how many there were.",
         "![Held-out accuracy over rounds](figures/curves.png)",
     ]
     if any(cell.experiment.generation.backend == "rules" for cell in report.cells):
@@ -156,19 +168,17 @@ def write(report: ComparisonReport, folder: Path) -> None:
     for name, figure in (("differences", _forest_plot(report)), ("curves", _learning_curves(report))):
         figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
     (folder / "results.md").write_text(markdown(report), encoding="utf-8")
-    values = {
-        "cells": json.loads(report.results.to_json(orient="records")),
-        "differences": [
-            {
-                "figure": one.figure, "arm": one.arm, "baseline": one.baseline, **one.over_seeds._asdict(),
-                "adjusted_p": one.adjusted_p, "words": one.words,
-            }
-            for figure in _tested(report)
-            for one in differences(report.results, figure, report.config.baselines)
-        ],
-        "failed": report.failed,
-    }  # fmt: skip
-    text = json.dumps(values, indent=2).replace("NaN", "null")
+    tested = pd.DataFrame(
+        {
+            "figure": one.figure, "arm": one.arm, "baseline": one.baseline, **one.over_seeds._asdict(),
+            "adjusted_p": one.adjusted_p, "words": one.words,
+        }
+        for figure in _tested(report)
+        for one in differences(report.results, figure, report.config.baselines)
+    )  # fmt: skip
+    tables = {"cells": report.results, "curves": report.curves, "differences": tested}
+    values = {name: json.loads(rows.to_json(orient="records")) for name, rows in tables.items()}
+    text = json.dumps(values | {"failed": report.failed}, indent=2)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -191,7 +201,11 @@ def _mean(mean: SeedMean | None, figure: str) -> str:
     if mean is None:
         return ABSENT
     show = COLUMNS[figure][1]
-    return show(mean.value) if figure in UNMATCHED else interval(mean.value, mean.low, mean.high, show=show)
+    return (
+        show(mean.value)
+        if figure in WITHOUT_INTERVAL
+        else interval(mean.value, mean.low, mean.high, show=show)
+    )
 
 
 def _forest_plot(report: ComparisonReport) -> Figure:

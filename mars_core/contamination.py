@@ -9,6 +9,7 @@ for everybody says "I don't know". Overlaps are counted, not estimated, at a cos
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,7 +28,9 @@ BLOCK = 8192
 """Training texts compared at a time; bounds memory."""
 COLUMNS = {"row": "str", "exact": "bool", "share": "float64", "training_id": "str"}
 """Columns of what was found and their types, which a set without a contaminated row has too."""
-_WORD = re.compile(r"\w+")
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, kana and Chinese characters, which are written without spaces between words."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that no word of a run is lost modulo 2⁶⁴."""
 
@@ -109,10 +112,10 @@ def _repeated(measured: Sequence[_Runs], trained_by: dict[str, list[str]]) -> li
 
 
 def _rows_by_words(texts: Iterable[tuple[str, str]], least_words: int = 1) -> dict[str, list[str]]:
-    """The rows of each distinct text of enough words, in lower case with one space between words."""
+    """The rows of each distinct text of enough words, without case or ligatures, one space between words."""
     rows: dict[str, list[str]] = {}
     for row, text in texts:
-        words = _WORD.findall(text.lower())
+        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
         if len(words) >= least_words:
             rows.setdefault(" ".join(words), []).append(row)
     return rows

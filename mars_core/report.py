@@ -178,7 +178,7 @@ def _result(report: RunReport) -> list[str]:
         f"{coin}{', and this is not above it' if accuracy <= limit else ''}."
     ]
     if report.difference:
-        value, low, high, p_value, _, only_compared, only_first = report.difference
+        value, low, high, p_value, _, only_compared, only_first, effect_size = report.difference
         which = (
             "Held-out accuracy" if report.best else f"Held-out accuracy of round {report.compared}, the last,"
         )
@@ -187,7 +187,7 @@ def _result(report: RunReport) -> list[str]:
             f"{signed(value)} [{signed(low)}, {signed(high)}], {probability(p_value)}. "
             f"{_verdict(report.difference)} Right in round {report.compared} only: {only_compared:,} pairs; "
             f"in round 0 only: {only_first:,}. Effect size (Cohen's g, from −.5 to .5): "
-            f"{signed(report.difference.effect_size)}."
+            f"{signed(effect_size)}."
         )
     parts.append(
         "This is one run with one seed, and its intervals speak of other pairs, not of other seeds. The best "

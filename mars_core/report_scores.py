@@ -5,9 +5,8 @@ from functools import partial
 
 from mars_core import contamination
 from mars_core.report_tables import Entry, Rounds, by_round, with_ends
-from mars_core.rewardbench import ROWS
 from mars_core.statistics import PairedDifference, holm
-from mars_core.wording import count, interval, joined, number, share, signed, table
+from mars_core.wording import count, interval, joined, number, p_value, share, signed, table
 
 
 def against_round_0(
@@ -24,8 +23,8 @@ def against_round_0(
         [
             name,
             f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]",
-            share(difference.p_value),
-            share(corrected[name]),
+            p_value(difference.p_value),
+            p_value(corrected[name]),
             signed(difference.effect_size),
             f"{difference.only_a:,} / {difference.only_b:,} of {difference.n:,}",
         ]
@@ -62,11 +61,17 @@ def what_could_fool(rounds: Rounds, compared: int) -> list[str]:
             ("correlation of margin and length difference", number, f"{key}/length_correlation"),
             (f"ties (equal rewards, {equal})", share, f"{key}/ties"),
         ]  # fmt: skip
-    entries += [
-        ("held-out Brier score (0 is perfect, .250 has no opinion)", share, "heldout/brier"),
-        ("held-out calibration error (biased upwards on few pairs)", share, "heldout/calibration_error"),
-    ]
+    for key in ("heldout", "rewardbench"):
+        title = scores[key].removesuffix(" accuracy")
+        entries += [
+            (f"{title}: Brier score (0 is perfect, .250 has no opinion)", share, f"{key}/brier"),
+            (f"{title}: calibration error (biased upwards on few pairs)", share, f"{key}/calibration_error"),
+        ]
     parts = by_round("What could fool these figures", rounds, entries)
+    for key, title in scores.items():
+        constant = [str(t) for t, metrics in enumerate(rounds) if metrics.get(f"{key}/constant")]
+        if constant:
+            parts.append(f"**All rewards on {title} are equal in round {', '.join(constant)}.**")
     if any("heldout/longer_wins" in metrics for metrics in rounds):
         parts.append(
             "Length is counted in characters. Accuracy balanced by length is the mean of the accuracies on "
@@ -105,14 +110,7 @@ def rewardbench(rounds: Rounds) -> list[str]:
     """Total and sections of RewardBench."""
     series = {"total": "rewardbench/total", **section_keys(rounds)}
     entries = [(label, interval, *with_ends(key)) for label, key in series.items()]
-    parts = by_round("RewardBench", rounds, entries)
-    rows = [metrics["rewardbench/n"] for metrics in rounds if "rewardbench/n" in metrics]
-    if rows and rows[0] != sum(ROWS.values()):
-        parts.append(
-            f"These are {count(rows[0])} rows where the official split has {sum(ROWS.values()):,}, so the "
-            "scores compare with no published ones."
-        )
-    return parts
+    return by_round("RewardBench", rounds, entries) + _not_official("rewardbench", rounds)
 
 
 def rewardbench2(rounds: Rounds) -> list[str]:
@@ -122,7 +120,21 @@ def rewardbench2(rounds: Rounds) -> list[str]:
     entries = [
         (key.rpartition("/")[2], interval, *with_ends(key)) for key in ("rewardbench2/total", *subsets)
     ]
-    return by_round("RewardBench 2", rounds, entries)
+    parts = by_round("RewardBench 2", rounds, entries)
+    if parts:
+        parts.append("A coin has .250 where the best of four counts, which is in all subsets but Ties.")
+    return parts + _not_official("rewardbench2", rounds)
+
+
+def _not_official(key: str, rounds: Rounds) -> list[str]:
+    """That a benchmark is not the official one, where it has other rows."""
+    differing = max((metrics.get(f"{key}/subsets_of_other_size", 0.0) for metrics in rounds), default=0.0)
+    if not differing:
+        return []
+    return [
+        f"{count(differing)} of its subsets have other numbers of rows than the official split, so the "
+        "scores compare with no published ones."
+    ]
 
 
 def section_keys(rounds: Rounds) -> dict[str, str]:

@@ -42,6 +42,14 @@ Windows = Iterable[tuple[Sequence[str], Sequence[str]]]
 WINDOW = 4096
 """Texts that are rendered and sorted by length together, and the most that are held at once."""
 
+ARITHMETIC = 2
+"""Raised when features that a store may hold are computed in another way."""
+OF_THE_CHECKPOINT = {
+    "_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels", "problem_type",
+    "torch_dtype", "transformers_version",
+}  # fmt: skip
+"""Settings of a network that its features do not depend on."""
+
 # Else a checkpoint without safetensors would be taken from another revision, or converted by a service.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 transformers.utils.logging.disable_progress_bar()
@@ -154,7 +162,9 @@ class RewardModel:
         """
         trained = {id(weight) for weight in self.scalar_layer.parameters()}
         body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
-        self.store = FeatureStore(file, _digest_of_weights(body, self.bfloat16), self.renderer)
+        self.store = FeatureStore(
+            file, _digest_of_body(self.network.config, body, self.bfloat16), self.renderer
+        )
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads."""
@@ -442,9 +452,16 @@ def _tell_nobody(more: int) -> None:
     """Progress that nobody watches."""
 
 
-def _digest_of_weights(weights: dict[str, torch.Tensor], bfloat16: bool) -> bytes:
-    """A short name of weights and of the arithmetic that they compute in."""
-    whole = hashlib.blake2b(repr(bfloat16).encode(), digest_size=16)
+def _digest_of_body(settings: Any, weights: dict[str, torch.Tensor], bfloat16: bool) -> bytes:
+    """A short name of all that features are computed by: what is set, the weights, and their arithmetic."""
+    computed_by = {
+        name: value
+        for name, value in settings.to_dict().items()
+        if name not in OF_THE_CHECKPOINT and "dropout" not in name and not name.endswith("pdrop")
+    }
+    whole = hashlib.blake2b(
+        repr((ARITHMETIC, bfloat16, sorted(computed_by.items()))).encode(), digest_size=16
+    )
     for name, tensor in sorted(weights.items()):
         whole.update(name.encode())
         whole.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)

@@ -37,8 +37,8 @@ class Interval(NamedTuple):
 class PairedDifference(NamedTuple):
     """How much more often A is right than B on the same examples.
 
-    `value`, `low` and `high` are accuracy of A minus accuracy of B; `only_a` and `only_b` count the
-    examples that one of the two alone gets right, the only ones the comparison rests on.
+    `value`, `low` and `high` are accuracy, or weighted score, of A minus that of B; `only_a` and `only_b`
+    count the examples that one of the two alone gets right, the only ones the comparison rests on.
     """
 
     value: float
@@ -48,15 +48,10 @@ class PairedDifference(NamedTuple):
     n: int
     only_a: int
     only_b: int
-
-    @property
-    def effect_size(self) -> float:
-        """Cohen's g: A's share of the examples that one model alone gets right, minus one half.
-
-        From −.5 to .5, and nan where the models never disagree. Cohen calls .05 small, .15 medium, .25 large.
-        """
-        disagreements = self.only_a + self.only_b
-        return self.only_a / disagreements - 0.5 if disagreements else float("nan")
+    effect_size: float
+    """Cohen's g: A's share of the examples that one model alone gets right, minus one half; of a weighted
+    score, each example as the score weights it. From −.5 to .5, and nan where the models never disagree.
+    Cohen calls .05 small, .15 medium, .25 large."""
 
 
 class SeedMean(NamedTuple):
@@ -140,7 +135,8 @@ def stratified_bootstrap(
     """Weighted mean of the strata's means, with its percentile bootstrap interval.
 
     Every draw resamples each stratum on its own, to its own size. A stratum of equal values, or of
-    one value, therefore adds nothing to the width of the interval.
+    one value, therefore adds nothing to the width of the interval; where all are such, its ends are nan, for
+    examples that show no spread do not say how far the score is certain.
 
     Args:
         values: [n] any finite numbers; booleans give the interval of a weighted accuracy.
@@ -155,7 +151,8 @@ def stratified_bootstrap(
             of `weights`, or a weight is negative or all are zero.
     """
     value, replicates = _stratified_replicates(values, strata, weights, draws, seed)
-    return Interval(value, *_percentiles(replicates))
+    ends = _percentiles(replicates) if np.ptp(replicates) > ROUNDING else (math.nan, math.nan)
+    return Interval(value, *ends)
 
 
 def paired_difference(
@@ -178,7 +175,8 @@ def paired_difference(
     gains, only_a, only_b = _gains(correct_a, correct_b)
     value, means = _resampled_means(gains, draws, np.random.default_rng(seed))
     p_value = float(mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue)
-    return PairedDifference(value, *_percentiles(means), p_value, gains.size, only_a, only_b)
+    g = _cohens_g(only_a, only_b)
+    return PairedDifference(value, *_percentiles(means), p_value, gains.size, only_a, only_b, g)
 
 
 def paired_accuracy_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> Interval:
@@ -232,7 +230,10 @@ def paired_score_difference(
     value, replicates = _stratified_replicates(gains, strata, weights, draws, seed)
     beyond = min(int((replicates <= 0).sum()), int((replicates >= 0).sum()))
     p_value = min(1.0, 2 * (beyond + 1) / (draws + 1))
-    return PairedDifference(value, *_percentiles(replicates), p_value, gains.size, only_a, only_b)
+    present, place, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    of_example = (np.array([weights[stratum] for stratum in present]) / sizes)[place]
+    g = _cohens_g(float(of_example[gains > 0].sum()), float(of_example[gains < 0].sum()))
+    return PairedDifference(value, *_percentiles(replicates), p_value, gains.size, only_a, only_b, g)
 
 
 def mean_over_seeds(values: ArrayLike) -> SeedMean:
@@ -288,6 +289,10 @@ def pairwise_summary(margins: ArrayLike) -> dict[str, float]:
         "ties": float((sample == 0).mean()),
         "n": float(sample.size),
     }
+
+
+def _cohens_g(only_a: float, only_b: float) -> float:
+    return only_a / (only_a + only_b) - 0.5 if only_a + only_b else math.nan
 
 
 def _gains(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[NDArray[np.float64], int, int]:

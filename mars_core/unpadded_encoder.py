@@ -117,46 +117,46 @@ def _attention(attention: Any, states: torch.Tensor, texts: "_Texts") -> torch.T
     inputs = states.to(texts.dtype)  # once: under autocast each of the three linear layers would cast it
     query, key, value = attention.query(inputs), attention.key(inputs), attention.value(inputs)
     dropout = attention.dropout.p if attention.training else 0.0
-    fused = texts.dtype != torch.bfloat16 and not dropout
-    attend = _by_the_fused_kernel if fused else _by_products
     with torch.autocast("cpu", enabled=False):
-        return attend(query, key, value, texts, attention.scaling, dropout)
+        if texts.dtype == torch.bfloat16 or dropout:
+            return _by_products(query, key, value, texts, attention.scaling, dropout)
+        return _by_the_fused_kernel(query, key, value, texts, attention.scaling)
 
 
 def _attention_of_firsts(attention: Any, states: torch.Tensor, texts: "_Texts") -> torch.Tensor:
     """What the first token of each text makes of it: [tokens, d] → [texts, heads × e].
 
-    With so few queries the keys and values of all tokens need not be made: q·(Kx + b) = (Kᵀq)·x + q·b, and
-    Σ pᵢ(Vxᵢ + b) = V Σ pᵢxᵢ + b Σ pᵢ.
+    With so few queries the keys and values of all tokens need not be made: q·(Kx + b) = (Kᵀq)·x + q·b, of
+    which softmax does not see q·b, and Σ pᵢ(Vxᵢ + b) = V Σ pᵢxᵢ + b Σ pᵢ.
     """
     query = attention.query(states[texts.starts]).to(states.dtype)
     with torch.autocast("cpu", enabled=False):
-        q, (key, key_bias), (value, value_bias) = (
-            query.view(len(query), texts.heads, -1),
-            *(_by_head(layer, texts.heads, states.dtype) for layer in (attention.key, attention.value)),
+        key, value = (
+            _weight(layer, states.dtype).view(texts.heads, -1, states.shape[1])
+            for layer in (attention.key, attention.value)
         )
-        asked = torch.einsum("the,hed->thd", q, key) * attention.scaling
-        shift = torch.einsum("the,he->th", q, key_bias) * attention.scaling
+        bias = attention.value.bias.to(states.dtype).view(texts.heads, -1)
+        asked = torch.einsum("the,hed->thd", query.view(len(query), texts.heads, -1), key)
         counts, sizes = [len(group) for group in texts.groups], [sum(group) for group in texts.groups]
         read, read_in_all = [], []
-        for rows, asks, shifts in zip(
-            torch.split(states, sizes), torch.split(asked, counts), torch.split(shift, counts), strict=True
-        ):
+        for asks, rows in zip(torch.split(asked, counts), torch.split(states, sizes), strict=True):
             x = rows.view(len(asks), -1, rows.shape[1])
-            p = torch.softmax(torch.baddbmm(shifts[..., None], asks, x.transpose(1, 2)), dim=-1)
+            p = torch.softmax(torch.bmm(asks, x.transpose(1, 2)) * attention.scaling, dim=-1)
             p = torch.nn.functional.dropout(p, attention.dropout.p, attention.training)
             read.append(torch.bmm(p, x))
             read_in_all.append(p.sum(-1))
-        context = torch.einsum("thd,hed->the", torch.cat(read), value)
-        return (context + torch.cat(read_in_all)[..., None] * value_bias).flatten(1)
+        without_bias = torch.einsum("thd,hed->the", torch.cat(read), value)
+        context: torch.Tensor = without_bias + torch.cat(read_in_all)[..., None] * bias
+        return context.flatten(1)
 
 
-def _by_head(layer: Any, heads: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight [heads, e, d] and bias [heads, e] of a linear layer, its low-rank adapters included."""
-    weight = layer.weight.to_dense().to(dtype)
+def _weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Weight [out, in] of a linear layer as if low-rank adapters were merged into it, and not packed."""
+    weight: torch.Tensor = layer.weight.to_dense().to(dtype)
     for adapter in getattr(layer, "active_adapters", ()):
-        weight = weight + layer.get_delta_weight(adapter)
-    return weight.view(heads, -1, weight.shape[1]), layer.bias.to(dtype).view(heads, -1)
+        down, up = (part[adapter].weight.to_dense().to(dtype) for part in (layer.lora_A, layer.lora_B))
+        weight = weight + up @ down * layer.scaling[adapter]
+    return weight
 
 
 class _Texts:
@@ -246,7 +246,7 @@ class _Blocks:
 
 
 def _by_the_fused_kernel(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, texts: _Texts, scale: float, dropout: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, texts: _Texts, scale: float
 ) -> torch.Tensor:
     """softmax(QKᵀ·scale)V of each text by torch's fused kernel, which needs no padding.
 
@@ -256,7 +256,7 @@ def _by_the_fused_kernel(
     contexts = []
     for count, *rows in zip(counts, *(torch.split(rows, sizes) for rows in (query, key, value)), strict=True):
         q, k, v = (row.view(count, len(row) // count, texts.heads, -1).transpose(1, 2) for row in rows)
-        context = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
+        context = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
         contexts.append(context.transpose(1, 2).reshape(-1, query.shape[1]))
     return torch.cat(contexts)
 
@@ -264,7 +264,7 @@ def _by_the_fused_kernel(
 def _by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, texts: _Texts, scale: float, dropout: float
 ) -> torch.Tensor:
-    """The same by two batched products, which oneDNN makes in bfloat16 twice as fast as the fused kernel."""
+    """The same, with dropout, by two products, which oneDNN makes in bfloat16 twice as fast."""
     context: torch.Tensor = _Products.apply(query, key, value, texts.padded, scale, dropout)  # type: ignore[no-untyped-call]
     return context
 

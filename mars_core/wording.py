@@ -9,7 +9,8 @@ ABSENT = "–"
 
 
 def share(value: float, sign: str = "-") -> str:
-    """A number between −1 and 1, to three places."""
+    """A number between −1 and 1, to three places; what is rounded to zero has no sign."""
+    sign = "-" if abs(value) < 0.0005 else sign
     text = f"{value:{sign}z.3f}".replace("0.", ".", 1).replace("-", "−")
     return ABSENT if math.isnan(value) else text
 
@@ -47,9 +48,14 @@ def interval(value: float, low: float, high: float, *, show: Callable[[float], s
     return show(value) if math.isnan(low) else f"{show(value)} [{show(low)}, {show(high)}]"
 
 
-def probability(p_value: float) -> str:
+def p_value(value: float) -> str:
     """A p-value, which is never zero."""
-    return "p < .001" if p_value < 0.001 else f"p = {share(p_value)}"
+    return "< .001" if value < 0.001 else share(value)
+
+
+def probability(value: float) -> str:
+    """The same in a sentence."""
+    return f"p {p_value(value)}" if value < 0.001 else f"p = {p_value(value)}"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -31,9 +31,9 @@ class ComparisonError(MarsError, RuntimeError):
 
 
 def finished(root: Path, cell: Cell) -> bool:
-    """Whether a cell ran to its end with the configuration and the data that it has now."""
-    file = _record(root, cell)
-    return file.exists() and json.loads(file.read_text())["key"] == _key(cell)
+    """Whether a cell, whose folder is there, ran to its end with the configuration and data it has now."""
+    file, end = _record(root, cell), root / cell.name / f"round-{cell.experiment.rounds}" / "metrics.json"
+    return file.exists() and end.exists() and json.loads(file.read_text())["key"] == _key(cell)
 
 
 def experiment_file(root: Path, cell: Cell, parent: str | None) -> Path:

@@ -15,7 +15,7 @@ from tasks.run_folder import ArtifactRef, RunFolder
 from tasks.steps import step, tell
 
 
-@step("contamination", version=1)
+@step("contamination", version=2)
 def measure_contamination(
     run: RunFolder,
     round: int,

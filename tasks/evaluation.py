@@ -38,7 +38,7 @@ class Measured(NamedTuple):
     notes: list[str]
 
 
-@step("evaluation", version=4, reads=("model",))
+@step("evaluation", version=5, reads=("model",))
 def evaluate_reward_model(
     run: RunFolder, round: int, model: ArtifactRef, sets: dict[str, ArtifactRef]
 ) -> Outputs:
@@ -88,11 +88,10 @@ def write_summary(file: Path, about: dict[str, Any], figures: Figures, notes: li
 def headlines(figures: Mapping[str, float | None]) -> list[tuple[str, str, str]]:
     """Name, value and 95% interval of every figure that has one; a figure may be unknown."""
     return [
-        (name, f"{value:.3f}", f"{figures[f'{name}_low']:.3f}–{figures[f'{name}_high']:.3f}")
-        if value is not None
-        else (name, "–", "–")
+        (name, "–" if value is None else f"{value:.3f}", "–" if low is None else f"{low:.3f}–{high:.3f}")
         for name, value in figures.items()
         if f"{name}_low" in figures
+        for low, high in [(figures[f"{name}_low"], figures[f"{name}_high"])]
     ]
 
 
@@ -137,6 +136,7 @@ def _on_benchmarks(model: RewardModel, benchmarks: dict[str, Dataset], title: st
     with progress(f"{title}{titles}", number_of_texts(benchmarks), "texts") as advance:
         for name, table in benchmark_results(model, benchmarks, advance):
             scores = BENCHMARKS[name].score(table) | _bias(name, table, benchmarks[name])
+            scores["subsets_of_other_size"] = float(len(BENCHMARKS[name].count_warnings(benchmarks[name])))
             measured[name] = _measured(name, table, scores | _cut(model, since=cut))
             cut = _cut(model)
     for name, part in measured.items():
@@ -152,16 +152,19 @@ def _cut(model: RewardModel, since: Figures | None = None) -> Figures:
 
 
 def _measured(name: str, table: pd.DataFrame, summary: Figures) -> Measured:
+    notes = constancy(table)
     figures = {f"{name}/{figure}": value for figure, value in summary.items()}
-    return Measured(table, figures, [f"{name}: {note}" for note in constancy(table)])
+    figures[f"{name}/constant"] = float(bool(notes))
+    return Measured(table, figures, [f"{name}: {note}" for note in notes])
 
 
 def _bias(name: str, table: pd.DataFrame, rows: Dataset) -> Figures:
-    """What length explains of a benchmark: of margins only where its rows are pairs."""
+    """What length explains of a benchmark, and calibration where its rows are pairs, which have margins."""
     rules = length_rules(name, rows)
     if name != "rewardbench":
         return rules
-    return length_bias(table["reward_chosen"] - table["reward_rejected"], *_lengths(rows)) | rules
+    margins = (table["reward_chosen"] - table["reward_rejected"]).to_numpy()
+    return length_bias(margins, *_lengths(rows)) | _calibration(margins) | rules
 
 
 def _lengths(rows: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -171,7 +174,8 @@ def _lengths(rows: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def pairs_summary(rewards: pd.DataFrame) -> Figures:
     """The figures of scored preference pairs (columns as of `pair_rewards`)."""
     margins = rewards["margin"].to_numpy()
-    return pairwise_summary(margins) | {
-        "brier": brier_score(margins),
-        "calibration_error": expected_calibration_error(margins),
-    }
+    return pairwise_summary(margins) | _calibration(margins)
+
+
+def _calibration(margins: NDArray[np.float32]) -> Figures:
+    return {"brier": brier_score(margins), "calibration_error": expected_calibration_error(margins)}

@@ -223,10 +223,10 @@ def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
         run.write("config.yaml", lambda path: path.write_text(header + to_yaml(config), encoding="utf-8"))
         try:
             yield run
-        except Exception:
+        finally:
             if not any(run.path(".steps").glob("round-*.json")):
-                run.path("config.yaml").unlink()  # nothing was made with these keys, so they may still change
-            raise
+                # Nothing was made with these keys, so they may still change.
+                run.path("config.yaml").unlink(missing_ok=True)
 
 
 @contextmanager

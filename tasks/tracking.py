@@ -350,7 +350,7 @@ def run_page(config: TrackingConfig, run_id: str) -> str:
 def track_evaluation(
     config: TrackingConfig, run_id: str, figures: dict[str, float], files: list[Path]
 ) -> None:
-    """Log figures as metrics of a run, and files under its artifacts' evaluation/.
+    """Log figures as metrics evaluation/… of a run, apart from those of its rounds, and files beside them.
 
     Raises:
         TrackingError: MLflow does not take them; they lie in the files.
@@ -359,7 +359,9 @@ def track_evaluation(
     def send(client: MlflowClient) -> None:
         now_ms = int(time.time() * 1000)
         finite = {name: value for name, value in figures.items() if math.isfinite(value)}
-        _log(client, run_id, [Metric(name, value, now_ms, 0) for name, value in finite.items()])
+        _log(
+            client, run_id, [Metric(f"evaluation/{name}", value, now_ms, 0) for name, value in finite.items()]
+        )
         for file in files:
             client.log_artifact(run_id, str(file), "evaluation")
 

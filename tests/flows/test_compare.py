@@ -1,6 +1,7 @@
 """A comparison of two arms and two seeds, killed after its first cell and run to its end in process."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from mars_core.comparison import cells, load_comparison
 from mars_core.reward_model import pair_rewards
 from mars_core.semantics import Embedder
-from tasks.comparison import drop_models_between
+from tasks.comparison import drop_models_between, finished
 from tasks.reward_models import load_reward_model
 from tasks.run_folder import RunFolder, existing_run
 
@@ -215,3 +216,31 @@ def test_a_cell_that_fails_is_reported_and_loses_no_other(compared, monkeypatch)
         ("hardest", 0), ("no-augmentation", 0), ("no-augmentation", 7),
     }  # fmt: skip
     assert Path(config.root, "results.md").read_text().count("hardest-seed7: OSError") == 1
+
+
+def test_a_cell_that_fails_once_is_tried_again(compared, monkeypatch):
+    from flows import compare as module
+
+    folder, config, _, _ = compared
+    refine, failures = module.refine, [OSError("the disk was away")]
+
+    def fails_once(file):
+        if "hardest-seed7" in file and failures:
+            raise failures.pop()
+        return refine(file)
+
+    monkeypatch.setattr(module, "refine", fails_once)
+    report = module.compare(str(folder / "compare.yaml"), ("seeds=[0, 7]", "attempts=2"))
+    assert not failures
+    assert report.failed == {}
+    assert len(report.results) == 4
+
+
+def test_a_cell_whose_folder_was_removed_is_not_finished(compared, monkeypatch):
+    folder, _, _, _ = compared
+    monkeypatch.chdir(folder)
+    config = load_comparison(folder / "compare.yaml", ["seeds=[7]"])
+    cell = cells(config)[-1]
+    assert finished(config.root, cell)
+    shutil.rmtree(config.root / cell.name)
+    assert not finished(config.root, cell)

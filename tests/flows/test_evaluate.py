@@ -129,7 +129,7 @@ def test_texts_that_were_cut_are_counted_for_each_source(evaluated):
 
 def test_figures_and_files_are_logged_to_the_run(evaluated):
     metrics = evaluated.client.get_run(evaluated.run_id).data.metrics
-    known = {name: value for name, value in evaluated.figures.items() if value is not None}
+    known = {f"evaluation/{name}": value for name, value in evaluated.figures.items() if value is not None}
     assert metrics == pytest.approx(known)
     files = {file.path for file in evaluated.client.list_artifacts(evaluated.run_id, "evaluation")}
     names = ("rewardbench.parquet", "rewardbench2.parquet", "pairs_rewards.parquet", "summary.json")

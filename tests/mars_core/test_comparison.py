@@ -180,7 +180,7 @@ def test_nothing_is_claimed_of_arms_that_were_not_trained_alike():
 
 
 def test_an_arm_cannot_set_what_the_comparison_sets():
-    with pytest.raises(ConfigError, match="arm mars: seed is not an arm's to set"):
+    with pytest.raises(ConfigError, match="arm mars: seed is nobody's to set"):
         cells(comparison(arms=ARMS | {"mars": {"seed": 7}}))
 
 

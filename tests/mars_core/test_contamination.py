@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,3 +106,17 @@ def test_texts_in_many_blocks_are_found_as_in_one(monkeypatch):
     monkeypatch.setattr("mars_core.contamination.BLOCK", 2)
     assert contaminated_rows(measured, training).equals(whole)
     assert dict(zip(whole["row"], whole["training_id"], strict=True)) == {"a": "y", "b": "w"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("请问今天下午北京的天气怎么样，需要带伞吗？", "请问今天下午北京的天气怎么样，需要带伞吗？谢谢"),
+        ("Quelle est la prémière étoile que l'on voit après le coucher du soleil ?",) * 2,
+    ],
+    ids=["unspaced script", "accents composed and decomposed"],
+)
+def test_a_repeated_text_is_found_however_it_is_written(one, other):
+    measured = texts(row=(unicodedata.normalize("NFC", one), "Yes."))
+    training = texts(pair=(unicodedata.normalize("NFD", other), "No."))
+    assert only(contaminated_rows(measured, training))["row"] == "row"

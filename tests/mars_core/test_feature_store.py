@@ -77,6 +77,16 @@ def test_other_weights_find_nothing(load):
     assert computed(other) == 3
 
 
+@pytest.mark.parametrize(("setting", "computed_again"), [("rms_norm_eps", 3), ("attention_dropout", 0)])
+def test_other_settings_find_nothing_where_features_depend_on_them(load, setting, computed_again):
+    load().score(*TEXTS)
+    other = load()
+    setattr(other.network.config, setting, 0.2)
+    other.keep_features(other.store.file)
+    other.score(*TEXTS)
+    assert computed(other) == computed_again
+
+
 def test_progress_counts_what_was_found_too(load):
     for _ in range(2):
         told = []

@@ -10,7 +10,9 @@ from mars_core.curvature import SHARES
 from mars_core.report import RunReport, figures, markdown, rounds_table, write
 from mars_core.statistics import PairedDifference, paired_difference, pairwise_summary
 
-GAIN = PairedDifference(value=0.023, low=0.004, high=0.0419, p_value=0.0213, n=400, only_a=1531, only_b=22)
+GAIN = PairedDifference(
+    value=0.023, low=0.004, high=0.0419, p_value=0.0213, n=400, only_a=1531, only_b=22, effect_size=0.486
+)
 SECTIONS = ("chat", "chat-hard", "safety", "reasoning")
 
 
@@ -94,9 +96,15 @@ def test_a_rewardbench_that_only_a_later_round_has_gets_its_columns(report):
 
 def test_a_benchmark_of_other_size_is_said_to_compare_with_no_published_score(report):
     rounds = [metrics | rewardbench_of(0.6) for metrics in report.rounds]
-    assert "92 rows where the official split has 2,985" in markdown(report_of(rounds))
-    official = [metrics | {"rewardbench/n": 2985.0} for metrics in rounds]
-    assert "published" not in markdown(report_of(official))
+    assert "published" not in markdown(report_of(rounds))
+    other = [metrics | {"rewardbench/subsets_of_other_size": 3.0} for metrics in rounds]
+    assert "3 of its subsets have other numbers of rows than the official split" in markdown(report_of(other))
+
+
+def test_a_model_whose_rewards_are_all_equal_is_said_to_have_them(report):
+    assert "are equal in round" not in markdown(report)
+    rounds = [report.rounds[0], report.rounds[1] | {"heldout/constant": 1.0}]
+    assert "**All rewards on held-out accuracy are equal in round 1.**" in markdown(report_of(rounds))
 
 
 def test_nan_is_shown_as_a_dash(report):
@@ -117,7 +125,7 @@ def test_nan_is_shown_as_a_dash(report):
 )
 def test_the_gain_over_round_0_is_put_in_words(report, value, low, high, p_value, said):
     page = markdown(
-        dataclasses.replace(report, difference=PairedDifference(value, low, high, p_value, 99, 9, 8))
+        dataclasses.replace(report, difference=PairedDifference(value, low, high, p_value, 99, 9, 8, 0.03))
     )
     assert f"**{said}**" in page
     assert "disagrees" not in page

@@ -117,7 +117,15 @@ def test_the_stratified_mean_weighs_strata_not_examples():
 
 
 def test_resampling_never_moves_an_example_to_another_stratum():
-    assert stratified_bootstrap([1, 1, 0, 0], list("aabb"), {"a": 1, "b": 1}) == (0.5, 0.5, 0.5)
+    value, low, high = stratified_bootstrap([1, 1, 0, 0, 1], list("aabbb"), {"a": 1, "b": 1}, draws=10_000)
+    assert value == pytest.approx(2 / 3)
+    assert (low, high) == (0.5, 1.0)
+
+
+def test_strata_without_spread_give_no_certainty():
+    value, *ends = stratified_bootstrap([1, 1, 0, 0], list("aabb"), {"a": 1, "b": 1})
+    assert value == 0.5
+    assert all(map(math.isnan, ends))
 
 
 def test_the_bootstrap_of_any_values_has_the_width_of_their_standard_error():
@@ -135,7 +143,9 @@ def test_the_bootstrap_of_any_values_has_the_width_of_their_standard_error():
 def test_the_stratified_mean_lies_inside_its_interval(rows):
     correct, strata = zip(*rows, strict=True)
     value, low, high = stratified_bootstrap(correct, strata, weights_of(strata), draws=200)
-    assert 0 <= low <= value <= high <= 1 + 1e-12
+    assert 0 <= value <= 1 + 1e-12
+    assert math.isnan(low) == math.isnan(high)
+    assert math.isnan(low) or 0 <= low <= value <= high <= 1 + 1e-12
 
 
 @given(STRATIFIED, st.randoms())
@@ -181,7 +191,9 @@ def test_the_paired_test_is_mcnemars_exact_one():
 
 
 def test_models_that_never_disagree_do_not_differ():
-    assert paired_difference([True, False], [True, False]) == (0, 0, 0, 1, 2, 0, 0)
+    *difference, effect_size = paired_difference([True, False], [True, False])
+    assert difference == [0, 0, 0, 1, 2, 0, 0]
+    assert math.isnan(effect_size)
 
 
 @given(ANSWERS)
@@ -213,6 +225,7 @@ def test_a_difference_of_scores_weighs_strata_not_examples():
     difference = paired_score_difference(a, b, list("aaaab"), {"a": 1, "b": 3})
     assert difference.value == 0.25 * 0.25 - 0.75
     assert (difference.n, difference.only_a, difference.only_b) == (5, 1, 1)
+    assert difference.effect_size == pytest.approx(0.0625 / (0.0625 + 0.75) - 0.5)  # of like sign
 
 
 @given(STRATIFIED, st.randoms())

@@ -1,6 +1,7 @@
 import gc
 import weakref
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -58,7 +59,12 @@ def texts_of(lengths):
 def gradients_of(rewards, network):
     torch.sin(3 * rewards).sum().backward()
     weights = network.parameters()
-    taken = torch.cat([weight.grad.to_dense().flatten() for weight in weights if weight.grad is not None])
+    none = torch.zeros(
+        ()
+    )  # the bias of the last layer's keys, whatever the rounding of other ways makes of it
+    taken = torch.cat(
+        [(none.expand_as(w) if w.grad is None else w.grad.to_dense()).flatten() for w in weights]
+    )
     network.zero_grad()
     return taken
 
@@ -108,6 +114,19 @@ def test_adapters_get_the_gradients_of_a_padded_batch():
     assert distance(in_a_row, gradients_of(model.logits(texts), model.network)) < 1e-5
 
 
+@torch.inference_mode()
+def test_adapters_are_scored_as_in_a_padded_batch():
+    model = RewardModel.load(MINILM, ModelConfig(precision="float32"), dropout=0.0)
+    choose_weights(model, "lora", lora_rank=4)
+    for name, weight in model.network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    prompts, responses = ["Name a colour."] * 2, ["Blue.", "Green, as the leaves of a tree."]
+    in_a_row = model.score(prompts, responses)
+    model.call_whole_layers()
+    np.testing.assert_allclose(in_a_row, model.score(prompts, responses), rtol=1e-4, atol=1e-6)
+
+
 def test_a_pad_token_inside_a_text_has_the_position_that_the_network_gives_it(network):
     texts = [[5, 6, PADDING, 7, PADDING, 8], [9, 9]]
     plain = padded(texts, PADDING)
@@ -148,12 +167,11 @@ def attention_of(heads, dropout=0.0):
     return transformers.models.bert.modeling_bert.BertSelfAttention(config).double()
 
 
-@pytest.fixture(params=[_by_products, _by_the_fused_kernel], ids=["products", "fused"])
-def attend(request):
-    return request.param
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("attend", "dropout"),
+    [(_by_the_fused_kernel, []), (_by_products, [0.0]), (_by_products, [0.4])],
+    ids=["fused", "products", "dropout"],
+)
 def test_the_gradient_of_attention_is_its_derivative(attend, dropout):
     torch.manual_seed(0)
     texts = _Texts([3, 1, 4], attention_of(heads=2), torch.empty(0, dtype=torch.float64))
@@ -161,19 +179,19 @@ def test_the_gradient_of_attention_is_its_derivative(attend, dropout):
 
     def attention(query, key, value):
         torch.manual_seed(7)  # the same dropout each time
-        return attend(query, key, value, texts, 0.6, dropout)
+        return attend(query, key, value, texts, 0.6, *dropout)
 
     inputs = [tensor.clone().requires_grad_() for tensor in rows]
     assert torch.autograd.gradcheck(attention, inputs)
 
 
-def test_dropout_changes_no_expected_context(attend):
+def test_dropout_changes_no_expected_context():
     texts = _Texts([40], attention_of(heads=1), torch.empty(0))
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 40, 4)
 
     def attention(dropout):
-        return attend(query, key, value, texts, 0.5, dropout)
+        return _by_products(query, key, value, texts, 0.5, dropout)
 
     drawn = torch.stack([attention(0.3) for _ in range(3000)])
     assert drawn.std(0).max() > 0.05

@@ -190,8 +190,8 @@ def test_what_a_killed_start_left_half_written_is_written_anew(run):
     ids=["changed", "top", "added", "removed", "nested"],
 )
 def test_a_run_of_other_scientific_keys_is_refused_with_key_and_values(before, now, told, tmp_path):
-    with open_run(configuration(tmp_path, **before)):
-        pass
+    with open_run(configuration(tmp_path, **before)) as run:
+        run.record("round-0-fit", "key", {}, 1.0)
     written = (tmp_path / "tiny/config.yaml").read_bytes()
     with pytest.raises(RunFolderError) as error, open_run(configuration(tmp_path, **now)):
         pass
@@ -201,8 +201,8 @@ def test_a_run_of_other_scientific_keys_is_refused_with_key_and_values(before, n
 
 
 def test_a_refused_run_is_left_unlocked(tmp_path):
-    with open_run(configuration(tmp_path)):
-        pass
+    with open_run(configuration(tmp_path)) as run:
+        run.record("round-0-fit", "key", {}, 1.0)
     with pytest.raises(RunFolderError), open_run(configuration(tmp_path, seed=1)):
         pass
     with open_run(configuration(tmp_path)) as run:
@@ -245,8 +245,23 @@ def test_a_folder_without_a_run_is_told(tmp_path):
         existing_run(tmp_path)
 
 
+def test_keys_may_change_until_something_was_made_with_them(tmp_path):
+    with open_run(configuration(tmp_path)):
+        pass
+    with pytest.raises(KeyboardInterrupt), open_run(configuration(tmp_path, seed=1)):
+        raise KeyboardInterrupt
+    with open_run(configuration(tmp_path, seed=2)) as run:
+        run.record("round-0-fit", "key", {}, 1.0)
+    with (
+        pytest.raises(RunFolderError, match="seed: 2 there, 3 now"),
+        open_run(configuration(tmp_path, seed=3)),
+    ):
+        pass
+
+
 def test_a_run_of_a_version_with_other_keys_is_told_by_file_and_key(tmp_path):
     with open_run(configuration(tmp_path)) as run:
+        run.record("round-0-fit", "key", {}, 1.0)
         file = run.path("config.yaml")
     file.write_text(file.read_text().replace("tau:", "sharpness:"))
     with pytest.raises(ConfigError, match=r"(?s)tiny/config\.yaml.*selection\.sharpness: no such key"):
