@@ -221,7 +221,7 @@ def test_a_cell_that_fails_is_reported_and_loses_no_other(compared, monkeypatch)
 def test_a_cell_that_fails_once_is_tried_again(compared, monkeypatch):
     from flows import compare as module
 
-    folder, config, _, _ = compared
+    folder, _, _, _ = compared
     refine, failures = module.refine, [OSError("the disk was away")]
 
     def fails_once(file):

@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from mars_core.generation import Role
+from mars_core.reward_model import ModelConfig, RewardModel
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
 
@@ -71,6 +72,14 @@ def experiment(tmp_path_factory, tiny_chat_model, tiny_decoder):
     return folder
 
 
+@pytest.fixture(scope="module")
+def server(vllm, tiny_chat_model, experiment):
+    """Address of a server that no test kills."""
+    port = free_port()
+    with serving(vllm, tiny_chat_model, port, experiment / "server.log"):
+        yield f"http://127.0.0.1:{port}/v1"
+
+
 class Mars:
     """`mars refine` in the experiment's folder, as a process of its own."""
 
@@ -116,6 +125,12 @@ def serving(python, model, port, log):
         server.wait()
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def answers(address):
     try:
         return httpx.get(address, timeout=5).is_success
@@ -133,15 +148,14 @@ def records(store):
     return [json.loads(line) for line in lines]
 
 
-def test_a_run_whose_server_was_killed_resumes_and_sends_nothing_twice(vllm, tiny_chat_model, experiment):
+def test_a_run_whose_server_was_killed_resumes_at_another_and_sends_nothing_twice(
+    vllm, tiny_chat_model, experiment, request
+):
     log, store = experiment / "server.log", experiment / "generations"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"generation.base_url=http://127.0.0.1:{port}/v1"
+    port = free_port()
     patience = "generation.patience_seconds=10"
     with serving(vllm, tiny_chat_model, port, log):
-        mars = Mars(experiment, address, patience)
+        mars = Mars(experiment, f"generation.base_url=http://127.0.0.1:{port}/v1", patience)
         mars.wait_until(lambda: store.exists() and answered(log) >= 30)
     status, said = mars.said()
     assert status != 0
@@ -149,8 +163,8 @@ def test_a_run_whose_server_was_killed_resumes_and_sends_nothing_twice(vllm, tin
     kept = len(records(store))
     assert 30 <= kept == answered(log)
 
-    with serving(vllm, tiny_chat_model, port, log):
-        status, said = Mars(experiment, address, patience).said()
+    other = request.getfixturevalue("server")
+    status, said = Mars(experiment, f"generation.base_url={other}", patience).said()
     assert status == 0, said[-3000:]
     written = records(store)
     assert len({record["key"] for record in written}) == len(written) == answered(log) > kept
@@ -159,6 +173,28 @@ def test_a_run_whose_server_was_killed_resumes_and_sends_nothing_twice(vllm, tin
     synthetic = pd.read_parquet(experiment / "runs/served/round-1/synthetic.parquet")
     assert len(synthetic) == 200
     assert set(synthetic["generator"]) == {f"vllm:{tiny_chat_model}"}
+
+
+def test_west_of_n_pairs_the_best_with_the_worst_of_the_sampled_responses(server, experiment):
+    store = experiment / "generations-west"
+    west = [
+        "name=west", "augmentation.scheme=west_of_n", "selection.tau=0", "rewriting.enabled=false",
+        "data.subset=20", "selection.budget=20", f"generation.base_url={server}", f"generation.store={store}",
+    ]  # fmt: skip
+    status, said = Mars(experiment, *west).said()
+    assert status == 0, said[-3000:]
+    sampled = records(store)
+    assert {record["role"] for record in sampled} == {"respond"}
+    run = experiment / "runs/west"
+    pairs = pd.read_parquet(run / "round-1/synthetic.parquet")
+    assert len(pairs) == len(sampled) == 20
+    model = RewardModel.load(str(run / "round-0/model"), ModelConfig(max_length=64, precision="float32"))
+    by_responses = {frozenset(text.strip() for text in record["texts"]) for record in sampled}
+    for pair in pairs.to_dict("records"):
+        (texts,) = (list(texts) for texts in by_responses if {pair["chosen"], pair["rejected"]} <= texts)
+        rewards = dict(zip(texts, model.score([pair["prompt"]] * len(texts), texts), strict=True))
+        assert rewards[pair["chosen"]] == max(rewards.values()) > rewards[pair["rejected"]]
+        assert rewards[pair["rejected"]] == min(rewards.values())
 
 
 def test_a_run_launches_its_server_and_takes_it_along_when_it_is_killed(vllm, experiment):
