@@ -159,7 +159,7 @@ def _fault(text: str, finish_reason: str, request: Request, config: GuardsConfig
     """What is wrong with a cleaned text, if anything."""
     source = request.source
     if request.role == "respond":  # a text of its own, which may be long, short or a refusal
-        if finish_reason in CUT_OFF:
+        if config.cut_off and finish_reason in CUT_OFF:
             return "cut off"
         return "empty" if not text else "another turn" if _speakers(text) > 1 else None
     is_rewrite = request.role.startswith("rewrite")

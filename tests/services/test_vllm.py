@@ -189,9 +189,9 @@ def test_west_of_n_pairs_the_best_with_the_worst_of_the_sampled_responses(server
     pairs = pd.read_parquet(run / "round-1/synthetic.parquet")
     assert len(pairs) == len(sampled) == 20
     model = RewardModel.load(str(run / "round-0/model"), ModelConfig(max_length=64, precision="float32"))
-    by_responses = {frozenset(text.strip() for text in record["texts"]) for record in sampled}
+    usable = [frozenset(filter(None, map(str.strip, record["texts"]))) for record in sampled]
     for pair in pairs.to_dict("records"):
-        (texts,) = (list(texts) for texts in by_responses if {pair["chosen"], pair["rejected"]} <= texts)
+        (texts,) = (list(texts) for texts in usable if {pair["chosen"], pair["rejected"]} <= texts)
         rewards = dict(zip(texts, model.score([pair["prompt"]] * len(texts), texts), strict=True))
         assert rewards[pair["chosen"]] == max(rewards.values()) > rewards[pair["rejected"]]
         assert rewards[pair["rejected"]] == min(rewards.values())
