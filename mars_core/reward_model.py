@@ -42,8 +42,6 @@ Windows = Iterable[tuple[Sequence[str], Sequence[str]]]
 WINDOW = 4096
 """Texts that are rendered and sorted by length together, and the most that are held at once."""
 
-ARITHMETIC = 2
-"""Raised when features that a store may hold are computed in another way."""
 OF_THE_CHECKPOINT = {
     "_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels", "problem_type",
     "torch_dtype", "transformers_version",
@@ -459,9 +457,7 @@ def _digest_of_body(settings: Any, weights: dict[str, torch.Tensor], bfloat16: b
         for name, value in settings.to_dict().items()
         if name not in OF_THE_CHECKPOINT and "dropout" not in name and not name.endswith("pdrop")
     }
-    whole = hashlib.blake2b(
-        repr((ARITHMETIC, bfloat16, sorted(computed_by.items()))).encode(), digest_size=16
-    )
+    whole = hashlib.blake2b(repr((bfloat16, sorted(computed_by.items()))).encode(), digest_size=16)
     for name, tensor in sorted(weights.items()):
         whole.update(name.encode())
         whole.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
