@@ -15,6 +15,7 @@ from mars_core.contamination import Texts
 from mars_core.length_bias import lengths
 from mars_core.reward_model import RewardModel
 from mars_core.rewardbench import Origin, RewardBenchError
+from mars_core.statistics import PairedDifference
 
 
 class EvaluationConfig(Configuration):
@@ -53,6 +54,9 @@ class Benchmark(Protocol):
 
     def score(self, frame: pd.DataFrame) -> dict[str, float]:
         """The scores by name."""
+
+    def differences(self, frame: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDifference]:
+        """What one model scores above another on the same rows, for the main scores."""
 
 
 BENCHMARKS: dict[str, Benchmark] = {"rewardbench": rewardbench, "rewardbench2": rewardbench2}

@@ -15,9 +15,7 @@ def against_round_0(
     """The family of comparisons of a round with round 0, where there are more than that of held-out pairs."""
     if not heldout or not benchmarks:
         return []
-    family = {"held-out pairs": heldout} | {
-        f"RewardBench {name.removeprefix('section/')}": difference for name, difference in benchmarks.items()
-    }
+    family = {"held-out pairs": heldout, **benchmarks}
     corrected = holm({name: difference.p_value for name, difference in family.items()})
     rows = [
         [
@@ -30,14 +28,14 @@ def against_round_0(
         ]
         for name, difference in family.items()
     ]
-    headers = ["", "difference", "p", "p (Holm)", "Cohen's g", "right in one only"]
+    headers = ["", "difference", "p", "p (Holm)", "Cohen's g", "better in one"]
     return [
         f"## Round {compared} against round 0",
         table(headers, rows),
-        "Paired on the same examples. On held-out pairs p is McNemar's exact test; RewardBench's scores are "
+        "Paired on the same examples. On held-out pairs p is McNemar's exact test; scores of benchmarks are "
         "weighted, so theirs is the paired bootstrap's own. Holm's correction is for all rows of this table; "
-        "the page's first lines give the first row's own p. The last column counts examples that round "
-        f"{compared} / round 0 alone gets right.",
+        "the page's first lines give the first row's own p. The last column counts examples on which round "
+        f"{compared} / round 0 does better than the other: that it alone gets right.",
     ]
 
 

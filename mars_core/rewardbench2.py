@@ -22,6 +22,7 @@ from mars_core.rewardbench import (
     load_rows,
     weighted_score,
 )
+from mars_core.statistics import PairedDifference, paired_score_difference
 
 TIES = "Ties"
 ROWS = {"Factuality": 475, "Precise IF": 160, "Math": 183, "Safety": 450, "Focus": 495, TIES: 102}
@@ -124,6 +125,38 @@ def score(frame: pd.DataFrame) -> dict[str, float]:
     Raises:
         ValueError: there is no row, a subset is unknown, or a reward is not finite.
     """
+    values, subsets = _earned(frame)
+    known = set(subsets[np.isfinite(values)])
+    equal = dict.fromkeys(ROWS, 1.0) if known == set(ROWS) else {}
+    scores = weighted_score("total", values, subsets, equal)
+    for subset in filter(set(subsets).__contains__, ROWS):
+        name = f"subset/{subset.lower().replace(' ', '-')}"
+        own = subsets == subset
+        scores |= weighted_score(name, values[own], subsets[own], {subset: 1.0} if subset in known else {})
+    gaps = np.array([_gap(*row) for row in zip(frame["rewards"], frame["num_correct"], strict=True)])
+    return scores | {"n": float(len(frame)), "ties": float((gaps == 0).mean())}
+
+
+def differences(frame: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDifference]:
+    """What a model scores above another one on the same rows: `total`, if they have one.
+
+    Raises:
+        ValueError: the two frames of `results` have not the same rows; and as `score`.
+    """
+    if not frame[["id", "subset"]].equals(other[["id", "subset"]]):
+        raise ValueError("a paired comparison needs the same rows in the same order")
+    (values, subsets), (others, _) = _earned(frame), _earned(other)
+    if set(subsets[np.isfinite(values)]) != set(ROWS):
+        return {}
+    return {"total": paired_score_difference(values, others, subsets, dict.fromkeys(ROWS, 1.0))}
+
+
+def _earned(frame: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+    """Credit of every prompt, subset after subset, and its subset; Ties without a full prompt has nan.
+
+    Raises:
+        ValueError: as `score`.
+    """
     if frame.empty:
         raise ValueError("no RewardBench 2 rows to score")
     check_subsets(frame["subset"], ROWS, "the scored frame", ORIGIN.title)
@@ -136,16 +169,7 @@ def score(frame: pd.DataFrame) -> dict[str, float]:
         for subset, rows in frame.groupby("subset")
     }
     subsets = np.repeat(np.array(list(earned), dtype=object), [len(values) for values in earned.values()])
-    values = np.concatenate(list(earned.values()))
-    known = {subset for subset in earned if np.isfinite(earned[subset]).all()}
-    equal = dict.fromkeys(ROWS, 1.0) if known == set(ROWS) else {}
-    scores = weighted_score("total", values, subsets, equal)
-    for subset in filter(earned.__contains__, ROWS):
-        name = f"subset/{subset.lower().replace(' ', '-')}"
-        own = subsets == subset
-        scores |= weighted_score(name, values[own], subsets[own], {subset: 1.0} if subset in known else {})
-    gaps = np.array([_gap(*row) for row in zip(frame["rewards"], frame["num_correct"], strict=True)])
-    return scores | {"n": float(len(frame)), "ties": float((gaps == 0).mean())}
+    return np.concatenate(list(earned.values())), subsets
 
 
 def ties_credits(rows: pd.DataFrame) -> NDArray[np.float64]:

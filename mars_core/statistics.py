@@ -201,8 +201,8 @@ def paired_accuracy_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> In
 
 
 def paired_score_difference(
-    correct_a: ArrayLike,
-    correct_b: ArrayLike,
+    credits_a: ArrayLike,
+    credits_b: ArrayLike,
     strata: ArrayLike,
     weights: Mapping[str, float],
     *,
@@ -211,22 +211,24 @@ def paired_score_difference(
 ) -> PairedDifference:
     """Compare two models by their weighted scores on the same examples, such as RewardBench totals.
 
-    The interval is that of `stratified_bootstrap`, both answers to an example kept together. McNemar's test
+    `only_a` and `only_b` count the examples on which one of the two earns more than the other. The interval
+    is that of `stratified_bootstrap`, both answers to an example kept together. McNemar's test
     knows no weights, so the p-value is the bootstrap's own: twice the share of replicates on the far side
     of zero.
 
     Args:
-        correct_a: [n] booleans, or zeros and ones.
-        correct_b: [n] the same examples in the same order.
+        credits_a: [n] what A earns on each example, such as 1 where it is right.
+        credits_b: [n] the same examples in the same order.
         strata: [n] the stratum of each example.
-        weights: as of `stratified_bootstrap`; the scores are weighted means of the strata's accuracies.
+        weights: as of `stratified_bootstrap`; the scores are weighted means of the strata's mean credits.
         draws: bootstrap replicates.
         seed: of the resampling.
 
     Raises:
-        ValueError: as `paired_difference` and `stratified_bootstrap`.
+        ValueError: the credits differ in number, and as `stratified_bootstrap`.
     """
-    gains, only_a, only_b = _gains(correct_a, correct_b)
+    gains = _of_the_same_examples(credits_a, credits_b)
+    only_a, only_b = int((gains > 0).sum()), int((gains < 0).sum())
     value, replicates = _stratified_replicates(gains, strata, weights, draws, seed)
     beyond = min(int((replicates <= 0).sum()), int((replicates >= 0).sum()))
     p_value = min(1.0, 2 * (beyond + 1) / (draws + 1))
@@ -297,12 +299,18 @@ def _cohens_g(only_a: float, only_b: float) -> float:
 
 def _gains(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[NDArray[np.float64], int, int]:
     """What A is worth above B on each example (−1, 0 or 1), and how often each alone is right."""
-    a, b = as_sample(correct_a, "correct_a"), as_sample(correct_b, "correct_b")
+    gains = _of_the_same_examples(correct_a, correct_b)
+    if not np.isin([np.asarray(correct_a), np.asarray(correct_b)], [0, 1]).all():
+        raise ValueError("correct_a and correct_b must hold only zeros and ones")
+    return gains, int((gains > 0).sum()), int((gains < 0).sum())
+
+
+def _of_the_same_examples(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
+    """The first values minus the second ones."""
+    a, b = as_sample(one, "values of A"), as_sample(other, "values of B")
     if a.size != b.size:
         raise ValueError(f"a paired comparison needs the same examples, got {a.size} and {b.size}")
-    if not np.isin([a, b], [0, 1]).all():
-        raise ValueError("correct_a and correct_b must hold only zeros and ones")
-    return a - b, int((a > b).sum()), int((a < b).sum())
+    return a - b
 
 
 def _stratified_replicates(

@@ -5,7 +5,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from mars_core import rewardbench
+from mars_core.evaluation import BENCHMARKS
 from mars_core.generation import open_backend
 from mars_core.report import RunReport, markdown, rounds_table, write
 from mars_core.statistics import PairedDifference, paired_difference
@@ -45,7 +45,7 @@ def run_report(run: RunFolder) -> RunReport:
         rounds=metrics,
         best=best,
         difference=paired_difference(heldout[compared] > 0, heldout[0] > 0) if compared else None,
-        benchmarks=_rewardbench_differences(run, compared),
+        benchmarks=_benchmark_differences(run, compared),
         generator=open_backend(run.config.generation).name,
         margins={t: table["margin"].to_numpy() for t, table in allocations.items()},
         budgets={t: table["budget"].to_numpy() for t, table in allocations.items()},
@@ -56,11 +56,16 @@ def run_report(run: RunFolder) -> RunReport:
     )
 
 
-def _rewardbench_differences(run: RunFolder, compared: int) -> dict[str, PairedDifference]:
-    first, later = (run.path(f"round-{t}/rewardbench.parquet") for t in (0, compared))
-    if not compared or not (first.exists() and later.exists()):
-        return {}
-    return rewardbench.differences(pd.read_parquet(later), pd.read_parquet(first))
+def _benchmark_differences(run: RunFolder, compared: int) -> dict[str, PairedDifference]:
+    """By benchmark and score, what a round has above round 0, where both were measured."""
+    found = {}
+    for name, benchmark in BENCHMARKS.items():
+        first, later = (run.path(f"round-{t}/{name}.parquet") for t in (0, compared))
+        if compared and first.exists() and later.exists():
+            compared_scores = benchmark.differences(pd.read_parquet(later), pd.read_parquet(first))
+            for score, difference in compared_scores.items():
+                found[f"{benchmark.ORIGIN.title} {score.removeprefix('section/')}"] = difference
+    return found
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)

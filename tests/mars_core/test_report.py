@@ -339,7 +339,9 @@ def test_what_could_fool_rewardbench_2_stands_beside_it_too(report):
 
 
 def test_comparisons_of_one_family_are_corrected_for_each_other(report):
-    page = markdown(dataclasses.replace(report, benchmarks={"total": GAIN, "section/chat": GAIN}))
+    page = markdown(
+        dataclasses.replace(report, benchmarks={"RewardBench total": GAIN, "RewardBench chat": GAIN})
+    )
     assert "| RewardBench chat | +.023 [+.004, +.042] | .021 | .064 |" in page
 
 

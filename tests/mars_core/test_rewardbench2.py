@@ -196,6 +196,24 @@ def test_scores_do_not_change_when_all_rewards_are_shifted_and_stretched(shift, 
     assert frames[0]["credit"].equals(frames[1]["credit"])
 
 
+def test_two_models_are_compared_by_what_each_prompt_earns_them():
+    benchmark = rewardbench2.read("sample://rewardbench2")
+    rng = np.random.default_rng(3)
+    frames = [
+        rewardbench2.results(benchmark, rng.normal(size=len(rewardbench2.texts(benchmark).rows)))
+        for _ in range(2)
+    ]
+    scores = [rewardbench2.score(frame) for frame in frames]
+    gain = rewardbench2.differences(*frames)["total"]
+    assert gain.value == pytest.approx(scores[0]["total"] - scores[1]["total"])
+    assert gain.low < gain.value < gain.high
+    assert gain.only_a + gain.only_b <= gain.n < len(benchmark)  # a prompt of Ties has two rows
+    without_focus = [frame[frame["subset"] != "Focus"] for frame in frames]
+    assert rewardbench2.differences(*without_focus) == {}
+    with pytest.raises(ValueError, match="the same rows"):
+        rewardbench2.differences(frames[0], frames[1][::-1])
+
+
 def ties_of(frame):
     return frame[frame["subset"] == "Ties"]
 
@@ -229,7 +247,8 @@ def test_the_share_of_ties_counts_rows_whose_worst_right_and_best_wrong_rewards_
 
 def test_an_absent_subset_leaves_the_total_unknown():
     benchmark = rewardbench2.read("sample://rewardbench2")
-    frame = rewardbench2.results(benchmark, np.arange(len(rewardbench2.texts(benchmark).rows)))
+    rewards = np.random.default_rng(0).normal(size=len(rewardbench2.texts(benchmark).rows))
+    frame = rewardbench2.results(benchmark, rewards)
     scores = rewardbench2.score(frame[frame["subset"] != "Safety"])
     assert {name for name, value in scores.items() if math.isnan(value)} == {
         "total",

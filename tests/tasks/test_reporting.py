@@ -76,7 +76,7 @@ def test_rounds_are_compared_on_rewardbench_where_both_have_it(run):
         table = pd.DataFrame({"id": PAIRS, "subset": "hep-go", "correct": [bool(t), False, True, True]})
         assert run_report(run).benchmarks == {}
         run.write_table(f"round-{t}/rewardbench.parquet", table)
-    assert run_report(run).benchmarks["section/reasoning"].value == 0.25
+    assert run_report(run).benchmarks["RewardBench reasoning"].value == 0.25
 
 
 def test_the_report_is_written_and_shown_in_prefect_with_a_link_to_mlflow(run, in_flow):
