@@ -32,8 +32,9 @@ def pair_batch(rows, weights=None, margins=None):
 
 
 def taken_gradient(model):
-    """All gradients as one vector; cleared on reading."""
-    gradients = [weight.grad for weight in model.network.parameters() if weight.grad is not None]
+    """All gradients as one vector, zeros for weights without one; cleared on reading."""
+    weights = list(model.network.parameters())
+    gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
     model.network.zero_grad()
     return torch.cat([part.to_dense().flatten() for part in gradients])
 
