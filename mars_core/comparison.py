@@ -130,9 +130,8 @@ def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConf
     values: dict[str, Any] = copy.deepcopy(config.experiment)
     for key, value in flat(config.arms[arm]).items():
         put(values, key, value)
-    for key in OF_A_CELL:
-        if key in flat(values):
-            raise ConfigError(f"arm {arm}: {key} is nobody's to set, for the comparison sets it")
+    for key in sorted(flat(values).keys() & set(OF_A_CELL)):
+        raise ConfigError(f"arm {arm}: {key} is nobody's to set, for the comparison sets it")
     put(values, "evaluation.benchmark_rounds", "last")
     folder = f"{config.folder}/{config.name}"
     values |= {

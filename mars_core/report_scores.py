@@ -69,7 +69,8 @@ def what_could_fool(rounds: Rounds, compared: int) -> list[str]:
     for key, title in scores.items():
         constant = [str(t) for t, metrics in enumerate(rounds) if metrics.get(f"{key}/constant")]
         if constant:
-            parts.append(f"**All rewards on {title} are equal in round {', '.join(constant)}.**")
+            where = title.replace("accuracy", "pairs")
+            parts.append(f"**All rewards on {where} are equal in round {', '.join(constant)}.**")
     if any("heldout/longer_wins" in metrics for metrics in rounds):
         parts.append(
             "Length is counted in characters. Accuracy balanced by length is the mean of the accuracies on "

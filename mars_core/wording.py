@@ -55,7 +55,8 @@ def p_value(value: float) -> str:
 
 def probability(value: float) -> str:
     """The same in a sentence."""
-    return f"p {p_value(value)}" if value < 0.001 else f"p = {p_value(value)}"
+    shown = p_value(value)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

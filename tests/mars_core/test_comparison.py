@@ -179,9 +179,11 @@ def test_nothing_is_claimed_of_arms_that_were_not_trained_alike():
     }
 
 
-def test_an_arm_cannot_set_what_the_comparison_sets():
+def test_nobody_can_set_what_the_comparison_sets():
     with pytest.raises(ConfigError, match="arm mars: seed is nobody's to set"):
         cells(comparison(arms=ARMS | {"mars": {"seed": 7}}))
+    with pytest.raises(ConfigError, match=r"augmentation\.top_up is nobody's to set"):
+        cells(comparison(experiment={"augmentation": {"top_up": False}}))
 
 
 def test_holms_adjustment_runs_over_all_arms_and_baselines():

@@ -23,6 +23,9 @@ def test_a_model_that_ranks_by_length_is_seen_through():
     assert bias["prefers_longer"] == 1
     assert bias["length_correlation"] == pytest.approx(1)
     assert bias["length_balanced"] == 0.5
+    assert np.isnan(
+        [bias["length_balanced_low"], bias["length_balanced_high"]]
+    ).all()  # strata without spread
 
 
 def test_a_model_that_knows_the_answer_whatever_its_length_keeps_its_accuracy_on_balanced_pairs():

@@ -104,7 +104,7 @@ def test_a_benchmark_of_other_size_is_said_to_compare_with_no_published_score(re
 def test_a_model_whose_rewards_are_all_equal_is_said_to_have_them(report):
     assert "are equal in round" not in markdown(report)
     rounds = [report.rounds[0], report.rounds[1] | {"heldout/constant": 1.0}]
-    assert "**All rewards on held-out accuracy are equal in round 1.**" in markdown(report_of(rounds))
+    assert "**All rewards on held-out pairs are equal in round 1.**" in markdown(report_of(rounds))
 
 
 def test_nan_is_shown_as_a_dash(report):

@@ -58,13 +58,9 @@ def texts_of(lengths):
 
 def gradients_of(rewards, network):
     torch.sin(3 * rewards).sum().backward()
-    weights = network.parameters()
-    none = torch.zeros(
-        ()
-    )  # the bias of the last layer's keys, whatever the rounding of other ways makes of it
-    taken = torch.cat(
-        [(none.expand_as(w) if w.grad is None else w.grad.to_dense()).flatten() for w in weights]
-    )
+    # None is the bias of the last layer's keys, of which a padded batch makes rounding errors.
+    gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in network.parameters()]
+    taken = torch.cat([gradient.to_dense().flatten() for gradient in gradients])
     network.zero_grad()
     return taken
 
