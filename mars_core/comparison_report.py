@@ -71,11 +71,16 @@ class ComparisonReport:
     """What it was run by."""
     cells: Sequence[Cell]
     results: pd.DataFrame
-    """A row a finished cell: arm, seed, and the figures of its last round."""
+    """A row a finished cell: arm, seed, `packages()` where it ran, and the figures of its last round."""
     curves: pd.DataFrame
     """A row a finished cell and round: arm, seed, round, heldout/accuracy."""
     failed: dict[str, str]
     """Name of each failed cell → what ended it."""
+
+
+def packages() -> str:
+    """Versions here of the packages that shape a cell's figures."""
+    return ", ".join(f"{name} {version(name)}" for name in PACKAGES)
 
 
 def known_figures(results: pd.DataFrame) -> list[str]:
@@ -150,12 +155,12 @@ def markdown(report: ComparisonReport) -> str:
             "of the arms, not what a language model would make of them."
         )
     hours = report.results["seconds"].sum() / 3600
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = "; or ".join(sorted(report.results["packages"].unique()))
     parts += [
         "## How it was run",
         f"    {report.command}",
-        f"That was its last start, with {versions}. The cells took {hours:,.2f} hours; a step that several "
-        "share counts in each of them.",
+        f"That was its last start. The cells ran with {versions}, and took {hours:,.2f} hours; a step that "
+        "several share counts in each of them.",
     ]
     if report.failed:
         parts += ["## Failed cells", "\n".join(f"- {name}: {why}" for name, why in report.failed.items())]

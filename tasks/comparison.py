@@ -12,7 +12,14 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.comparison import Cell, ComparisonConfig, arm_means
-from mars_core.comparison_report import ComparisonReport, known_figures, markdown, means_table, write
+from mars_core.comparison_report import (
+    ComparisonReport,
+    known_figures,
+    markdown,
+    means_table,
+    packages,
+    write,
+)
 from mars_core.config import scientific, to_yaml
 from mars_core.digests import digest
 from mars_core.errors import MarsError
@@ -48,9 +55,10 @@ def experiment_file(root: Path, cell: Cell, parent: str | None) -> Path:
 
 
 def keep(root: Path, cell: Cell) -> None:
-    """Remember that a cell is finished, and the figures of its rounds."""
+    """Remember that a cell is finished, with which packages, and the figures of its rounds."""
     run = existing_run(root / cell.name)
-    record = {"key": _key(cell), "trained": trained(run), "rounds": read_metrics(run)}
+    rounds = read_metrics(run)
+    record = {"key": _key(cell), "packages": packages(), "trained": trained(run), "rounds": rounds}
     write_whole(_record(root, cell), lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
 
 
@@ -85,7 +93,8 @@ def gather(
             continue
         record = json.loads(_record(root, cell).read_text())
         rounds = record["rounds"]
-        results.append({"arm": cell.arm, "seed": cell.seed, **record["trained"], **_of_the_whole_run(rounds)})
+        ran = {"arm": cell.arm, "seed": cell.seed, "packages": record["packages"]}
+        results.append(ran | record["trained"] | _of_the_whole_run(rounds))
         curves += [
             {"arm": cell.arm, "seed": cell.seed, "round": t, "heldout/accuracy": figures["heldout/accuracy"]}
             for t, figures in enumerate(rounds)

@@ -32,6 +32,7 @@ def report():
             {
                 "arm": arm, "seed": seed, "heldout/accuracy": value, "heldout/snr": float("nan"),
                 "optimizer_steps": 8, "pairs_seen": 64, "seconds": 90.0,
+                "packages": "torch 2.12" if seed < 3 else "torch 2.13",
             }
             for arm, values in accuracy.items()
             for seed, value in enumerate(values)
@@ -89,3 +90,7 @@ def test_the_numbers_of_the_page_are_kept_for_machines_and_words_as_they_are(rep
     page = (tmp_path / "results.md").read_text()
     assert "- mars-seed9: ModelError: a reward is NaN or infinite" in page
     assert all((tmp_path / f"figures/{name}.png").stat().st_size for name in ("differences", "curves"))
+
+
+def test_the_page_names_the_packages_that_the_cells_ran_with_whatever_runs_now(report):
+    assert "The cells ran with torch 2.12; or torch 2.13, and took 0.75 hours" in markdown(report)
