@@ -15,6 +15,7 @@ from flows.refine import refine
 from mars_core.comparison import Cell, ComparisonConfig, cells, load_comparison
 from mars_core.comparison_report import ComparisonReport
 from tasks.comparison import (
+    cell_key,
     drop_models_between,
     experiment_file,
     finished,
@@ -65,8 +66,9 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
 @task(name="cell", task_run_name="{cell.name}", cache_policy=NO_CACHE, persist_result=False)
 def run_cell(root: Path, cell: Cell, parent: str | None) -> None:
     """Run one arm under one seed to its end."""
+    key = cell_key(cell)  # what is delivered while it runs is not what it was made of
     refine(str(experiment_file(root, cell, parent)))
-    keep(root, cell)
+    keep(root, cell, key)
 
 
 def _run_all(

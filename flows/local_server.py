@@ -18,7 +18,7 @@ from filelock import FileLock
 from mars_core.errors import MarsError
 from tasks.addresses import answers, free_port
 from tasks.child_process import leashed
-from tasks.mlflow_store import LOCAL_PORT, health, make_store
+from tasks.mlflow_store import LOCAL_PORT, health, make_store, shown
 
 PREFECT_STORE = "prefect.db"
 PREFECT_PORT = 4200
@@ -93,7 +93,8 @@ def check_mlflow(uri: str) -> None:
     """
     if uri.startswith("http") and not answers(health(uri)):
         raise ServerError(
-            f"no MLflow server answers at {uri}; start it, or change tracking.uri or MLFLOW_TRACKING_URI"
+            f"no MLflow server answers at {shown(uri)}; start it, or change tracking.uri or "
+            "MLFLOW_TRACKING_URI"
         )
 
 
@@ -112,10 +113,11 @@ def mlflow_server(uri: str) -> Iterator[str]:
     port = free_port(LOCAL_PORT)
     address = f"http://127.0.0.1:{port}"
     command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
-        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1",
     ]  # fmt: skip
-    with _server(command, f"{address}/health", Path("mlflow.log").resolve(), {}):
+    environment = {"MLFLOW_BACKEND_STORE_URI": uri}  # which may hold a password
+    with _server(command, f"{address}/health", Path("mlflow.log").resolve(), environment):
         yield address
 
 

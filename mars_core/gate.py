@@ -29,7 +29,7 @@ class GateConfig(Configuration):
     margin: float = Field(0.03, ge=0, le=1)
     """The candidate is refused unless its held-out accuracy is shown to fall by less than this."""
     rewardbench_margin: float = Field(0.03, ge=0, le=1)
-    """The same of the RewardBench total, where RewardBench is run."""
+    """The same of the RewardBench total, where RewardBench is run: the mean of the sections that it has."""
     section_limit: float = Field(0.05, ge=0, le=1)
     """The candidate is refused if its score in a section of RewardBench falls by more than this."""
     pairs: str | None = None
@@ -145,15 +145,19 @@ def _accuracy(
 
 
 def _rewardbench(config: GateConfig, candidate: pd.DataFrame, champion: pd.DataFrame) -> list[Check]:
-    scores = [rewardbench.score(candidate), rewardbench.score(champion)]
+    rewardbench.check_same_rows(candidate, champion)
+    right = [frame["correct"].to_numpy(dtype=float) for frame in (candidate, champion)]
+    sections = rewardbench.row_weights(candidate)
     checks = []
-    for name, compared in rewardbench.differences(candidate, champion).items():
+    for name, weights in {"total": np.mean(list(sections.values()), axis=0), **sections}.items():
         whole = name == "total"
         bound = -(config.rewardbench_margin if whole else config.section_limit)
-        figures = scores[0][name], scores[1][name], compared.value, compared.low, compared.high
-        passed = compared.low > bound if whole else compared.value >= bound
+        difference = paired_accuracy_difference(right[0], right[1], weights)
+        passed = difference.low > bound if whole else difference.value >= bound
         title = f"RewardBench {name.removeprefix('section/')}"
-        checks.append(Check(title, compared.n, *figures, bound, passed, by_interval=whole))
+        scores = float(weights @ right[0]), float(weights @ right[1])
+        n = int(np.count_nonzero(weights))
+        checks.append(Check(title, n, *scores, *difference, bound, passed, by_interval=whole))
     return checks
 
 

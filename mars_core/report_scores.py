@@ -20,7 +20,7 @@ def against_round_0(
     rows = [
         [
             name,
-            f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]",
+            interval(difference.value, difference.low, difference.high, show=signed),
             p_value(difference.p_value),
             p_value(corrected[name]),
             signed(difference.effect_size),
@@ -33,9 +33,9 @@ def against_round_0(
         f"## Round {compared} against round 0",
         table(headers, rows),
         "Paired on the same examples. On held-out pairs p is McNemar's exact test; scores of benchmarks are "
-        "weighted, so theirs is the paired bootstrap's own. Holm's correction is for all rows of this table; "
-        "the page's first lines give the first row's own p. The last column counts examples on which round "
-        f"{compared} / round 0 does better than the other: that it alone gets right.",
+        "weighted, so theirs is that of random signs of what one model earns more. Holm's correction is for "
+        "all rows of this table; the page's first lines give the first row's own p. The last column counts "
+        f"examples on which round {compared} / round 0 does better than the other: that it alone gets right.",
     ]
 
 
@@ -100,8 +100,9 @@ def _contamination(metrics: Mapping[str, float], t: int) -> list[str]:
     return [
         "A row is seen in training where its prompt, or a response that is long enough, is a training text "
         f"(exact) or has at least {contamination.NEAR:.0%} of its {contamination.WORDS}-word runs in one "
-        "(near); training texts are the originals and the synthetic pairs of all rounds so far. Rows of "
-        f"benchmarks by subset, in round {t}: {listed or 'none'}."
+        "(near); training texts are all that the round's model was trained on, those of earlier rounds too "
+        "where it goes on from their model. "
+        f"Rows of benchmarks by subset, in round {t}: {listed or 'none'}."
     ]
 
 

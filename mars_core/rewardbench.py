@@ -191,8 +191,7 @@ def differences(frame: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDif
     Raises:
         ValueError: the two frames of `results` have not the same rows.
     """
-    if not frame[["id", "subset"]].equals(other[["id", "subset"]]):
-        raise ValueError("a paired comparison needs the same rows in the same order")
+    check_same_rows(frame, other)
     subsets = frame["subset"].to_numpy(dtype=object)
     compared = {}
     for name, weights in _weights(subsets).items():
@@ -201,6 +200,24 @@ def differences(frame: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDif
             right = frame["correct"][counting], other["correct"][counting]
             compared[name] = paired_score_difference(*right, subsets[counting], weights)
     return compared
+
+
+def check_same_rows(frame: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Refuse to pair the rows of two frames of `results` that have not the same in the same order."""
+    if not frame[["id", "subset"]].equals(other[["id", "subset"]]):
+        raise ValueError("a paired comparison needs the same rows in the same order")
+
+
+def row_weights(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """What each row weighs in the score of a section: [n], summing to 1, for the sections that have rows."""
+    of_its_subset = 1 / frame.groupby("subset")["subset"].transform("size").to_numpy(dtype=float)
+    return {
+        name: frame["subset"].map(weights).fillna(0).to_numpy(dtype=float)
+        * of_its_subset
+        / sum(weights.values())
+        for name, weights in _weights(frame["subset"]).items()
+        if weights and name != "total"
+    }
 
 
 def _weights(subsets: Iterable[str]) -> dict[str, dict[str, float]]:

@@ -179,25 +179,35 @@ def paired_difference(
     return PairedDifference(value, *_percentiles(means), p_value, gains.size, only_a, only_b, g)
 
 
-def paired_accuracy_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> Interval:
+def paired_accuracy_difference(
+    correct_a: ArrayLike, correct_b: ArrayLike, weights: ArrayLike | None = None
+) -> Interval:
     """Accuracy of A minus accuracy of B on the same examples, with an interval that few examples keep wide.
 
     Bonett and Price's adjusted Wald interval (2012). A bootstrap of examples on which the two never disagree
-    has no width, however few they are; a decision must not rest on that.
+    has no width, however few they are; a decision must not rest on that. Weighted examples count as many
+    equal ones as they are worth, (Σw)² / Σw² (Kish, 1965).
 
     Args:
         correct_a: [n] booleans, or zeros and ones.
         correct_b: [n] the same examples in the same order.
+        weights: [n] what each example weighs in both accuracies; by default the same.
 
     Raises:
-        ValueError: as `paired_difference`.
+        ValueError: as `paired_difference`; a weight is negative, or all are zero.
     """
-    gains, only_a, only_b = _gains(correct_a, correct_b)
-    share_a, share_b = ((count + 1) / (gains.size + 2) for count in (only_a, only_b))
+    gains, *_ = _gains(correct_a, correct_b)
+    weighs = np.ones_like(gains) if weights is None else as_sample(weights, "weights")
+    if weighs.min() < 0 or not weighs.any():
+        raise ValueError("weights must not be negative and not all zero")
+    share = weighs / weighs.sum()
+    worth = 1 / float(share @ share)
+    alone = (float(share[gains > 0].sum()), float(share[gains < 0].sum()))
+    share_a, share_b = ((worth * part + 1) / (worth + 2) for part in alone)
     centre = share_a - share_b
-    deviation = math.sqrt((share_a + share_b - centre**2) / (gains.size + 2))
+    deviation = math.sqrt((share_a + share_b - centre**2) / (worth + 2))
     half_width = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * deviation
-    return Interval(float(gains.mean()), max(-1.0, centre - half_width), min(1.0, centre + half_width))
+    return Interval(float(share @ gains), max(-1.0, centre - half_width), min(1.0, centre + half_width))
 
 
 def paired_score_difference(
@@ -212,16 +222,16 @@ def paired_score_difference(
     """Compare two models by their weighted scores on the same examples, such as RewardBench totals.
 
     `only_a` and `only_b` count the examples on which one of the two earns more than the other. The interval
-    is that of `stratified_bootstrap`, both answers to an example kept together. McNemar's test
-    knows no weights, so the p-value is the bootstrap's own: twice the share of replicates on the far side
-    of zero.
+    is that of `stratified_bootstrap`, both answers to an example kept together. McNemar's test knows no
+    weights, so the p-value is that of the test which it is a case of: how often the weighted gains sum up to
+    as much if each one's sign is drawn at random. It is 1 where the models never disagree.
 
     Args:
         credits_a: [n] what A earns on each example, such as 1 where it is right.
         credits_b: [n] the same examples in the same order.
         strata: [n] the stratum of each example.
         weights: as of `stratified_bootstrap`; the scores are weighted means of the strata's mean credits.
-        draws: bootstrap replicates.
+        draws: bootstrap replicates, and at most so many draws of signs.
         seed: of the resampling.
 
     Raises:
@@ -229,13 +239,12 @@ def paired_score_difference(
     """
     gains = _of_the_same_examples(credits_a, credits_b)
     only_a, only_b = int((gains > 0).sum()), int((gains < 0).sum())
-    value, replicates = _stratified_replicates(gains, strata, weights, draws, seed)
-    beyond = min(int((replicates <= 0).sum()), int((replicates >= 0).sum()))
-    p_value = min(1.0, 2 * (beyond + 1) / (draws + 1))
+    value, low, high = stratified_bootstrap(gains, strata, weights, draws=draws, seed=seed)
     present, place, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     of_example = (np.array([weights[stratum] for stratum in present]) / sizes)[place]
     g = _cohens_g(float(of_example[gains > 0].sum()), float(of_example[gains < 0].sum()))
-    return PairedDifference(value, *_percentiles(replicates), p_value, gains.size, only_a, only_b, g)
+    p_value = _sign_flip(of_example * gains, draws, seed)
+    return PairedDifference(value, low, high, p_value, gains.size, only_a, only_b, g)
 
 
 def mean_over_seeds(values: ArrayLike) -> SeedMean:
@@ -291,6 +300,17 @@ def pairwise_summary(margins: ArrayLike) -> dict[str, float]:
         "ties": float((sample == 0).mean()),
         "n": float(sample.size),
     }
+
+
+def _sign_flip(gains: NDArray[np.float64], draws: int, seed: int) -> float:
+    """Two-sided p-value of a sum of gains [n] under random signs; of few gains all signs are tried."""
+    there = gains[gains != 0]
+    if there.size < 2:  # one gain is as great with either sign
+        return 1.0
+    test = stats.permutation_test(
+        (there,), np.sum, permutation_type="samples", vectorized=True, n_resamples=draws, rng=seed
+    )
+    return float(test.pvalue)
 
 
 def _cohens_g(only_a: float, only_b: float) -> float:

@@ -40,25 +40,37 @@ class ComparisonError(MarsError, RuntimeError):
 def finished(root: Path, cell: Cell) -> bool:
     """Whether a cell, whose folder is there, ran to its end with the configuration and data it has now."""
     file, end = _record(root, cell), root / cell.name / f"round-{cell.experiment.rounds}" / "metrics.json"
-    return file.exists() and end.exists() and json.loads(file.read_text())["key"] == _key(cell)
+    return file.exists() and end.exists() and json.loads(file.read_text())["key"] == cell_key(cell)
+
+
+def cell_key(cell: Cell) -> str:
+    """What a cell's result follows from: its configuration, what its sources hold, the steps' versions."""
+    config = cell.experiment
+    benchmarks = {name: source_digest(source) for name, source in sources(config.evaluation).items()}
+    models = content_of([config.model.backbone, config.semantics.embedder])
+    return digest(scientific(config), config.rounds, contents(config), benchmarks, models, VERSIONS)
 
 
 def experiment_file(root: Path, cell: Cell, parent: str | None) -> Path:
     """Write the configuration of a cell's run, shown in MLflow under the comparison's run `parent`."""
-    tracking = cell.experiment.tracking.model_copy(
-        update={"parent": parent, "tags": {"mars.arm": cell.arm, "mars.seed": str(cell.seed)}}
+    tracking = cell.experiment.tracking
+    shown = tracking.model_copy(
+        update={
+            "parent": parent,
+            "tags": tracking.tags | {"mars.arm": cell.arm, "mars.seed": str(cell.seed)},
+        }
     )
-    experiment = cell.experiment.model_copy(update={"tracking": tracking})
+    experiment = cell.experiment.model_copy(update={"tracking": shown})
     file = root / "cells" / f"{cell.name}.yaml"
     write_whole(file, lambda path: path.write_text(to_yaml(experiment), encoding="utf-8"))
     return file
 
 
-def keep(root: Path, cell: Cell) -> None:
-    """Remember that a cell is finished, with which packages, and the figures of its rounds."""
+def keep(root: Path, cell: Cell, key: str) -> None:
+    """Remember that a cell whose `cell_key` was this is finished, with which packages, and its figures."""
     run = existing_run(root / cell.name)
     rounds = read_metrics(run)
-    record = {"key": _key(cell), "packages": packages(), "trained": trained(run), "rounds": rounds}
+    record = {"key": key, "packages": packages(), "trained": trained(run), "rounds": rounds}
     write_whole(_record(root, cell), lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
 
 
@@ -93,7 +105,8 @@ def gather(
             continue
         record = json.loads(_record(root, cell).read_text())
         rounds = record["rounds"]
-        ran = {"arm": cell.arm, "seed": cell.seed, "packages": record["packages"]}
+        packages_of_cell = record.get("packages", "versions that were not noted")
+        ran = {"arm": cell.arm, "seed": cell.seed, "packages": packages_of_cell}
         results.append(ran | record["trained"] | _of_the_whole_run(rounds))
         curves += [
             {"arm": cell.arm, "seed": cell.seed, "round": t, "heldout/accuracy": figures["heldout/accuracy"]}
@@ -152,11 +165,3 @@ def _over_rounds(rounds: list[dict[str, float]], figure: str) -> float:
 
 def _record(root: Path, cell: Cell) -> Path:
     return root / "cells" / f"{cell.name}.json"
-
-
-def _key(cell: Cell) -> str:
-    """What a cell's result follows from: its configuration, what its sources hold, the steps' versions."""
-    config = cell.experiment
-    benchmarks = {name: source_digest(source) for name, source in sources(config.evaluation).items()}
-    models = content_of([config.model.backbone, config.semantics.embedder])
-    return digest(scientific(config), config.rounds, contents(config), benchmarks, models, VERSIONS)

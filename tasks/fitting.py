@@ -59,6 +59,10 @@ def fit_reward_model(
 
         def on_line(line: str) -> None:
             nonlocal seen
+            if not line.startswith("{"):  # a library's, such as NCCL's
+                with (folder / "fit.log").open("a") as log:
+                    log.write(line)
+                return
             figures = json.loads(line)
             if "result" in figures:
                 result.update(figures["result"])

@@ -165,9 +165,16 @@ def reached(config: TrackingConfig) -> MlflowClient:
 
 
 def runs_page(config: TrackingConfig, server: str) -> str:
-    """The page of a server with the runs of the experiment; its first page where there are none yet."""
-    found = reached(config).get_experiment_by_name(config.experiment)
-    return f"{server}/#/experiments/{found.experiment_id}/runs" if found else server
+    """The page of a server with the runs of the experiment; its first page where there are none yet.
+
+    Raises:
+        TrackingError: MLflow does not tell.
+    """
+    try:
+        found = reached(config).get_experiment_by_name(config.experiment)
+    except Exception as error:
+        raise TrackingError(f"MLflow at {shown(server)} {told(error)}") from error
+    return shown(f"{server}/#/experiments/{found.experiment_id}/runs" if found else server)
 
 
 def make_store(uri: str) -> None:

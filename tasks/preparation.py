@@ -20,7 +20,7 @@ from mars_core.generation import open_backend
 from mars_core.pairs import DataConfig
 from mars_core.reward_model import has_trained_head
 from mars_core.selection import check_budget
-from tasks.run_folder import Outputs, RunFolder, open_run
+from tasks.run_folder import Outputs, RunFolder, claimed_run
 from tasks.steps import step, tell
 
 
@@ -70,7 +70,7 @@ def check(*configs: ExperimentConfig) -> None:
     originals: dict[str, int] = {}
     for config in configs:
         generation = config.generation
-        with open_run(config) as run:
+        with claimed_run(config) as run:
             if not run.path("round-0/metrics.json").exists():  # later starts know their data to be good
                 data = digest(config.seed, scientific(config.data), scientific(config.evaluation))
                 if data not in originals:

@@ -206,8 +206,8 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
-    """Become the owner of a run's folder for the length of a `with` block.
+def claimed_run(config: ExperimentConfig) -> Iterator[RunFolder]:
+    """Own the folder that a run has or will have for the length of a `with` block, without changing it.
 
     Raises:
         RunFolderError: another process owns it, or it was made with other scientific keys.
@@ -215,7 +215,17 @@ def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
     root = config.run_folder.resolve()
     with owned(root):
         _check_configuration(root / "config.yaml", config)
-        run = RunFolder(root, config)
+        yield RunFolder(root, config)
+
+
+@contextmanager
+def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
+    """Become the owner of a run's folder for the length of a `with` block, and write its configuration.
+
+    Raises:
+        RunFolderError: as of `claimed_run`.
+    """
+    with claimed_run(config) as run:
         header = (
             f"# Resolved configuration of {config.name}, written {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
             f"# sha256 of its scientific keys: {digest(scientific(config))}\n"

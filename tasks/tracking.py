@@ -181,8 +181,8 @@ def _send_round(client: MlflowClient, run: RunFolder, t: int, parent: Run, known
             client.set_tag(run_id, name, value)
         client.set_terminated(run_id)
         client.set_tag(run_id, "mars.logged", metrics.sha256)
-    if run.config.tracking.models == "all":
-        log_model(client, run, child, t)
+    if run.config.tracking.models == "all" and run.path(f"round-{t}/model").exists():
+        log_model(client, run, child, t)  # a comparison may have made room before it was to keep all
         client.set_terminated(run_id)
 
 

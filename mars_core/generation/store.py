@@ -173,6 +173,8 @@ class GenerationStore:
                     key = _key_of(line)
                 except ValueError as error:
                     broken = str(error)
+                    if not line.endswith(b"\n"):
+                        break  # what another process has added to it meanwhile is no line that follows
                     continue
                 self._place.setdefault(key, (segment, offset))
                 offset, number = offset + len(line), number + 1

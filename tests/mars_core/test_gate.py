@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.gate import GateConfig, decide, table
-from mars_core.rewardbench import ROWS, SECTION_OF
+from mars_core.rewardbench import ROWS, SECTION_OF, score
 
 RIGHT, WRONG = 1.0, -1.0
 
@@ -80,6 +80,32 @@ def test_a_fall_of_the_rewardbench_total_refuses():
     assert not decision.promoted
     assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
     assert decide(GateConfig(), good, good, np.ones(1000), (benchmark(), fallen)).promoted
+
+
+def test_equal_answers_on_a_few_benchmark_rows_are_no_evidence_and_blame_nobody():
+    good, few = margins(900, 1000), benchmark().groupby("subset").head(1)
+    decision = decide(GateConfig(), good, good, np.ones(1000), (few, few))
+    assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
+    assert not decision.blames_data
+
+
+def test_the_margin_holds_for_a_benchmark_that_lacks_a_section():
+    good = margins(900, 1000)
+    candidate, champion = benchmark(["alpacaeval-easy", "llmbar-natural"]), benchmark()
+    chat = [frame[frame["section"] == "Chat"] for frame in (candidate, champion)]
+    decision = decide(GateConfig(section_limit=1), good, good, np.ones(1000), tuple(chat))
+    assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
+
+
+def test_the_gates_scores_are_those_of_rewardbench():
+    one, other = benchmark(["math-prm", "xstest-should-respond"]), benchmark(["refusals-offensive"], 0.2)
+    checks = decide(GateConfig(), margins(9, 10), margins(9, 10), np.ones(10), (one, other)).checks[1:]
+    official = [score(frame) for frame in (one, other)]
+    names = [check.name.removeprefix("RewardBench ") for check in checks]
+    for check, name in zip(checks, names, strict=True):
+        key = name if name == "total" else f"section/{name}"
+        assert (check.candidate, check.champion) == pytest.approx([scores[key] for scores in official])
+    assert sorted(names) == ["chat", "chat-hard", "reasoning", "safety", "total"]
 
 
 def test_a_fall_of_one_section_refuses_though_the_total_holds():

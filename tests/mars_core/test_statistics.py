@@ -236,8 +236,21 @@ def test_a_difference_of_scores_is_the_difference_of_the_two_scores(rows, random
     difference = paired_score_difference(correct, other, strata, weights, draws=50)
     ours, theirs = (stratified_bootstrap(right, strata, weights, draws=2) for right in (correct, other))
     assert difference.value == pytest.approx(ours.value - theirs.value)
-    assert difference.low <= difference.value + 1e-12
-    assert difference.value <= difference.high + 1e-12
+    if not math.isnan(difference.low):
+        assert difference.low - 1e-12 <= difference.value <= difference.high + 1e-12
+
+
+def test_a_difference_of_scores_without_spread_has_no_interval_and_is_no_evidence():
+    difference = paired_score_difference([1, 1], [1, 0], ["a", "b"], {"a": 1, "b": 1})
+    assert difference.value == 0.5
+    assert math.isnan(difference.low)
+    assert math.isnan(difference.high)
+    assert difference.p_value == 1
+
+
+def test_the_p_value_of_a_few_one_sided_gains_is_that_of_their_signs():
+    difference = paired_score_difference([1] * 5, [0] * 5, ["s"] * 5, {"s": 1})
+    assert difference.p_value == 2 / 2**5
 
 
 @pytest.mark.parametrize(
@@ -348,6 +361,21 @@ def test_the_accuracy_difference_adds_one_disagreement_each_way():
     centre, deviation = 4 / 12 - 2 / 12, math.sqrt((6 / 12 - (2 / 12) ** 2) / 12)
     expected = 0.2, centre - 1.959964 * deviation, centre + 1.959964 * deviation
     assert paired_accuracy_difference(a, b) == pytest.approx(expected, abs=1e-6)
+
+
+@given(ANSWERS, st.floats(0.1, 10))
+def test_an_accuracy_difference_of_equally_weighted_examples_is_that_of_examples(answers, weight):
+    a, b = zip(*answers, strict=True)
+    weighted = paired_accuracy_difference(a, b, [weight] * len(a))
+    assert weighted == pytest.approx(paired_accuracy_difference(a, b))
+
+
+def test_a_weighted_accuracy_difference_keeps_its_word_at_few_rows_a_stratum():
+    rng = np.random.default_rng(0)
+    weights = np.repeat([4.0, 1.0, 1.0, 0.5], 10)
+    kinds = rng.choice(3, p=[0.85, 0.075, 0.075], size=(SIMULATIONS, 40))  # neither, A or B alone right
+    intervals = (paired_accuracy_difference(draw == 1, draw == 2, weights)[1:] for draw in kinds)
+    assert covered(intervals, 0) >= 0.95
 
 
 @given(ANSWERS)
