@@ -100,7 +100,7 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 .PHONY: clean
 clean: ## Remove the environment and every cache; runs and generations stay.
 	rm -rf $(VENV) .venv-constraints .venv-vllm build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find flows tasks mars_core tests -name __pycache__ -prune -exec rm -rf {} +
+	find flows tasks mars_core deployments tests -name __pycache__ -prune -exec rm -rf {} +
 
 require-python = [ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 

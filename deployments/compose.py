@@ -2,7 +2,8 @@
 
 Commands, environments, health checks and order are the file's own. Only what a container has and a machine
 has not is put differently: a service's name is no host here but the loopback, a named volume is a folder of
-the state, a mounted file is that file, and the worker's folder is the project.
+the state, a mounted file is that file, and the worker's folder is the project. All are ended alike, by
+SIGTERM and five seconds later by SIGKILL, whatever a container's signal and grace would be.
 """
 
 import re

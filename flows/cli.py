@@ -451,8 +451,6 @@ def _print_arms(report: "ComparisonReport") -> None:
 
     for name, why in report.failed.items():
         Console(stderr=True).print(f"{name} failed: {why}", style="red", markup=False, highlight=False)
-    if report.results.empty:
-        return
     (_, *names), rows = means_table(report)
     table = Table("", *(row[0] for row in rows), title=report.config.name)
     for position, name in enumerate(names, start=1):

@@ -51,7 +51,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         ranked = with_budget * min(max(scheme.pool, each), most) if scheme.pool else 0
         wanted = variants_for(ranked // with_budget or each, scheme, chosen_first=True)
         requests, texts = 3 * with_budget, with_budget * (sum(wanted) - 3)
-    rewritten = with_budget if config.rewriting.enabled and scheme.scheme != "repeat" else 0
+    rewritten = with_budget if config.rewriting.enabled and scheme.writes_variants else 0
     sample = sets.train.select(range(min(SAMPLE, originals)))
     ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids
     text_tokens = sum(map(len, ids)) / len(ids)

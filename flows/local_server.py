@@ -16,9 +16,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from mars_core.errors import MarsError
-from tasks.addresses import answers, free_port
+from tasks.addresses import answers, free_port, shown
 from tasks.child_process import leashed
-from tasks.mlflow_store import LOCAL_PORT, health, make_store, shown
+from tasks.mlflow_store import LOCAL_PORT, health, make_store
 
 PREFECT_STORE = "prefect.db"
 PREFECT_PORT = 4200

@@ -89,6 +89,11 @@ class AugmentationConfig(Configuration):
     """Most samples asked for each text that is missing, however many were dropped so far; 1 never asks for
     more than is missing."""
 
+    @property
+    def writes_variants(self) -> bool:
+        """Whether synthetic pairs are made of the texts of an original, rewritten ones if it was."""
+        return self.scheme in ("minimal", "grid")
+
 
 class Variants(NamedTuple):
     """How many variants of each text a pair needs, the text itself included."""
@@ -100,7 +105,7 @@ class Variants(NamedTuple):
 
 def capacity(config: AugmentationConfig, unit: Literal["pairs", "paraphrases"]) -> int:
     """Most budget units that one pair can take; where no paraphrases are made, any number."""
-    if config.scheme in ("repeat", "west_of_n"):
+    if not config.writes_variants:
         return sys.maxsize
     paraphrases = 2 * config.max_paraphrases
     return paraphrases if unit == "paraphrases" else pairs_of(paraphrases, config)

@@ -25,7 +25,7 @@ def brier_score(margins: ArrayLike) -> float:
     return float((expit(-as_sample(margins, "margins")) ** 2).mean())
 
 
-def expected_calibration_error(margins: ArrayLike, bins: int = 10) -> float:
+def expected_calibration_error(margins: ArrayLike, bins: int | None = None) -> float:
     """Mean over pairs of |accuracy − mean confidence| of the pair's bin, with the bins of `reliability`.
 
     It is biased upwards on few pairs: a perfect model shows about √(2p(1−p)/(πm)) at m pairs a bin.
@@ -37,11 +37,12 @@ def expected_calibration_error(margins: ArrayLike, bins: int = 10) -> float:
     return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["n"]))
 
 
-def reliability(margins: ArrayLike, bins: int = 10) -> pd.DataFrame:
+def reliability(margins: ArrayLike, bins: int | None = None) -> pd.DataFrame:
     """The table behind a reliability diagram, from the least confident bin to the most.
 
     The bins hold equally many of the margins [n] as far as equal confidences, which are never parted,
-    allow; a bin that this leaves empty is left out.
+    allow; a bin that this leaves empty is left out. By default there are ten, or fewer on few pairs, so that
+    each holds twenty.
 
     Returns:
         A row a bin: n, its mean confidence, its accuracy, and the ends of that accuracy's 95% Wilson
@@ -51,6 +52,8 @@ def reliability(margins: ArrayLike, bins: int = 10) -> pd.DataFrame:
         ValueError: as `mars_core.statistics.as_sample`, or `bins` is less than one.
     """
     sample = as_sample(margins, "margins")
+    if bins is None:
+        bins = max(1, min(10, sample.size // 20))
     if bins < 1:
         raise ValueError(f"a reliability table needs at least one bin, got {bins}")
     below = rankdata(np.abs(sample), method="min") - 1

@@ -133,8 +133,8 @@ def markdown(report: ComparisonReport) -> str:
         table(*means_table(report)),
         f"{LEGEND} Brackets are 95% t-intervals over seeds.",
         "LLM tokens and seconds are reported, not matched. What one cell computes of a text costs later ones "
-        "nothing, so seconds depend on the order of the cells. Where an arm's largest budget is the mean "
-        "budget, its margins were too even for τ to select by.",
+        "nothing, so seconds depend on the order of the cells. Where an arm with τ > 0 has the mean budget "
+        "for its largest, its margins were too even for τ to select by.",
     ]
     for figure in _tested(report):
         parts += [f"## Paired differences: {COLUMNS[figure][0]}", table(*differences_table(report, figure))]

@@ -104,7 +104,7 @@ class ExperimentConfig(Configuration):
         keys = {
             "augmentation.top_up=true": augmentation.top_up,
             "augmentation.pool": augmentation.pool,
-            "augmentation.scheme=repeat": augmentation.scheme == "repeat",
+            f"augmentation.scheme={augmentation.scheme}": not augmentation.writes_variants,
         }
         if self.selection.budget_unit == "paraphrases" and (set_keys := [key for key in keys if keys[key]]):
             raise ValueError(

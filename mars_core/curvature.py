@@ -145,13 +145,13 @@ def measure(
 
     Returns:
         `originals/…`, `synthetic/…` and `mixture/…` with `mean_c`, `trace`, `lambda_min`, `rank` and
-        `condition` of their Fisher information; `dimension`, d; `alpha`, the originals' share of the
-        mixture; `ridge`, that of the Fisher information; `beta` of A2; what the mixture measures, whatever
-        the premises, `worst_gain`, a g with I_R ⪰ g·I_P (the greatest, were there no ridge), and
-        `mean_gain`, trace I_R / trace I_P; for each share s of `SHARES` `gamma_org/s`, `gamma_aug/s`,
-        `gamma_curv/s` and `a1/s`, 1 where γ_aug < γ_org and else 0; and of the theorem, so for all pairs,
-        `premises`, 1 where A1 holds and β > 0 and else 0, and `bound`, α + (1 − α)·γ_curv, nan where they
-        do not hold.
+        `condition` of their Fisher information, the mixture being that of these two; `dimension`, d;
+        `alpha`, the originals' share of the mixture; `ridge`, that of the Fisher information; `beta` of A2;
+        what the mixture measures, whatever the premises, `worst_gain`, a g with I_R ⪰ g·I_P (the greatest,
+        were there no ridge), and `mean_gain`, trace I_R / trace I_P; for each share s of `SHARES`
+        `gamma_org/s`, `gamma_aug/s`, `gamma_curv/s` and `a1/s`, 1 where γ_aug < γ_org and else 0; and of the
+        theorem, so for all pairs, `premises`, 1 where A1 holds and β > 0 and else 0, and `bound`, α + (1 −
+        α)·γ_curv, nan where they do not hold.
 
     Raises:
         ValueError: there is no pair on one side, or a margin is not finite.

@@ -224,15 +224,6 @@ def content_id(prompt: str, chosen: str, rejected: str) -> str:
     return hashlib.sha256("\0".join((prompt, chosen, rejected)).encode()).hexdigest()[:16]
 
 
-def stored_prompt(text: str) -> str:
-    """A prompt given as text in the stored form: turns stripped, and no `Assistant:` at the end.
-
-    Raises:
-        ValueError: a turn contains the start of another turn.
-    """
-    return dialogue.transcript(_spoken(text))
-
-
 def row_texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Prompt in the stored form, chosen and rejected response of one row, if it is valid.
 

@@ -112,8 +112,7 @@ def calibration(heldout: Mapping[int, NDArray[Any]]) -> Figure:
     figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
     panels = figure.subplots(1, max(2, len(heldout)), sharex=True, sharey=True)
     for panel, (number, margin) in zip(panels, sorted(heldout.items()), strict=False):
-        bins = max(1, min(10, len(margin) // 20))
-        table = reliability(margin, bins)
+        table = reliability(margin)
         bars = [table["accuracy"] - table["accuracy_low"], table["accuracy_high"] - table["accuracy"]]
         panel.plot([0.5, 1], [0.5, 1], color="black", linewidth=1, label="perfect calibration")
         panel.axhline(0.5, color="0.4", linestyle="--", linewidth=1, label="chance")

@@ -132,8 +132,9 @@ def theory(rounds: Rounds) -> list[str]:
         "that asked for the synthetic pairs. Rank counts eigenvalues above the ridge, which is "
         f"{curvature.RIDGE:g} of the originals' mean one; the condition number is (λ_max + ridge)/(λ_min + "
         "ridge). The theorem promises more information than the originals' only where its premises hold for "
-        "all pairs and γ_curv > 1; it says nothing of accuracy. Rows for fewer pairs are about A1 alone, and "
-        "leave out what the rest of the pairs may take away.",
+        "all pairs and γ_curv > 1; it says nothing of accuracy. The mixture is of the originals and the "
+        "round's own synthetic pairs, whatever else it was fitted on. Rows for fewer pairs are about A1 "
+        "alone, and leave out what the rest of the pairs may take away.",
     ]
 
 

@@ -16,7 +16,14 @@ from mars_core.configurable import Configuration, Operational
 from mars_core.gate import GateConfig
 from mars_core.intake import IntakeConfig
 
-SET_BY_RETRAINING = ("name", "folder", "data.train", "data.heldout", "data.where")
+SET_BY_RETRAINING = (
+    "name",
+    "folder",
+    "data.train",
+    "data.heldout",
+    "data.where",
+    "evaluation.benchmark_rounds",
+)
 """Keys of an experiment that are not for `refine:` to set."""
 
 
@@ -76,8 +83,8 @@ def cycle_experiment(config: RetrainConfig, number: int, champion: Path | None) 
     if champion is not None:
         put(values, "model.backbone", str(champion))
     tags = {"mars.retraining": config.name, "mars.cycle": str(number)}
-    values["tracking"] = {"models": "none"} | values.get("tracking", {})
-    values["tracking"]["tags"] = tags | values["tracking"].get("tags", {})
+    values["tracking"] = {"models": "none"} | (values.get("tracking") or {})
+    values["tracking"]["tags"] = tags | (values["tracking"].get("tags") or {})
     return validated(ExperimentConfig, values, f"{config.name}, refine")
 
 

@@ -8,6 +8,7 @@ tries the one with the greatest distance that passes its guards wins: besides th
 it may not flip the order of the pair by the current reward model.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -21,6 +22,8 @@ from mars_core.errors import MarsError
 from mars_core.generation import Generator, Request
 from mars_core.guards import Guards, flips_order, folded
 from mars_core.semantics import cosine_distances
+
+logger = logging.getLogger(__name__)
 
 Side = Literal["rejected", "chosen"]
 
@@ -40,6 +43,8 @@ class RewritingConfig(Configuration):
     """Samples asked for at first; the others only where none of these is farther than the original."""
 
 
+FEW_PAIRS = 5
+"""So many pairs may all be unlucky in their rewrites; of more, it is the generator."""
 COLUMNS = {
     "pair_id": "str",
     "rewritten": "str",
@@ -109,7 +114,8 @@ def rewrite(
         rewritten pair has distance_after > distance_before; any other is unchanged.
 
     Raises:
-        RewritingError: there were samples, and not one was fit to be looked at by the reward model.
+        RewritingError: of more than `FEW_PAIRS` there were samples, and not one was fit to be looked at by
+            the reward model.
     """
     sides: tuple[Side, ...] = ("rejected", "chosen")
     for side in sides:
@@ -122,11 +128,16 @@ def rewrite(
     attempts = sum(pair.attempts for pair in close_pairs)
     unfit = guards.dropped.total() - guards.dropped["order flipped"]
     if attempts and unfit == attempts:
-        raise RewritingError(
+        nothing = (
             f"{generator.backend.name} gave no usable rewrite of {len(close_pairs)} close pairs: "
-            f"{guards.reasons()}; look at its texts in the store of generations, loosen the guards that "
-            "dropped them, or leave rewriting out with rewriting.enabled=false"
+            f"{guards.reasons()}"
         )
+        if len(close_pairs) > FEW_PAIRS:
+            raise RewritingError(
+                f"{nothing}; look at its texts in the store of generations, loosen the guards that "
+                "dropped them, or leave rewriting out with rewriting.enabled=false"
+            )
+        logger.warning("%s; they stay as they are", nothing)
     return pd.DataFrame([vars(pair) for pair in close_pairs], columns=list(COLUMNS)).astype(COLUMNS)
 
 

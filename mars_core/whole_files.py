@@ -1,5 +1,6 @@
-"""Files and folders that appear under their name only when they are whole."""
+"""Files and folders that come under their name only when they are whole, and then outlive a loss of power."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +23,23 @@ def write_whole(place: Path, put: Callable[[Path], Any]) -> None:
         if error.errno and not error.filename:
             error.filename = str(place)
         raise
+    for path in beside.rglob("*") if beside.is_dir() else ():
+        sync(path)
+    sync(beside)
     if place.is_dir():  # a removal takes time, so it must not happen under the place's name
         place.rename(before)
     beside.replace(place)
+    sync(place.parent)
     _remove(before)
+
+
+def sync(path: Path) -> None:
+    """Let what a file holds, or which names a folder holds, survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _remove(path: Path) -> None:

@@ -1,8 +1,15 @@
-"""Addresses of servers on this machine: whether one answers, and a port that nobody uses yet."""
+"""Addresses of servers: whether one answers, how one is shown, and a port here that nobody uses yet."""
 
+import re
 import socket
 
 import httpx
+
+from mars_core.errors import MarsError
+
+
+class AddressError(MarsError, ValueError):
+    """What is given as an address is none; the message says which, without its password."""
 
 
 def answers(address: str) -> bool:
@@ -10,13 +17,23 @@ def answers(address: str) -> bool:
 
     No credentials are sent, so no certificate is looked at: that is for the clients, which have their own
     settings for it.
+
+    Raises:
+        AddressError: the address is none.
     """
     try:
         url = httpx.URL(address).copy_with(userinfo=b"")  # httpx logs the address
         status = httpx.get(url, timeout=5, verify=False).status_code
-    except (httpx.HTTPError, httpx.InvalidURL):
+    except httpx.InvalidURL as error:
+        raise AddressError(f"{shown(address)} is no address: {error}") from None
+    except httpx.HTTPError:
         return False
     return status < 400 or status in (401, 403)
+
+
+def shown(text: str) -> str:
+    """A text without the user and the password of the addresses in it."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def free_port(wanted: int = 0) -> int:

@@ -24,7 +24,7 @@ from tasks.steps import step, tell
 
 @step(
     "augmentation",
-    version=4,
+    version=5,
     reads=("selection", "augmentation", "generation", "guards", "semantics", "model"),
 )
 def augment_hard_pairs(
@@ -77,7 +77,9 @@ def augment_hard_pairs(
         pool = augmentation.pairs
         margins = pair_rewards(reward_model, pool.rename_column("synthetic_id", "pair_id"))["margin"]
         kept = easiest(pool, margins, dict(zip(budgets["pair_id"], budget, strict=True)))
-        augmentation = augmentation._replace(pairs=kept)
+        # Of the budget, not of the pool: what an original could not be given, no other one got.
+        missing = int(budget.sum()) - len(kept)
+        augmentation = augmentation._replace(pairs=kept, moved=0, shortfall=missing)
     made = len(augmentation.pairs)
     if config.augmentation.top_up:
         wanted = int(budget.sum())

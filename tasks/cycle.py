@@ -41,7 +41,7 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
         if champion and registry.tags(champion).get(CYCLE) == ledger.label(begun):
             return begun  # killed after its candidate had become champion
         decided = decision_file(config, begun).exists()
-        if begun.champion == champion and (decided or _unchanged(config, begun, registry)):
+        if begun.champion == champion and (decided or _taken_over(config, begun, registry)):
             tell("Cycle %d goes on.", begun.number)
             return begun
         tell(
@@ -57,9 +57,7 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
     _write_pairs(config, ledger, planned)
     experiment = _experiment(config, planned, registry)
     check(experiment)  # a cycle that cannot run is not begun, so that later deliveries may mend it
-    write_whole(
-        experiment_file(config, planned), lambda path: path.write_text(to_yaml(experiment), encoding="utf-8")
-    )
+    _write_experiment(config, planned, experiment)
     return ledger.open(planned, _held_out(config))
 
 
@@ -88,10 +86,18 @@ def _experiment(config: RetrainConfig, cycle: Cycle, registry: Registry) -> Expe
     return cycle_experiment(config, cycle.number, champion)
 
 
-def _unchanged(config: RetrainConfig, cycle: Cycle, registry: Registry) -> bool:
-    return scientific(load(experiment_file(config, cycle))) == scientific(
-        _experiment(config, cycle, registry)
-    )
+def _taken_over(config: RetrainConfig, cycle: Cycle, registry: Registry) -> bool:
+    """Whether a cycle can go on as it is configured now; if so, its run gets the operational keys of now."""
+    experiment = _experiment(config, cycle, registry)
+    if scientific(load(experiment_file(config, cycle))) != scientific(experiment):
+        return False
+    _write_experiment(config, cycle, experiment)
+    return True
+
+
+def _write_experiment(config: RetrainConfig, cycle: Cycle, experiment: ExperimentConfig) -> None:
+    text = to_yaml(experiment)
+    write_whole(experiment_file(config, cycle), lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _held_out(config: RetrainConfig) -> str:

@@ -38,7 +38,7 @@ class Measured(NamedTuple):
     notes: list[str]
 
 
-@step("evaluation", version=5, reads=("model",))
+@step("evaluation", version=6, reads=("model",))
 def evaluate_reward_model(
     run: RunFolder, round: int, model: ArtifactRef, sets: dict[str, ArtifactRef]
 ) -> Outputs:

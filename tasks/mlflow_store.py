@@ -7,7 +7,6 @@ as soon as the server is back. What a person has to mend, such as refused creden
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from mlflow import MlflowClient
 
 from mars_core.config import TrackingConfig
 from mars_core.errors import MarsError
-from tasks.addresses import answers
+from tasks.addresses import AddressError, answers, shown
 from tasks.steps import tell
 
 Sent = TypeVar("Sent")
@@ -127,6 +126,8 @@ def check_tracking(config: TrackingConfig) -> None:
 def is_away(config: TrackingConfig, error: Exception) -> bool:
     """Whether a failure is of a server that is down or busy, and not of what it was asked."""
     uri = tracking_uri(config)
+    if isinstance(error, AddressError):
+        return False
     if not uri.startswith("http"):
         return getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"  # another process writes
     return getattr(error, "error_code", "") in DOWN_OR_BUSY or not answers(health(uri))
@@ -143,11 +144,6 @@ def told(error: Exception) -> str:
         )
     lines = str(error).splitlines() or [type(error).__name__]
     return f"failed ({shown(lines[0])[:300]})"
-
-
-def shown(text: str) -> str:
-    """A text without the user and the password of the addresses in it."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def health(uri: str) -> str:

@@ -20,7 +20,8 @@ from prefect.transactions import Transaction, get_transaction, transaction
 from mars_core.config import TrackingConfig
 from mars_core.errors import MarsError
 from mars_core.whole_files import write_whole
-from tasks.mlflow_store import fluent, reached, shown, told, tracking_uri
+from tasks.addresses import shown
+from tasks.mlflow_store import fluent, reached, told, tracking_uri
 from tasks.run_folder import RunFolder
 from tasks.tracking import log_model, registered_checkpoint, send_run
 

@@ -11,7 +11,11 @@ from tasks.run_folder import ArtifactRef, RunFolder
 from tasks.steps import step, tell
 
 
-@step("rewriting", version=2, reads=("rewriting", "generation", "guards", "semantics", "model"))
+@step(
+    "rewriting",
+    version=3,
+    reads=("rewriting", "augmentation", "generation", "guards", "semantics", "model"),
+)
 def rewrite_close_pairs(
     run: RunFolder,
     round: int,
@@ -23,11 +27,15 @@ def rewrite_close_pairs(
     *,
     generator: Generator,
 ) -> ArtifactRef:
-    """Sharpen the pairs whose two responses say nearly the same; `model` is the one that `margins` are of."""
+    """Sharpen the pairs whose two responses say nearly the same; `model` is the one that `margins` are of.
+
+    A scheme that makes nothing of an original's texts needs no rewrites.
+    """
     config = run.config
     measured, rewards = run.table(distances), run.table(margins)
     budget = run.table(allocation)["budget"].to_numpy()
-    rows = (measured["is_close"].to_numpy() & (budget > 0) & config.rewriting.enabled).nonzero()[0]
+    wanted = config.rewriting.enabled and config.augmentation.writes_variants
+    rows = (measured["is_close"].to_numpy() & (budget > 0) & wanted).nonzero()[0]
     close = [
         Rewrite(pair["pair_id"], pair["prompt"], pair["chosen"], pair["rejected"], far, far, better, worse)
         for pair, far, better, worse in zip(

@@ -31,6 +31,7 @@ from mars_core.digests import digest
 from mars_core.evaluation import BENCHMARKS, sources
 from mars_core.reward_model import ModelConfig, RewardModel
 from mars_core.wording import share, without_figures
+from tasks.addresses import shown
 from tasks.metrics import best_round, read_metrics
 from tasks.mlflow_store import (
     LOCAL_PORT,
@@ -39,7 +40,6 @@ from tasks.mlflow_store import (
     artifact_location,
     fluent,
     reached,
-    shown,
     told,
     tracking_uri,
 )

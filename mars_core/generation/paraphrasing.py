@@ -25,7 +25,6 @@ _RESPONSE_CLOSERS = (
 )
 _COMMA_OPENERS = ("Well, ", "So, ", "Okay, ", "Now, ", "Hm, ")
 
-_QUESTION_WORDS = "what how where when why which who does do did can could would should is are"
 _REORDERED_SHARE = 0.35
 _EDITED_SHARE = (0.3, 0.75)
 _TRIES_A_VARIANT = 6

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from mars_core.errors import MarsError
 from mars_core.generation.interface import Answer, Request
+from mars_core.whole_files import sync
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class GenerationStore:
         if self._segment is None:
             self._path = self.folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}.jsonl"
             self._segment = FileIO(self._path, "ab")
-            _sync_folder(self.folder)
+            sync(self.folder)
         offset = self._segment.tell()
         try:
             if self._segment.write(line) != len(line):
@@ -192,12 +193,3 @@ def _key_of(line: bytes) -> str:
         raise ValueError("the line is no record of a generation (an object with key and texts)")
     key: str = record["key"]
     return key
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name survive a power loss, as fsync of the file alone does not."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

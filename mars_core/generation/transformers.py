@@ -69,7 +69,7 @@ class TransformersBackend:
             tokens = len(ids[index])
             if tokens > self._longest - (0 if self._seq2seq else settings["max_new_tokens"]):
                 error = f"too long: {tokens} tokens, {self.name} reads {self._longest} with what it writes"
-                yield index, Answer(self.key(request), (), (), tokens, 0, 0.0, error)
+                yield index, Answer(self.key(request), (), (), tokens, 0, 0.0, error, refused=True)
             else:
                 alike[tuple(settings.items())].append(index)
         for items, indices in alike.items():

@@ -27,13 +27,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Literal
 
 import httpx
 
-from mars_core.digests import digest
+from mars_core.digests import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.concurrency import ConcurrencyLimit
 from mars_core.generation.instructions import messages
@@ -73,7 +75,14 @@ class VllmBackend:
 
     def key(self, request: Request) -> str:
         """See `Backend.key`. The role's text counts beside the messages, which may hold a part of it."""
-        return digest(request.role, request.text, request.n, request.draw, self.body(request))
+        asked = (request.role, request.text, request.n, request.draw, self.body(request))
+        return digest(*asked, self._content) if self._content else digest(*asked)
+
+    @cached_property
+    def _content(self) -> str | None:
+        """Digest of a model in a folder that a server is launched with: it may change under its name."""
+        folder = Path(str(self.config.model))
+        return sha256_of(folder) if self.config.launch and folder.is_dir() else None
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """See `Backend.answers`. The requests run on an event loop in a thread of its own.

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +13,16 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from mars_core.comparison import cells, load_comparison
+from mars_core.config import load
 from mars_core.reward_model import pair_rewards
 from mars_core.semantics import Embedder
-from tasks.comparison import drop_models_between, finished
+from tasks.comparison import drop_models_between, experiment_file, finished
+from tasks.preparation import check
 from tasks.reward_models import load_reward_model
 from tasks.run_folder import RunFolder, existing_run
 
 ARMS = {
-    "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0, "rewriting.enabled": False},
+    "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0},
     "hardest": {"selection.strategy": "hardest", "rewriting.enabled": False},
 }
 
@@ -165,6 +168,13 @@ def test_where_mlflow_is_to_have_the_models_of_all_rounds_they_are_kept(compared
     assert not model.exists()
 
 
+def test_nothing_is_rewritten_for_an_arm_that_takes_the_originals_as_they_are(compared):
+    _, _, report, _ = compared
+    by_arm = report.results.groupby("arm")
+    assert (by_arm["rewriting/close_pairs"].sum() == 0).all()
+    assert (by_arm["semantics/close_share"].sum() > 0).all()
+
+
 def test_texts_are_computed_once_for_all_that_use_them(compared, monkeypatch):
     folder, config, _, _ = compared
     monkeypatch.chdir(folder)
@@ -234,6 +244,40 @@ def test_a_cell_that_fails_once_is_tried_again(compared, monkeypatch):
     assert not failures
     assert report.failed == {}
     assert len(report.results) == 4
+
+
+def test_a_cell_is_kept_by_the_data_that_it_began_with(compared, monkeypatch):
+    from flows import compare as flow
+
+    folder, config, _, _ = compared
+    monkeypatch.chdir(folder)
+    cell = next(cell for cell in cells(config) if cell.name == FIRST)
+    kept = json.loads((config.root / f"cells/{FIRST}.json").read_text())["key"]
+    with monkeypatch.context() as patch:
+
+        def delivered_meanwhile(file):
+            patch.setattr("tasks.comparison.contents", lambda config: "delivered")
+
+        patch.setattr(flow, "refine", delivered_meanwhile)
+        flow.run_cell.fn(config.root, cell, None)
+    assert json.loads((config.root / f"cells/{FIRST}.json").read_text())["key"] == kept
+
+
+def test_looking_at_a_cell_before_a_start_leaves_its_configuration_alone(compared, monkeypatch):
+    folder, config, _, _ = compared
+    monkeypatch.chdir(folder)
+    written = (config.root / FIRST / "config.yaml").read_text()
+    assert "mars.arm" in written
+    check(next(cell.experiment for cell in cells(config) if cell.name == FIRST))
+    assert (config.root / FIRST / "config.yaml").read_text() == written
+
+
+def test_a_cells_own_tags_stand_beside_those_of_the_comparison(compared, tmp_path):
+    cell = cells(compared[1])[0]
+    tracking = cell.experiment.tracking.model_copy(update={"tags": {"team": "larks"}})
+    tagged = replace(cell, experiment=cell.experiment.model_copy(update={"tracking": tracking}))
+    tags = load(experiment_file(tmp_path, tagged, None)).tracking.tags
+    assert tags == {"team": "larks", "mars.arm": cell.arm, "mars.seed": str(cell.seed)}
 
 
 def test_a_cell_whose_folder_was_removed_is_not_finished(compared, monkeypatch):

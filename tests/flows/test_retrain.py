@@ -18,6 +18,7 @@ from flows.cli import app
 from mars_core.config import ConfigError, TrackingConfig, load
 from mars_core.pairs import PairsError, content_id, three_sets
 from mars_core.retraining import load_retraining
+from tasks.cycle import experiment_file
 from tasks.ledger import Ledger, LedgerError
 from tasks.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
 from tasks.run_folder import owned
@@ -368,6 +369,14 @@ def test_a_cycle_whose_configuration_has_changed_begins_anew(fresh, interrupted)
     assert fresh.start("refine.seed=1").name == "Promoted"
     assert [cycle.state for cycle in fresh.ledger.cycles] == ["dropped", "promoted"]
     assert fresh.states() == {"first.jsonl": "trusted"}
+
+
+def test_a_cycle_that_goes_on_takes_over_what_may_change(fresh, interrupted):
+    interrupted(fresh)
+    interrupted(fresh, "refine.fit.deadline_hours=48")
+    (cycle,) = fresh.ledger.cycles
+    experiment = load(experiment_file(load_retraining(fresh.file), cycle))
+    assert experiment.fit.deadline_hours == 48
 
 
 def test_trusted_pairs_of_the_gate_decide_and_are_never_trained_on(fresh, interrupted):

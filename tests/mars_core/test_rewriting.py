@@ -5,7 +5,7 @@ from datasets import Dataset
 from mars_core.digests import digest
 from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator, open_backend
 from mars_core.guards import Guards, GuardsConfig
-from mars_core.rewriting import COLUMNS, Rewrite, RewritingConfig, RewritingError, rewrite
+from mars_core.rewriting import COLUMNS, FEW_PAIRS, Rewrite, RewritingConfig, RewritingError, rewrite
 from mars_core.samples.preferences import preferences
 from mars_core.semantics import Embedder, SemanticsConfig, cosine_distances, measure_distances
 
@@ -16,6 +16,7 @@ CHOSEN = "A lark is a small songbird that sings in flight."
 REJECTED = "A lark is a small songbird that sings."
 NEAR = "A lark is a little songbird that sings in flight."
 FAR = "I like trains."
+REFUSAL = "I'm sorry, but I can't help with that."
 REFUSED = {"error": "HTTP 400: too long", "refused": True}
 FARTHEST = "Quarterly tax returns are due in April."
 
@@ -218,14 +219,19 @@ def test_the_candidates_of_all_pairs_are_scored_in_one_batch_a_wave(rewritten, e
 
 
 def test_dropping_every_rewrite_is_an_error_that_counts_the_reasons(rewritten):
-    script = {
-        (PROMPT, "rewrite_rejected", 0): ["I'm sorry, but I can't help with that.", REJECTED],
-        (PROMPT, "rewrite_chosen", 1): ["I cannot rewrite this text."],
-    }
+    prompts = [f"{PROMPT} {i}" for i in range(FEW_PAIRS + 1)]
+    script = {(prompt, "rewrite_rejected", 0): [REFUSAL, REJECTED] for prompt in prompts}
+    script[prompts[0], "rewrite_chosen", 1] = [REFUSAL]
     with pytest.raises(
-        RewritingError, match="scripted gave no usable rewrite of 1 close pairs: 2 × refusal, 1 × copy"
+        RewritingError, match="scripted gave no usable rewrite of 6 close pairs: 7 × refusal, 6 × copy"
     ):
-        rewritten(script)
+        rewritten(script, prompts=prompts)
+
+
+def test_a_few_pairs_without_a_usable_rewrite_stay_as_they_are(rewritten):
+    table, _ = rewritten({(PROMPT, "rewrite_rejected", 0): [REFUSAL, REJECTED]})
+    assert table["rewritten"].item() == "none"
+    assert table["rejected"].item() == REJECTED
 
 
 def test_a_pair_whose_every_rewrite_would_flip_its_order_is_kept(rewritten, embedder):

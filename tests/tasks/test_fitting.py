@@ -65,3 +65,9 @@ def test_a_fit_is_forked_on_a_cpu_alone(device, launch, expected):
     values = {"name": "tiny", "model": {"device": device}, "fit": {"launch": launch}}
     command = _command(ExperimentConfig.model_validate(values))
     assert [Path(part).name for part in command] == [Path(part).name for part in expected]
+
+
+def test_what_a_library_prints_beside_the_figures_goes_into_the_log(fitted, tmp_path):
+    talking = ["sh", "-c", 'echo "rank 0: NCCL INFO"; exec "$0" "$@"', sys.executable]
+    assert fitted(talking).figures["fit/steps"] == 2
+    assert "rank 0: NCCL INFO" in (tmp_path / "tiny/round-0/fit.log").read_text()

@@ -90,6 +90,15 @@ def test_a_launched_server_starts_with_the_first_request_and_ends_with_the_block
     assert pids() == [child], "a server was started for answers that are in the store"
 
 
+def test_answers_of_a_model_whose_folder_has_changed_are_not_the_new_models(run, tmp_path):
+    (tmp_path / "m").mkdir()
+    for weights in ("old", "old", "new"):
+        (tmp_path / "m/model.safetensors").write_text(weights)
+        with open_generator(run()) as generator:
+            generator.generate(REQUESTS)
+    assert len(pids()) == 2
+
+
 def test_a_launched_server_finds_the_memory_free_that_earlier_steps_freed(run, monkeypatch):
     pids_when_cleared = []
     monkeypatch.setattr("tasks.vllm_server.clear_device_cache", lambda **_: pids_when_cleared.append(pids()))
@@ -117,10 +126,12 @@ def test_a_server_that_dies_at_its_start_is_an_error_with_its_last_words(run):
 
 def test_a_server_that_dies_at_work_ends_the_step_soon_and_keeps_what_it_answered(run):
     many = [replace(REQUESTS[0], chosen=f"Lark {n} sings.") for n in range(2000)]
+    killed = []
 
     def kill(_):
-        if psutil.pid_exists(pids()[0]) and (server := psutil.Process(pids()[0]).parent()):
-            server.kill()
+        if not killed:  # answers still come when it is dead
+            killed.append(psutil.Process(pids()[0]).parent())
+            killed[0].kill()
 
     started = time.monotonic()
     with (

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pandas as pd
@@ -213,25 +214,45 @@ def test_a_place_for_artifacts_that_cannot_be_written_is_told_before_the_work(ru
         in_flow(story)
 
 
+class Refusal(BaseHTTPRequestHandler):
+    def __init__(self, status, *given):
+        self.status = status
+        super().__init__(*given)
+
+    def do_GET(self):
+        self.heard(self.headers)
+        self.send_response(200 if self.path == "/health" else self.status)
+        self.end_headers()
+        self.wfile.write(b"You are not authenticated.")
+
+    do_POST = do_GET  # noqa: N815 - the name is http.server's
+
+    def heard(self, headers):
+        pass
+
+    def log_message(self, *_):
+        pass
+
+
 @contextmanager
 def refusing(status):
     """The address of a server that is there, and answers every request with a status."""
 
-    class Refusal(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200 if self.path == "/health" else status)
-            self.end_headers()
-            self.wfile.write(b"You are not authenticated.")
-
-        do_POST = do_GET  # noqa: N815 - the name is http.server's
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Refusal) as server:
+    with HTTPServer(("127.0.0.1", 0), partial(Refusal, status)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "there"), [(200, True), (302, True), (401, True), (404, False), (503, False)]
+)
+def test_a_server_that_asks_who_is_there_is_there_and_hears_no_password(status, there, monkeypatch):
+    heard = []
+    monkeypatch.setattr(Refusal, "heard", heard.append)
+    with refusing(status) as address:
+        assert answers(f"http://worker:a-secret@{address}/api") is there
+    assert "Authorization" not in heard[0]
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -268,6 +289,7 @@ def test_addresses_are_shown_without_passwords():
     assert shown(told) == "https://mlflow.example.org/api failed with http://mlflow:5000"
 
 
-def test_an_address_that_is_none_is_told():
-    with pytest.raises(TrackingError, match="MLflow at ftp://nowhere failed"):
-        check_tracking(TrackingConfig(uri="ftp://nowhere"))
+@pytest.mark.parametrize("address", ["ftp://nowhere", "http://127.0.0.1:50O0"])
+def test_an_address_that_is_none_is_told(address):
+    with pytest.raises(TrackingError, match=f"MLflow at {address} failed"):
+        check_tracking(TrackingConfig(uri=address))

@@ -79,6 +79,20 @@ def test_a_torn_last_line_is_skipped_and_logged(tmp_path, caplog, torn):
         assert store.get("b") == answer("b")
 
 
+def test_a_line_that_another_process_is_just_writing_is_no_damage(tmp_path):
+    with GenerationStore(tmp_path) as store, GenerationStore(tmp_path) as other:
+        store.add(answer("a"), REQUEST, "rules")
+        (segment,) = tmp_path.iterdir()
+        line = segment.read_bytes().replace(b'"a"', b'"b"')
+        with segment.open("ab") as file:
+            file.write(line[:20])
+        other.refresh()
+        with segment.open("ab") as file:
+            file.write(line[20:])
+        other.refresh()
+        assert other.get("b").key == "b"
+
+
 def test_a_broken_line_before_others_is_an_error_that_names_file_and_line(tmp_path):
     with GenerationStore(tmp_path) as store:
         for key in "abc":

@@ -84,6 +84,7 @@ def test_a_seq2seq_paraphraser_refuses_to_rewrite(paraphraser):
 def test_a_text_that_the_model_cannot_read_as_a_whole_costs_its_request_alone(paraphraser):
     answers = dict(backend(paraphraser).answers([paraphrase("lark " * 100), paraphrase("A lark sings.")]))
     assert answers[0].error.startswith("too long: ")
+    assert answers[0].refused
     assert answers[1].error is None
 
 
