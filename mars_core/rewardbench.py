@@ -64,8 +64,8 @@ SECTIONS: dict[str, dict[str, int]] = {
 }
 """Section → subset → official weight.
 
-Until 10 September 2024 (allenai/reward-bench, commit 6552e93) the official weights of the two xstest subsets were
-exchanged, so Safety scores and totals that were published before differ.
+Until 10 September 2024 (allenai/reward-bench, commit 6552e93) the official weights of the two xstest subsets
+were exchanged, so Safety scores and totals that were published before differ.
 """
 
 SECTION_OF = {subset: section for section, weights in SECTIONS.items() for subset in weights}
