@@ -6,7 +6,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.evaluation import BENCHMARKS
-from mars_core.generation import open_backend
 from mars_core.report import RunReport, markdown, rounds_table, write
 from mars_core.statistics import PairedDifference, paired_difference
 from mars_core.wording import without_figures
@@ -46,7 +45,7 @@ def run_report(run: RunFolder) -> RunReport:
         best=best,
         difference=paired_difference(heldout[compared] > 0, heldout[0] > 0) if compared else None,
         benchmarks=_benchmark_differences(run, compared),
-        generator=open_backend(run.config.generation).name,
+        generator=run.config.generation.generator,
         margins={t: table["margin"].to_numpy() for t, table in allocations.items()},
         budgets={t: table["budget"].to_numpy() for t, table in allocations.items()},
         heldout=heldout,

@@ -139,6 +139,11 @@ class GenerationConfig(Configuration):
         return self
 
     @property
+    def generator(self) -> str:
+        """What the column `generator` of a synthetic pair says, and the report."""
+        return "rules" if self.backend == "rules" else f"{self.backend}:{self.model}"
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The servers' addresses, one or several."""
         return (self.base_url,) if isinstance(self.base_url, str) else self.base_url

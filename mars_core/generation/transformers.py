@@ -37,7 +37,7 @@ class TransformersBackend:
 
     def __init__(self, config: GenerationConfig) -> None:
         self.config = config
-        self.name = f"transformers:{config.model}"
+        self.name = config.generator
         self.location = locate(str(config.model))
 
     def key(self, request: Request) -> str:

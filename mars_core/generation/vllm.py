@@ -69,7 +69,7 @@ class VllmBackend:
 
     def __init__(self, config: GenerationConfig, pause: Callable[[int], float] = jittered) -> None:
         self.config = config
-        self.name = f"vllm:{config.model}"
+        self.name = config.generator
         self.servers = [Server(address, ConcurrencyLimit(config.concurrency)) for address in config.addresses]
         self.pause = pause
 
@@ -80,9 +80,9 @@ class VllmBackend:
 
     @cached_property
     def _content(self) -> str | None:
-        """Digest of a model in a folder that a server is launched with: it may change under its name."""
+        """Digest of a model in a folder of this machine, which may change under its name."""
         folder = Path(str(self.config.model))
-        return sha256_of(folder) if self.config.launch and folder.is_dir() else None
+        return sha256_of(folder) if folder.is_dir() else None
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """See `Backend.answers`. The requests run on an event loop in a thread of its own.
