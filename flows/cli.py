@@ -269,7 +269,11 @@ def config(
         experiments: dict[str, BaseModel] = {}
         if "arms" in values:
             resolved = comparison = load_comparison(file, changes)
-            experiments["experiment."] = cells(comparison)[0].experiment
+            first = cells(comparison)[0]
+            shown = (
+                f"# The experiment of arm {first.arm}, seed {first.seed}, with what a comparison sets itself"
+            )
+            experiments["experiment."] = first.experiment
         elif "refine" in values:
             resolved = retraining = load_retraining(file, changes)
             experiments["refine."] = cycle_experiment(retraining, 1, None)
@@ -279,6 +283,8 @@ def config(
             print(to_yaml(resolved), end="")
             return
         for prefix, section in {"": resolved, **experiments}.items():
+            if prefix == "experiment.":
+                print(f"\n{shown}\n")
             print(explained(section, prefix), end="")
 
 

@@ -90,6 +90,7 @@ def _run_all(
             tell("%s failed: %s", cell.name, failed[cell.name])
         else:
             unfinished.discard(cell.name)
+            tell("%s is finished; %d of %d cells are.", cell.name, len(found) - len(unfinished), len(found))
             make_room(cell.seed)
 
     for seed in config.seeds:  # an earlier start may have been killed before it did
