@@ -267,12 +267,11 @@ def config(
         values, changes = read(file, overrides or []), overrides or []
         resolved: BaseModel
         experiments: dict[str, BaseModel] = {}
+        heading = ""
         if "arms" in values:
             resolved = comparison = load_comparison(file, changes)
             first = cells(comparison)[0]
-            shown = (
-                f"# The experiment of arm {first.arm}, seed {first.seed}, with what a comparison sets itself"
-            )
+            heading = f"\n# With what a comparison sets itself, as of arm {first.arm}, seed {first.seed}:\n\n"
             experiments["experiment."] = first.experiment
         elif "refine" in values:
             resolved = retraining = load_retraining(file, changes)
@@ -282,9 +281,8 @@ def config(
         if not explain:
             print(to_yaml(resolved), end="")
             return
-        for prefix, section in {"": resolved, **experiments}.items():
-            if prefix == "experiment.":
-                print(f"\n{shown}\n")
+        print(explained(resolved, ""), end=heading)
+        for prefix, section in experiments.items():
             print(explained(section, prefix), end="")
 
 

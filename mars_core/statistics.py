@@ -185,8 +185,9 @@ def paired_accuracy_difference(
     """Accuracy of A minus accuracy of B on the same examples, with an interval that few examples keep wide.
 
     Bonett and Price's adjusted Wald interval (2012). A bootstrap of examples on which the two never disagree
-    has no width, however few they are; a decision must not rest on that. Weighted examples count as many
-    equal ones as they are worth, (Σw)² / Σw² (Kish, 1965).
+    has no width, however few they are; a decision must not rest on that. Theirs adds an example that A alone
+    gets right and one that B alone does. Of weighted examples these two weigh Σw² / Σw, and the part of each
+    in the variance is as its own weight squared.
 
     Args:
         correct_a: [n] booleans, or zeros and ones.
@@ -200,14 +201,15 @@ def paired_accuracy_difference(
     weighs = np.ones_like(gains) if weights is None else as_sample(weights, "weights")
     if weighs.min() < 0 or not weighs.any():
         raise ValueError("weights must not be negative and not all zero")
-    share = weighs / weighs.sum()
-    worth = 1 / float(share @ share)
-    alone = (float(share[gains > 0].sum()), float(share[gains < 0].sum()))
-    share_a, share_b = ((worth * part + 1) / (worth + 2) for part in alone)
-    centre = share_a - share_b
-    deviation = math.sqrt((share_a + share_b - centre**2) / (worth + 2))
+    typical = float(weighs @ weighs / weighs.sum())
+    share = np.append(weighs, [typical, typical])
+    share /= share.sum()
+    with_two = np.append(gains, [1.0, -1.0])
+    centre = float(share @ with_two)
+    deviation = math.sqrt(float(share**2 @ (with_two - centre) ** 2))
     half_width = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * deviation
-    return Interval(float(share @ gains), max(-1.0, centre - half_width), min(1.0, centre + half_width))
+    value = float(weighs @ gains / weighs.sum())
+    return Interval(value, max(-1.0, centre - half_width), min(1.0, centre + half_width))
 
 
 def paired_score_difference(

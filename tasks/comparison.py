@@ -105,9 +105,9 @@ def gather(
             continue
         record = json.loads(_record(root, cell).read_text())
         rounds = record["rounds"]
-        packages_of_cell = record.get("packages", "versions that were not noted")
-        ran = {"arm": cell.arm, "seed": cell.seed, "packages": packages_of_cell}
-        results.append(ran | record["trained"] | _of_the_whole_run(rounds))
+        ran_with = record.get("packages", "versions that were not noted")
+        named = {"arm": cell.arm, "seed": cell.seed, "packages": ran_with}
+        results.append(named | record["trained"] | _of_the_whole_run(rounds))
         curves += [
             {"arm": cell.arm, "seed": cell.seed, "round": t, "heldout/accuracy": figures["heldout/accuracy"]}
             for t, figures in enumerate(rounds)

@@ -9,7 +9,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from mars_core.batching import token_batches
 from mars_core.checkpoints import locate
-from mars_core.digests import digest
+from mars_core.digests import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.instructions import messages
 from mars_core.generation.interface import Answer, GenerationError, Message, Request
@@ -206,14 +205,7 @@ class TransformersBackend:
     @cached_property
     def _content(self) -> str:
         """Digest of the files of a model in a folder; a hub model is fixed by its revision."""
-        if self.location.revision:
-            return self.location.revision
-        digests = []
-        for path in sorted(Path(self.location.path).rglob("*")):
-            if path.is_file():
-                with path.open("rb") as content:
-                    digests.append((path.name, file_digest(content, "sha256").hexdigest()))
-        return digest(digests)
+        return self.location.revision or sha256_of(Path(self.location.path))
 
 
 def open_backend(config: GenerationConfig) -> TransformersBackend:

@@ -108,6 +108,7 @@ def test_config_knows_comparisons_and_retrainings_too(file, key):
     said = mars("config", path, "--explain").stdout
     assert f"{key} = " in said
     assert "fit.learning_rate = " in said
+    assert ("as of arm no-augmentation, seed 0" in said) is (file == "compare")
 
 
 def test_config_names_an_unknown_key_of_a_comparison():

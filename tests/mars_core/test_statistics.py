@@ -370,10 +370,13 @@ def test_an_accuracy_difference_of_equally_weighted_examples_is_that_of_examples
     assert weighted == pytest.approx(paired_accuracy_difference(a, b))
 
 
-def test_a_weighted_accuracy_difference_keeps_its_word_at_few_rows_a_stratum():
+@pytest.mark.parametrize("rows", [10, 100])
+@pytest.mark.parametrize("disagreeing", [4, 1], ids=["everywhere", "among the heavy"])
+def test_a_weighted_accuracy_difference_keeps_its_word_wherever_the_models_disagree(rows, disagreeing):
     rng = np.random.default_rng(0)
-    weights = np.repeat([4.0, 1.0, 1.0, 0.5], 10)
-    kinds = rng.choice(3, p=[0.85, 0.075, 0.075], size=(SIMULATIONS, 40))  # neither, A or B alone right
+    weights = np.repeat([4.0, 1.0, 1.0, 0.5], rows)
+    kinds = rng.choice(3, p=[0.8, 0.1, 0.1], size=(SIMULATIONS, 4 * rows))  # neither, A or B alone right
+    kinds[:, disagreeing * rows :] = 0
     intervals = (paired_accuracy_difference(draw == 1, draw == 2, weights)[1:] for draw in kinds)
     assert covered(intervals, 0) >= 0.95
 

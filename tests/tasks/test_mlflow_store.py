@@ -237,7 +237,6 @@ class Refusal(BaseHTTPRequestHandler):
 @contextmanager
 def refusing(status):
     """The address of a server that is there, and answers every request with a status."""
-
     with HTTPServer(("127.0.0.1", 0), partial(Refusal, status)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
