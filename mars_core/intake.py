@@ -20,6 +20,7 @@ from datasets import Dataset
 from pydantic import Field
 
 from mars_core.configurable import Configuration
+from mars_core.digests import sha256_of
 from mars_core.errors import MarsError
 from mars_core.pairs import (
     COLUMNS,
@@ -119,7 +120,7 @@ def new_deliveries(
             if abs(now - file.stat().st_mtime) < config.settle_seconds:
                 left[name] = f"it changed in the last {config.settle_seconds:g} seconds"
                 continue
-            digest = _digest_of_file(file)
+            digest = sha256_of(file)
         except OSError as error:
             left[name] = f"it cannot be read: {error}"
             continue
@@ -173,7 +174,7 @@ def examine(
         bad.append(BadRow(number, problem, shown[:KEPT_CHARACTERS]))
     if rows == 0:
         raise UnfinishedError("it holds no rows")
-    if isinstance(delivery.content, Path) and _digest_of_file(delivery.content) != delivery.digest:
+    if isinstance(delivery.content, Path) and sha256_of(delivery.content) != delivery.digest:
         raise UnfinishedError("it changed while it was read")
     refusal = _refusal(bad, rows, max_bad_share)
     table = Dataset.from_list(list(accepted.values())) if accepted and not refusal else None
@@ -224,11 +225,6 @@ def _ends_in_newline(file: Path) -> bool:
     with file.open("rb") as content:
         content.seek(-1, 2)
         return content.read() == b"\n"
-
-
-def _digest_of_file(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _digest_of_rows(table: Dataset) -> str:

@@ -11,7 +11,6 @@ import copy
 from typing import Any
 
 import torch
-from transformers.activations import GELUActivation
 
 PACKED_FOR = 4096
 """Tokens of a pass that weights are laid out for; they serve any other number as well."""
@@ -56,6 +55,8 @@ class _InPlaceGELU(torch.nn.Module):
 
 def with_onednn_linear(network: Any, head: torch.nn.Module, dtype: torch.dtype) -> Any:
     """Copy a network, its linear layers outside the head made for oneDNN; all other weights are shared."""
+    from transformers.activations import GELUActivation  # with its first use, as in `mars_core.attention`
+
     outside = set(network.modules()) - set(head.modules())
     copies: dict[int, Any] = {
         id(layer): OneDnnLinear(layer, dtype) for layer in outside if type(layer) is torch.nn.Linear

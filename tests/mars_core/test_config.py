@@ -203,3 +203,10 @@ def test_a_budget_of_paraphrases_is_refused_where_pairs_are_counted(augmentation
     assert validated(ExperimentConfig, values, "here").selection.budget_unit == "pairs"
     with pytest.raises(ConfigError, match=r"augmentation\..* counts synthetic pairs, and selection\."):
         validated(ExperimentConfig, values | {"selection": {"budget_unit": "paraphrases"}}, "here")
+
+
+def test_a_configuration_is_read_without_what_only_a_model_needs():
+    slow = {"transformers.modeling_utils", "torch._dynamo", "torch.distributed.tensor", "peft", "matplotlib"}
+    code = f"import sys, mars_core.config; print(sorted({slow} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -11,11 +11,11 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mars_core.digests import sha256_of
 from mars_core.intake import (
     Delivery,
     IntakeConfig,
     UnfinishedError,
-    _digest_of_file,
     examine,
     new_deliveries,
 )
@@ -91,9 +91,9 @@ def test_a_file_that_cannot_be_read_is_left_and_keeps_back_no_other(folder, monk
     def digest_of_file(file):
         if file.name == "a.jsonl":
             raise PermissionError("Permission denied")
-        return _digest_of_file(file)
+        return sha256_of(file)
 
-    monkeypatch.setattr("mars_core.intake._digest_of_file", digest_of_file)
+    monkeypatch.setattr("mars_core.intake.sha256_of", digest_of_file)
     found, left = folder(a_jsonl=lines(ROWS), b_jsonl=lines(ROWS))
     assert [delivery.name for delivery in found] == ["b.jsonl"]
     assert left == {"a.jsonl": "it cannot be read: Permission denied"}
