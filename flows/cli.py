@@ -39,8 +39,8 @@ Comparison = Annotated[Path, typer.Argument(help="Configuration of a comparison 
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Changes: dotted.key=value, as in selection.tau=0.1; of a comparison "
-        "experiment.KEY or arms.NAME.KEY."
+        help="Changes, dotted.key=value: selection.tau=0.1 of an experiment, experiment.selection.tau=0.1 or "
+        "arms.NAME.selection.tau=0.1 of a comparison, refine.selection.tau=0.1 of a retraining."
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/quickstart.")]
@@ -61,7 +61,7 @@ def mars(
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Better reward models from few preference pairs: margin- and semantic-aware augmentation, in rounds.
+    """Reward models from few preference pairs, by margin- and semantic-aware augmentation in rounds.
 
     Begin with:  mars refine deployments/experiments/quickstart.yaml
     """
@@ -99,7 +99,7 @@ def refine(
 
 @app.command()
 def compare(file: Comparison, overrides: Overrides = None) -> None:
-    """Run arms × seeds, matched in all that the arms are not about; started again, run what is missing."""
+    """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():
         from mars_core.comparison import cells, load_comparison
         from tasks.preparation import check
@@ -122,7 +122,7 @@ def retrain(
     file: Annotated[Path, typer.Argument(help="Configuration of a retraining (YAML).")],
     overrides: Overrides = None,
     rollback: Annotated[
-        bool, typer.Option("--rollback", help="Let the previous champion be champion again; train nothing.")
+        bool, typer.Option("--rollback", help="Restore the previous champion; train nothing.")
     ] = False,
     readmit: Annotated[
         str | None,
@@ -206,7 +206,7 @@ def evaluate(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Fail where a benchmark has not its official numbers of rows."),
+        typer.Option("--strict", help="Fail where a benchmark lacks its official row counts."),
     ] = False,
     mlflow: Annotated[
         str | None, typer.Option(metavar="RUN", help="Id of an MLflow run that gets figures and files.")
@@ -215,7 +215,7 @@ def evaluate(
     """Score any sequence-classification reward model on RewardBench, RewardBench 2 and your own pairs.
 
     Prints the scores with 95% intervals and writes a table of rewards for each source, and summary.json with
-    all figures. Without a source it tries itself out on the built-in samples of both benchmarks.
+    all figures. Without a source it uses the built-in samples of both benchmarks.
 
     mars evaluate runs/quickstart/round-1/model --rewardbench allenai/reward-bench@main --pairs my_pairs.jsonl
     """
@@ -258,7 +258,11 @@ def config(
         bool, typer.Option(help="Print every key with its meaning and default instead.")
     ] = False,
 ) -> None:
-    """Print the resolved configuration; an unknown key is an error that names the nearest one."""
+    """Print the resolved configuration; an unknown key is an error that names the nearest one.
+
+    The experiment inside a comparison or a retraining is printed as its file has it; --explain also shows the
+    defaults of the keys that it leaves out.
+    """
     with _told_errors():
         from mars_core.comparison import cells, load_comparison
         from mars_core.config import explained, load, read, to_yaml

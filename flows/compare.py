@@ -1,4 +1,4 @@
-"""Compare ways to spend a budget: arms × seeds, matched in all that the arms are not about."""
+"""Compare ways to spend a budget: arms × seeds, everything else held equal."""
 
 import shlex
 from collections.abc import Sequence

@@ -196,8 +196,8 @@ def _result(report: RunReport) -> list[str]:
     )
     if report.generator == "rules":
         parts.append(
-            "The synthetic texts come from rules and no language model, so the figures measure the machinery "
-            "rather than the paper's method."
+            "The synthetic texts come from rules, not from a language model, so the figures measure the "
+            "machinery rather than the paper's method."
         )
     else:
         parts.append(f"The synthetic texts come from `{report.generator}`.")

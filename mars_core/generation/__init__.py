@@ -57,17 +57,14 @@ class RejectedRewriteSampling(Sampling):
 
 
 class LaunchConfig(Configuration):
-    """A vLLM server of the run's own: started when the first text is needed, gone before the fit.
-
-    Where it shares a GPU with the run, the reward model and the embedder are there before it and grow with
-    their batches: leave them room, as with `arguments: --gpu-memory-utilization 0.7`. vLLM takes most of the
-    GPU by default, and ends where that is not free.
-    """
+    """A vLLM server of the run's own: started when the first text is needed, gone before the fit."""
 
     command: str = ".venv-vllm/bin/python -m vllm.entrypoints.openai.api_server"
     """What starts the server, in an environment of its own; gets --model, --host and --port as well."""
     arguments: str = ""
-    """Further arguments of it, such as `--max-model-len 4096 --tensor-parallel-size 2`."""
+    """Further arguments of it, such as `--max-model-len 4096 --tensor-parallel-size 2`. By default vLLM takes
+    most of a GPU, and ends where that is not free: on the run's own GPU, where the reward model and the
+    embedder stay and grow with their batches, leave them room by `--gpu-memory-utilization 0.7`."""
     start_seconds: float = Field(default=1800.0, gt=0)
     """How long it may take until it answers: it may have to fetch the model first."""
 
