@@ -151,8 +151,8 @@ def markdown(report: ComparisonReport) -> str:
     ]
     if any(cell.experiment.generation.backend == "rules" for cell in report.cells):
         parts.append(
-            "The synthetic texts come from rules, not from a language model: these figures compare the machinery "
-            "of the arms, not what a language model would make of them."
+            "The synthetic texts come from rules, not from a language model: these figures compare the "
+            "machinery of the arms, not what a language model would make of them."
         )
     hours = report.results["seconds"].sum() / 3600
     versions = "; or ".join(sorted(report.results["packages"].unique()))
