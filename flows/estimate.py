@@ -2,7 +2,8 @@
 
 Margins are not known yet, so the budget is taken as spread evenly, which asks for the most texts. Hours
 follow from operations: 2 (scoring) or 6 (fitting) times the weights outside the embeddings for each token,
-at `UTILISATION` of the matrix-product rate that this machine shows now.
+at `UTILISATION` of the matrix-product rate that this machine shows now; where the head alone is trained, each
+text is scored once. Disk is that of checkpoints and features; texts, their embeddings and tables come on top.
 """
 
 import math
@@ -65,12 +66,15 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     evaluated = (len(sets.validation) + len(sets.heldout)) * (rounds + 1) + benchmarked
     scored_pairs = evaluated + rounds * (originals + 2 * budget + ranked)
     weights = sum(p.numel() for name, p in model.network.named_parameters() if "embeddings." not in name)
-    operations = weights * text_tokens * 2 * (6 * trained_pairs + 2 * scored_pairs)
-    rate = UTILISATION * _matrix_product_rate(model)
     disk = sum(p.numel() for p in model.network.parameters()) * 4 * (rounds + 1)
-    if config.fit.trainable == "head":  # features of every text are kept
-        distinct = 2 * (originals + rounds * budget + len(sets.validation) + len(sets.heldout) + benchmark)
-        disk += distinct * model.scalar_layer.in_features * 4
+    passes = 6 * trained_pairs + 2 * scored_pairs
+    if config.fit.trainable == "head":  # features of every text are computed once, and kept
+        known = originals + len(sets.validation) + len(sets.heldout) + benchmark
+        distinct = known + rounds * (budget + ranked)
+        passes = 2 * distinct
+        disk += 2 * distinct * model.scalar_layer.in_features * 4
+    operations = weights * text_tokens * 2 * passes
+    rate = UTILISATION * _matrix_product_rate(model)
 
     left_out = "; left out: " + ", ".join(f"{n:,} {why}" for why, n in sets.dropped.items())
     return {
@@ -79,13 +83,14 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         "augmentation requests a round": f"at most {requests:,}, for {texts:,} texts; "
         f"what guards drop is asked for again, {scheme.draws} times in all",
         "rewriting requests a round": f"at most {4 * rewritten:,}, if every pair with a budget were close",
-        "generated tokens a round": f"about {texts * text_tokens / 2:,.0f} (none are paid for with rules)",
+        "generated tokens a round": f"about {texts * text_tokens / 2:,.0f}, and for rewrites at most "
+        f"{config.rewriting.tries * rewritten * text_tokens:,.0f} (none are paid for with rules)",
         "optimizer steps": f"{steps:,} on {trained_pairs:,} pairs of about {2 * text_tokens:,.0f} tokens",
         "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmarked:,}",
         "disk": f"about {disk / 1e9:,.1f} GB of checkpoints"
         + (" and features" if config.fit.trainable == "head" else ""),
-        "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation "
-        f"({rate / 1e9:,.0f} GFLOP/s: {UTILISATION:.0%} of its matrix-product rate now)",
+        "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation and "
+        f"embedding ({rate / 1e9:,.0f} GFLOP/s: {UTILISATION:.0%} of its matrix-product rate now)",
     }
 
 

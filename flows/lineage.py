@@ -40,7 +40,8 @@ def _facts(run: RunFolder, folder: Path, pair: dict[str, Any]) -> dict[str, dict
     parent = pair["parent_id"]
     original = _rows(run.path("train.parquet"), "pair_id", parent).iloc[0].to_dict()
     allocation = _rows(folder / "allocation.parquet", "pair_id", parent).iloc[0].to_dict()
-    made = len(_rows(folder / "synthetic.parquet", "parent_id", parent))
+    of_it = _rows(folder / "synthetic.parquet", "parent_id", parent)
+    made = int((of_it["generator"] == pair["generator"]).sum())  # without originals that fill up a shortfall
     facts = {
         f"Synthetic pair {pair['synthetic_id']} ({folder.name})": {
             name: pair[name]

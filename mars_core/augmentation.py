@@ -35,7 +35,6 @@ from mars_core.errors import MarsError
 from mars_core.generation import Generator, Request, Role
 from mars_core.guards import Guards, folded
 from mars_core.selection import capped_shares, largest_remainder
-from mars_core.semantics import cosine_distances
 
 Part = Literal["prompt", "chosen", "rejected"]
 PARTS: tuple[Part, ...] = ("prompt", "chosen", "rejected")
@@ -322,6 +321,7 @@ class _Purchase:
         self.asked: Counter[Role] = Counter()
         self.kept: Counter[Role] = Counter()
         self.wanted: set[str] = set()
+        self.counted: set[str] = set()
         self.tokens = 0
 
     def buy(self, parents: Sequence[Parent]) -> None:
@@ -343,7 +343,9 @@ class _Purchase:
         answers = self.generator.generate(requests, self.on_answer) if requests else []
         drawn: list[tuple[Parent, Part, str, str]] = []
         for (parent, part, _), request, answer in zip(lacking, requests, answers, strict=True):
-            self.tokens += answer.prompt_tokens + answer.completion_tokens
+            if answer.key not in self.counted:  # one answer serves every pair of a text
+                self.counted.add(answer.key)
+                self.tokens += answer.prompt_tokens + answer.completion_tokens
             if answer.refused:
                 parent.refused.add(part)
                 continue
@@ -392,10 +394,7 @@ class _Purchase:
             return []
         texts = [_meant(part, text) for _, part, text, _ in drawn]
         sources = [_meant(part, parent.texts[part][0]) for parent, part, _, _ in drawn]
-        vectors = self.guards.embed([*texts, *sources])
-        similarities: list[float] = (
-            1 - cosine_distances(vectors[: len(drawn)], vectors[len(drawn) :])
-        ).tolist()
+        similarities: list[float] = (1 - self.guards.distances(texts, sources)).tolist()
         return similarities
 
 

@@ -4,6 +4,7 @@ METHOD.md, "Baselines of the paper", names them. *No augmentation* is here compu
 again, as often as the budget says, so that a gain of another arm is not one of more optimizer steps.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -83,7 +84,11 @@ def west_of_n(
     Raises:
         AugmentationError: not one pair could be made; counts the reasons.
     """
-    asked = [(parent, draw) for parent in parents for draw in range(parent.budget)]
+    draws = Counter[str]()  # of a prompt, which several originals may have
+    asked = []
+    for parent in parents:
+        asked += [(parent, draws[parent.prompt] + unit) for unit in range(parent.budget)]
+        draws[parent.prompt] += parent.budget
     requests = [
         Request("respond", parent.prompt, parent.chosen, parent.rejected, n, draw) for parent, draw in asked
     ]

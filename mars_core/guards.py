@@ -30,9 +30,9 @@ from pydantic import Field
 
 from mars_core.configurable import Configuration
 from mars_core.dialogue import turns
-from mars_core.generation import Answer, Request
+from mars_core.generation import CUT_OFF, Answer, Request
 from mars_core.generation.cleaning import clean, is_refusal, is_task_talk
-from mars_core.semantics import Embedder, Embeddings
+from mars_core.semantics import Embedder
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,6 @@ Reason = Literal[
 Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
 """Rewards [n] of aligned prompts and responses, such as `RewardModel.score`."""
 
-CUT_OFF = frozenset({"length", "abort", "error", "content_filter", "repetition"})
-"""Finish reasons of a text that did not end by itself."""
 CONFIDENCE = 0.9
 """Probability from which a language counts as known; of a short text it seldom is."""
 FEW_CHARACTERS = 100
@@ -97,14 +95,14 @@ class Guards:
         self.dropped.update(reason for _, reason in screened if reason)
         return [text for text, reason in screened if reason is None]
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Sentence embeddings: [n] → [n, d]."""
+    def distances(self, texts: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
+        """Semantic distances of aligned texts: [n], [n] → [n]."""
         with self._timed("embeddings"):
-            embeddings = self._embedder.embed(texts)
+            distances = self._embedder.distances(texts, others)
         if self._embedder.texts_cut and not self.texts_cut:
             logger.warning("Some generated texts, or their sources, are longer than the embedder reads")
         self.texts_cut = self._embedder.texts_cut
-        return embeddings
+        return distances
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
         """The current reward model's rewards: [n], [n] → [n]."""
@@ -144,8 +142,9 @@ def screen(request: Request, answer: Answer, config: GuardsConfig) -> Iterator[t
 
     The text is what would stand in the pair: of a longer dialogue, the prompt with its last turn replaced.
     """
+    introduced = request.role not in ("paraphrase_prompt", "respond")
     for raw, finish_reason in zip(answer.texts, answer.finish_reasons, strict=True):
-        text = clean(raw, request.source)
+        text = clean(raw, request.source, introduced=introduced)
         reason = _fault(text, finish_reason, request, config)
         if reason is None:
             try:

@@ -154,7 +154,7 @@ def with_flipped_labels(table: Dataset, share: float, seed: int) -> Dataset:
 
 def _drawn(table: Dataset, size: int, salt: str) -> list[int]:
     """So many rows, those whose ids have the smallest hashes."""
-    rank = [hashlib.sha256(f"{salt}:{pair_id}".encode()).digest() for pair_id in table["pair_id"]]
+    rank = [hashlib.sha256(f"{salt}:{pair_id}".encode()).digest() for pair_id in table["pair_id"][:]]
     return sorted(sorted(range(len(table)), key=rank.__getitem__)[:size])
 
 
@@ -181,7 +181,7 @@ def read(
         except UnicodeDecodeError as error:
             raise PairsError(f"{name}: {_bad_line(Path(name)) or f'not UTF-8: {error}'}") from error
         valid = []
-        for i, (pair_id, problem) in enumerate(zip(table["pair_id"], table["problem"], strict=True)):
+        for i, (pair_id, problem) in enumerate(zip(table["pair_id"][:], table["problem"][:], strict=True)):
             place = f"{name}: row {rows[i] + 1}"
             if not problem and first_place.setdefault(pair_id, place) != place:
                 problem = (
@@ -210,7 +210,7 @@ def read(
 
 def exchanged(table: Dataset) -> int:
     """How many pairs have a counterpart in the table that prefers the other of the same two responses."""
-    pairs = set(zip(table["prompt"], table["chosen"], table["rejected"], strict=True))
+    pairs = set(zip(table["prompt"][:], table["chosen"][:], table["rejected"][:], strict=True))
     return sum((prompt, rejected, chosen) in pairs for prompt, chosen, rejected in pairs)
 
 
@@ -370,7 +370,7 @@ def _normalised(prompt: str) -> str:
 
 def _without_prompts(table: Dataset, other: Dataset, reason: str, dropped: Counter[str]) -> Dataset:
     taken = {_normalised(prompt) for prompt in other["prompt"][:]}
-    keep = [row for row, prompt in enumerate(table["prompt"]) if _normalised(prompt) not in taken]
+    keep = [row for row, prompt in enumerate(table["prompt"][:]) if _normalised(prompt) not in taken]
     if len(keep) < len(table):
         dropped[reason] += len(table) - len(keep)
     return table.select(keep)

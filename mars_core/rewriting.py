@@ -19,13 +19,13 @@ from pydantic import Field
 
 from mars_core.configurable import Configuration
 from mars_core.errors import MarsError
-from mars_core.generation import Generator, Request
+from mars_core.generation import Generator, Request, Role
 from mars_core.guards import Guards, flips_order, folded
-from mars_core.semantics import cosine_distances
 
 logger = logging.getLogger(__name__)
 
 Side = Literal["rejected", "chosen"]
+ROLES: dict[Side, Role] = {"rejected": "rewrite_rejected", "chosen": "rewrite_chosen"}
 
 
 class RewritingError(MarsError, RuntimeError):
@@ -151,9 +151,7 @@ def _wave(
     on_answer: Callable[[int], None] | None,
 ) -> None:
     """Ask for `samples` rewrites of one side of every pair; take the farthest where it is farther."""
-    role: Literal["rewrite_rejected", "rewrite_chosen"] = (
-        "rewrite_rejected" if side == "rejected" else "rewrite_chosen"
-    )
+    role = ROLES[side]
     requests = [Request(role, pair.prompt, pair.chosen, pair.rejected, samples, draw) for pair in pairs]
     answers = generator.generate(requests, on_answer)
     unlucky = [i for i, answer in enumerate(answers) if answer.error is not None and not answer.refused]
@@ -181,10 +179,9 @@ def _farther(candidates: Sequence[Candidate], side: Side, guards: Guards) -> lis
     """The candidates that are farther from the other response than the original is, with their distance."""
     if not candidates:
         return []
-    vectors = guards.embed(
-        [*(candidate.text for candidate in candidates), *(c.pair.other(side) for c in candidates)]
+    distances = guards.distances(
+        [candidate.text for candidate in candidates], [candidate.pair.other(side) for candidate in candidates]
     )
-    distances = cosine_distances(vectors[: len(candidates)], vectors[len(candidates) :])
     return [
         (candidate, float(distance))
         for candidate, distance in zip(candidates, distances, strict=True)

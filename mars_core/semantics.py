@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Embeddings = NDArray[np.float32]
-WINDOW = 16_384
-"""Pairs embedded together; bounds memory whatever their number."""
+WINDOW = 8_192
+"""Pairs of texts embedded together: it bounds memory, and what a window has cost is kept when it is there."""
 
 
 class SemanticsConfig(Configuration):
@@ -106,6 +106,23 @@ class Embedder:
         embeddings: Embeddings = vectors[[rows[text] for text in texts], :-1]
         return embeddings
 
+    def distances(
+        self, texts: Sequence[str], others: Sequence[str], on_pairs: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """1 − cos of the embeddings of aligned texts, a window after the other: [n], [n] → [n], in [0, 2].
+
+        `on_pairs` is told how many were finished.
+        """
+        distances = np.empty(len(texts), dtype=np.float32)
+        for start in range(0, len(texts), WINDOW):
+            window = slice(start, start + WINDOW)
+            some = texts[window]
+            both = self.embed([*some, *others[window]])
+            distances[window] = cosine_distances(both[: len(some)], both[len(some) :])
+            if on_pairs:
+                on_pairs(len(some))
+        return distances
+
     def _computed(self, texts: list[str]) -> NDArray[np.float32]:
         """Embeddings, and in a last column whether a text is longer than the embedder reads: [n, d + 1]."""
         vectors = self._model.encode(
@@ -147,15 +164,7 @@ def measure_distances(
     Returns:
         Columns pair_id, distance (float32), threshold (the same in every row), is_close.
     """
-    distances = []
-    for start in range(0, len(pairs), WINDOW):
-        window = pairs[start : start + WINDOW]
-        both = embedder.embed([*window["chosen"], *window["rejected"]])
-        n = len(window["chosen"])
-        distances.append(cosine_distances(both[:n], both[n:]))
-        if on_pairs:
-            on_pairs(n)
-    distance = np.concatenate(distances)
+    distance = embedder.distances(pairs["chosen"], pairs["rejected"], on_pairs)
     if embedder.texts_cut:
         logger.warning(
             "%d responses are longer than the embedder reads; their beginning counts.", embedder.texts_cut

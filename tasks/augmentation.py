@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
+from datasets import Dataset
 
 from mars_core.augmentation import PARTS, Augmentation, Parent, augment, capacity
 from mars_core.baselines import easiest, repeated, topped_up, west_of_n
@@ -24,7 +26,7 @@ from tasks.steps import step, tell
 
 @step(
     "augmentation",
-    version=5,
+    version=6,
     reads=("selection", "augmentation", "generation", "guards", "semantics", "model"),
 )
 def augment_hard_pairs(
@@ -43,19 +45,9 @@ def augment_hard_pairs(
     """
     config = run.config
     budgets = run.table(allocation)
-    rewritten = {row["pair_id"]: row for row in run.dataset(rewrites)}
     budget = budgets["budget"].to_numpy()
-    log_q = np.log(np.maximum(budgets["probability"].to_numpy(), np.finfo(np.float64).tiny))
-    rows = budget.nonzero()[0]
-    originals, parents = list[Parent](), list[Parent]()
-    for row, pair in zip(rows, run.dataset(train).select(rows), strict=True):
-        for found, texts in ((originals, pair), (parents, rewritten.get(pair["pair_id"], pair))):
-            found.append(
-                Parent(
-                    pair["pair_id"], pair["prompt"], texts["chosen"], texts["rejected"],
-                    int(budget[row]), float(log_q[row]),
-                )
-            )  # fmt: skip
+    pairs = run.dataset(train).select(budget.nonzero()[0])
+    parents = _parents(pairs, budgets[budget > 0], run.dataset(rewrites))
     reward_model = None
     if config.augmentation.pool or config.augmentation.scheme == "west_of_n":
         reward_model = load_reward_model(run, model)
@@ -70,9 +62,7 @@ def augment_hard_pairs(
         "requests",
         lambda: generator.counts.completion_tokens,
     ) as advance:
-        augmentation = _spend(
-            config, originals, parents, generator, guards, f"r{round}-", lambda _: advance(1)
-        )
+        augmentation = _spend(config, parents, generator, guards, f"r{round}-", lambda _: advance(1))
     if config.augmentation.pool and reward_model:
         pool = augmentation.pairs
         margins = pair_rewards(reward_model, pool.rename_column("synthetic_id", "pair_id"))["margin"]
@@ -82,9 +72,9 @@ def augment_hard_pairs(
         augmentation = augmentation._replace(pairs=kept, moved=0, shortfall=missing)
     made = len(augmentation.pairs)
     if config.augmentation.top_up:
-        wanted = int(budget.sum())
+        originals = _parents(pairs, budgets[budget > 0])
         augmentation = augmentation._replace(
-            pairs=topped_up(augmentation.pairs, originals, wanted, f"r{round}-")
+            pairs=topped_up(augmentation.pairs, originals, int(budget.sum()), f"r{round}-")
         )
     tokens = augmentation.tokens + rewrites.figures["rewriting/tokens"]
     figures = {
@@ -111,19 +101,34 @@ def augment_hard_pairs(
     }
 
 
+def _parents(pairs: Dataset, budgets: pd.DataFrame, rewrites: Dataset | None = None) -> list[Parent]:
+    """Originals with their budgets, and with the responses that rewriting gave them."""
+    ids, prompts, chosen, rejected = (pairs[name][:] for name in ("pair_id", *PARTS))
+    responses: dict[str, tuple[str, str]] = dict(zip(ids, zip(chosen, rejected, strict=True), strict=True))
+    if rewrites is not None:
+        new = zip(rewrites["chosen"][:], rewrites["rejected"][:], strict=True)
+        responses |= zip(rewrites["pair_id"][:], new, strict=True)
+    log_q = np.log(np.maximum(budgets["probability"], np.finfo(np.float64).tiny))
+    return [
+        Parent(pair_id, prompt, *responses[pair_id], budget, share)
+        for pair_id, prompt, budget, share in zip(
+            ids, prompts, budgets["budget"].tolist(), log_q.tolist(), strict=True
+        )
+    ]
+
+
 def _spend(
     config: ExperimentConfig,
-    originals: list[Parent],
     parents: list[Parent],
     generator: Generator,
     guards: Guards,
     label: str,
     on_answer: Callable[[int], None],
 ) -> Augmentation:
-    """Spend the budgets as the configured scheme does; `parents` are the originals as rewriting left them."""
+    """Spend the budgets as the configured scheme does."""
     scheme, most = config.augmentation, capacity(config.augmentation, config.selection.budget_unit)
     if scheme.scheme == "repeat":
-        return repeated(originals, label)
+        return repeated(parents, label)  # of which nothing was rewritten
     if scheme.scheme == "west_of_n":
         return west_of_n(parents, generator, guards, scheme.samples, label, on_answer)
     if scheme.pool:

@@ -13,7 +13,7 @@ from tasks.steps import step, tell
 
 @step(
     "rewriting",
-    version=3,
+    version=4,
     reads=("rewriting", "augmentation", "generation", "guards", "semantics", "model"),
 )
 def rewrite_close_pairs(
@@ -36,16 +36,16 @@ def rewrite_close_pairs(
     budget = run.table(allocation)["budget"].to_numpy()
     wanted = config.rewriting.enabled and config.augmentation.writes_variants
     rows = (measured["is_close"].to_numpy() & (budget > 0) & wanted).nonzero()[0]
+    pairs = run.dataset(train).select(rows)
+    distance = measured["distance"].to_numpy()[rows].tolist()
     close = [
-        Rewrite(pair["pair_id"], pair["prompt"], pair["chosen"], pair["rejected"], far, far, better, worse)
-        for pair, far, better, worse in zip(
-            run.dataset(train).select(rows),
-            measured["distance"].to_numpy()[rows].tolist(),
-            rewards["reward_chosen"].to_numpy()[rows].tolist(),
-            rewards["reward_rejected"].to_numpy()[rows].tolist(),
+        Rewrite(*of_a_pair)
+        for of_a_pair in zip(
+            *(pairs[name][:] for name in ("pair_id", "prompt", "chosen", "rejected")), distance, distance,
+            *(rewards[name].to_numpy()[rows].tolist() for name in ("reward_chosen", "reward_rejected")),
             strict=True,
         )
-    ]
+    ]  # fmt: skip
     guards = Guards(
         config.guards,
         Embedder(config.semantics, run.vectors),

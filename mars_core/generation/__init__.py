@@ -11,10 +11,19 @@ from pydantic import Field, JsonValue, model_validator
 
 from mars_core.configurable import Address, Configuration, Operational
 from mars_core.generation.generator import GenerationCounts, Generator
-from mars_core.generation.interface import Answer, Backend, GenerationError, Message, Request, Role
+from mars_core.generation.interface import (
+    CUT_OFF,
+    Answer,
+    Backend,
+    GenerationError,
+    Message,
+    Request,
+    Role,
+)
 from mars_core.generation.store import GenerationStore
 
 __all__ = [
+    "CUT_OFF",
     "Answer",
     "Backend",
     "GenerationConfig",
@@ -56,6 +65,13 @@ class RejectedRewriteSampling(Sampling):
     """Flatness of the token distribution; above 0, because samples of one text must differ."""
 
 
+class ResponseSampling(Sampling):
+    """Responses are as various as the model has them."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    """Flatness of the token distribution; above 0, because samples of one text must differ."""
+
+
 class LaunchConfig(Configuration):
     """A vLLM server of the run's own: started when the first text is needed, gone before the fit."""
 
@@ -87,7 +103,7 @@ class GenerationConfig(Configuration):
     """Sampling of rewrites of the rejected response."""
     rewrite_chosen: Sampling = Sampling()
     """Sampling of rewrites of the chosen response."""
-    respond: Sampling = Sampling(temperature=1.0)
+    respond: ResponseSampling = ResponseSampling()
     """Sampling of responses to a prompt, which the baseline West-of-N asks for."""
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of every request to a server, as `{chat_template_kwargs: {enable_thinking: false}}`;

@@ -4,11 +4,9 @@ import re
 
 _TASK = r"(?:paraphras\w+|reword\w+|rephras\w+|rewrit\w+|restat\w+)"
 _THING = r"(?:text|version|message|prompt|reply|response|answer|question|passage)"
+_TAG = r"(?:text|dispreferred|preferred)(?:-\d+)?"
 
-# What a model puts around its answer. Each is left alone where the source text has it too.
-_AROUND = (
-    # Reasoning.
-    re.compile(r"^\s*<think>.*?</think>", re.DOTALL),
+_INTRODUCTIONS = (
     # "Sure! Here is a rewritten version of the reply:"
     re.compile(
         rf"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok)\b[^\n:]{{0,30}}?[!,.]\s*)?"
@@ -19,10 +17,14 @@ _AROUND = (
     re.compile(
         rf"^\W*(?:the |my )?{_TASK}(?: (?:dispreferred|preferred))?(?: {_THING})?\W*?:[*_\s]*", re.IGNORECASE
     ),
+)
+# What else a model puts around its answer. Each is left alone where the source text has it too.
+_REASONING = re.compile(r"^.*?</think>", re.DOTALL)  # a chat template may have opened it
+_AROUND = (
     # "Assistant: "
     re.compile(r"^(?:Assistant|Human|User):\s+"),
     # The tags that our instructions put around their material.
-    re.compile(r"^<(?:text|dispreferred|preferred)>\s*|\s*</(?:text|dispreferred|preferred)>$"),
+    re.compile(rf"^<{_TAG}>\s*|\s*</{_TAG}>$"),
     # A last paragraph such as "(Note: I kept the meaning of the original.)"
     re.compile(
         rf"\n[ \t]*\n[^\w\n]{{0,6}}(?:note|this {_THING}|i(?:['’]ve| have)? (?:tried|kept|changed)"
@@ -34,13 +36,14 @@ _AROUND = (
 _TALK = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"</?(?:think|text|prompt|dispreferred|preferred)>",
+        rf"</?(?:think|prompt|{_TAG})>",
         rf"^[^\n]{{0,60}}\b(?:here(?:['’]s| is| are)|this is|below (?:is|are)|i(?:['’]ve| have))\b"
         rf"[^\n.]{{0,60}}\b{_TASK}",
         rf"^\W*(?:{_TASK}|version|option|alternative)(?: {_THING})? ?#?\d",
         rf"\b(?:{_TASK}|original|dispreferred|preferred) {_THING}\b",
     )
 )
+_SPEAKS_OF_TASK = re.compile(r"\b(?:paraphras|reword|rephras|rewrit|rewrote|restat)\w*", re.IGNORECASE)
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
 
 _CANNOT = r"i(?: (?:can(?:no|['’])t|won['’]t|will not|must decline)|(?: am|['’]m) (?:unable|not able))"
@@ -54,17 +57,19 @@ _REFUSAL = re.compile(
 )
 
 
-def clean(text: str, source: str = "") -> str:
+def clean(text: str, source: str = "", *, introduced: bool = True) -> str:
     """Take reasoning, introductions, labels, tags, quotes and closing remarks off a generated text.
 
-    What the `source` text has itself stays.
+    What the `source` text has itself stays. So does an introduction where the source speaks of such a task,
+    and with `introduced=False`: a person's "Rewrite this in French:" is no talk around a paraphrase of it.
 
     >>> clean('Sure! Here is a paraphrase:\\n\\n"Larks sing in flight."')
     'Larks sing in flight.'
     """
     text = text.encode("utf-8", "replace").decode().strip()  # a lone surrogate fits into no file
     source = source.strip()
-    for pattern in _AROUND:
+    introductions = _INTRODUCTIONS if introduced and not _SPEAKS_OF_TASK.search(source) else ()
+    for pattern in (_REASONING, *introductions, *_AROUND):
         if not pattern.search(source):
             text = pattern.sub("", text).strip()
     return text if _is_quoted(source) or not _is_quoted(text) else text[1:-1].strip()
@@ -76,6 +81,9 @@ def is_task_talk(text: str, source: str = "") -> bool:
     >>> is_task_talk("I have rephrased it for you without changing what it says. Larks sing.")
     True
     """
+    is_introduced = any(pattern.search(text) for pattern in _INTRODUCTIONS)
+    if is_introduced and not _SPEAKS_OF_TASK.search(source):
+        return True
     return any(pattern.search(text) and not pattern.search(source) for pattern in _TALK)
 
 

@@ -14,6 +14,8 @@ FEW_FAILURES = 5
 """Failures that never end a run: late calls are small, and one malformed answer is no trend."""
 GIVE_UP_AFTER = 100
 """Failures after which a hopeless call ends early: a dead server is not asked 100,000 times more."""
+GIVE_UP_SECONDS = 600.0
+"""How long nothing but failures came when a call is hopeless, whatever share of its requests they are."""
 SOME = 3
 """Missing requests that an error message shows."""
 
@@ -73,8 +75,8 @@ class Generator:
 
         Raises:
             GenerationError: more than `FEW_FAILURES` and more than `max_failed_share` of all requests so
-                far, stored ones included, failed, and what succeeded is stored; or `offline`, and the
-                store lacks some.
+                far, stored ones included, failed, or for `GIVE_UP_SECONDS` every one that was sent did, and
+                what succeeded is stored; or `offline`, and the store lacks some.
         """
         self._clock = time.monotonic()
         self.store.refresh()
@@ -110,21 +112,31 @@ class Generator:
             return
         allowed = max(FEW_FAILURES, self.max_failed_share * (self.counts.requests + len(places)))
         stream = self.backend.answers([requests[same[0]] for same in places])
+        in_a_row, answered = 0, time.monotonic()
+        hopeless = False
         try:
             for position, answer in stream:
                 self._keep(requests[places[position][0]], answer)
                 for index in places[position]:
                     answers[index] = replace(answer, messages=(), sampling={})
                     done(index)
-                if self.counts.failed >= GIVE_UP_AFTER and self.counts.failed > allowed:
+                if answer.error is None:
+                    in_a_row, answered = 0, time.monotonic()
+                else:
+                    in_a_row += 1
+                hopeless = in_a_row >= GIVE_UP_AFTER and time.monotonic() - answered >= GIVE_UP_SECONDS
+                if hopeless or (self.counts.failed >= GIVE_UP_AFTER and self.counts.failed > allowed):
                     break
         finally:
             for position, answer in _arrived(stream):
                 self._keep(requests[places[position][0]], answer)
-        if self.counts.failed > allowed:
-            raise GenerationError(
-                _explain_failed([*self.failures.values()], self.counts.requests, self.max_failed_share)
+        if hopeless or self.counts.failed > allowed:
+            why = (
+                f"nothing else for {GIVE_UP_SECONDS / 60:g} minutes"
+                if hopeless
+                else f"more than generation.max_failed_share = {self.max_failed_share:g} allows"
             )
+            raise GenerationError(_explain_failed([*self.failures.values()], self.counts.requests, why))
 
     def _keep(self, request: Request, answer: Answer) -> None:
         """Count an answer and store it, if it is one."""
@@ -172,12 +184,11 @@ def _arrived(stream: Iterator[tuple[int, Answer]]) -> Iterator[tuple[int, Answer
             yield from stream
 
 
-def _explain_failed(failures: Sequence[str], requests: int, max_failed_share: float) -> str:
+def _explain_failed(failures: Sequence[str], requests: int, why: str) -> str:
     """Count failures by reason, which is what stands before a message's first colon."""
     reasons = Counter(message.partition(":")[0] for message in failures)
     counted = ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
     return (
-        f"{len(failures):,} of {requests:,} requests failed, more than generation.max_failed_share = "
-        f"{max_failed_share:g} allows: {counted}. The first said: {failures[0]!r}. What succeeded is in the "
-        "store: mend the cause and start again"
+        f"{len(failures):,} of {requests:,} requests failed, {why}: {counted}. The first said: "
+        f"{failures[0]!r}. What succeeded is in the store: mend the cause and start again"
     )

@@ -15,6 +15,8 @@ Role = Literal[
     "paraphrase_prompt", "paraphrase_chosen", "paraphrase_rejected", "rewrite_rejected", "rewrite_chosen",
     "respond",
 ]  # fmt: skip
+CUT_OFF = frozenset({"length", "abort", "error", "content_filter", "repetition"})
+"""Finish reasons of a text that did not end by itself."""
 Message = dict[str, str]
 """One chat message: `role` (system or user) and `content`."""
 

@@ -9,9 +9,11 @@ What befalls a request:
 
 - It goes to the server that has the most room left; `mars_core.generation.concurrency` says how much room
   each has. A server that refuses connections is left out, but for one request now and then.
-- Lost connections, 429 and 5xx are tried again after a random pause that grows, or after what the server
-  asks for (Retry-After). Any other 4xx is the request's own fault and fails at once.
-- An answer that is no chat completion, or holds no text, is asked for again, thrice in all.
+- Lost connections, 429, 5xx and what else passes (408, 409, 425) are tried again after a random pause that
+  grows, or after what the server asks for (Retry-After). A wrong key, address or model (401, 403, 404) ends
+  the call. Any other 4xx is the request's own fault and fails at once.
+- An answer that is no chat completion, or holds no text though it was not cut off, is asked for again, thrice
+  in all.
 - A request that hangs is tried once more, and that only if its server answered others meanwhile: a server
   that is merely slow is not asked for the same text twice.
 - A failure costs its request alone. Only when all servers refuse connections, for
@@ -39,7 +41,7 @@ from mars_core.digests import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.concurrency import ConcurrencyLimit
 from mars_core.generation.instructions import messages
-from mars_core.generation.interface import Answer, Enough, GenerationError, Request
+from mars_core.generation.interface import CUT_OFF, Answer, Enough, GenerationError, Request
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 30.0
 LEFT_OUT_SECONDS = 2.0
 """How long a server that refuses connections gets no request."""
+PASSING = {408, 409, 425, 429}
+"""Statuses of a client's error that another try may not meet; so may it those of a server's, from 500 on."""
 NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """Values without effect of the fields that a server would otherwise take from the model's own defaults."""
 
@@ -72,6 +76,7 @@ class VllmBackend:
         self.name = config.generator
         self.servers = [Server(address, ConcurrencyLimit(config.concurrency)) for address in config.addresses]
         self.pause = pause
+        self._checked = False
 
     def key(self, request: Request) -> str:
         """See `Backend.key`. The role's text counts beside the messages, which may hold a part of it."""
@@ -136,7 +141,9 @@ class VllmBackend:
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # of a whole try, see `Exchange`
             limits=httpx.Limits(max_connections=None),
         ) as client:
-            await self._check_servers(client)
+            if not self._checked:  # later on they may be away for a while, as in the middle of a call
+                await self._check_servers(client)
+                self._checked = True
             try:
                 await Exchange(self, client, requests, arrived).run()
             except* GenerationError as failures:
@@ -320,7 +327,9 @@ class Exchange:
                 f"instruction-tuned model, or start the server with --chat-template. It said: {said}"
             )
         reason = f"HTTP {status}: {said}"
-        if status == 429 or status >= 500:
+        if status in (401, 403, 404):
+            raise GenerationError(f"{server.url} answered {reason}; its key, address or model has changed")
+        if status in PASSING or status >= 500:
             server.limit.overloaded(self.loop.time())
             wanted = min(_retry_after(response), self.backend.config.timeout_seconds)
             self._again(job, "lost or refused", reason, wanted)
@@ -416,7 +425,7 @@ def _samples(completion: dict[str, Any]) -> list[tuple[str, str]]:
     """
     choices = completion["choices"]
     samples = [(choice["message"]["content"] or "", choice["finish_reason"]) for choice in choices]
-    if not any(text.strip() for text, _ in samples):
+    if not any(text.strip() or reason in CUT_OFF for text, reason in samples):
         raise ValueError("it holds no text")
     if not all(isinstance(reason, str) for _, reason in samples):
         raise ValueError("a finish_reason is no text")

@@ -59,7 +59,7 @@ def http_ceiling(data: Path | None) -> dict[str, Any]:
             engine.append(seconds)
             if turn + 1 < ROUNDS:
                 bare.append(asyncio.run(_bare(address, bodies, best)))
-        guards.embed(texts)
+        guards.distances(texts, texts)
         tokens = REQUESTS * SAMPLES * TOKENS
         return {
             "ratio": round(min(bare) / min(engine), 3),

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -268,6 +269,17 @@ def test_a_dry_run_estimates_and_leaves_nothing(before_anything_starts, monkeypa
 )
 def test_an_estimate_knows_what_a_scheme_asks_for(place, scheme, asked):
     assert asked in mars("refine", place.file, "--dry-run", *scheme).stdout
+
+
+def test_where_the_head_alone_is_trained_more_epochs_cost_no_more_hours(place, monkeypatch):
+    monkeypatch.setattr("flows.estimate._matrix_product_rate", lambda model: 1e6)
+
+    def hours(*changes):
+        said = mars("refine", place.file, "--dry-run", *changes).stdout
+        return float(re.search(r"hours\W+about ([\d.,]+)", said)[1].replace(",", ""))
+
+    assert hours("fit.epochs=9") > 2 * hours("fit.epochs=1")
+    assert hours("fit.trainable=head", "fit.epochs=9") == hours("fit.trainable=head", "fit.epochs=1") > 0
 
 
 def test_a_dry_run_tells_which_rows_are_left_out(place, tmp_path):

@@ -42,10 +42,10 @@ class Chat:
         pass
 
 
-def paired(folder, **chat):
+def paired(folder, originals=None, **chat):
     guards = Guards(GuardsConfig(), None, lambda prompts, responses: np.array([-len(r) for r in responses]))
     with GenerationStore(folder) as store:
-        return west_of_n(parents(), Generator(Chat(**chat), store), guards, 4, "r1-")
+        return west_of_n(originals or parents(), Generator(Chat(**chat), store), guards, 4, "r1-")
 
 
 def test_an_original_is_repeated_as_often_as_its_budget_says():
@@ -102,6 +102,12 @@ def test_both_responses_of_a_pair_are_variants_that_name_their_request(tmp_path)
             assert variant["text"] == pair[part]
             draw = variant["variant"] - 1
             assert variant["request"] == digest("respond", f"Prompt {pair['parent_id']}?", 4, draw)
+
+
+def test_originals_of_one_prompt_get_samples_of_their_own(tmp_path):
+    same = [Parent(name, "Prompt?", f"Good {name}.", f"Bad {name}.", 2) for name in "ab"]
+    asked = paired(tmp_path, originals=same).variants["request"]
+    assert set(asked) == {digest("respond", "Prompt?", 4, draw) for draw in range(4)}
 
 
 def test_no_pair_is_made_of_responses_that_were_cut_off(tmp_path):

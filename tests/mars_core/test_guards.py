@@ -138,7 +138,7 @@ def test_texts_that_the_embedder_cuts_are_counted_and_told_once(caplog):
     guards = Guards(GuardsConfig(), Embedder(SemanticsConfig()))
     assert guards.figures("augmentation")["augmentation/guards/texts_cut"] == 0
     for _ in range(2):
-        guards.embed([CHOSEN, OTHER * 100])
+        guards.distances([CHOSEN], [OTHER * 100])
     assert guards.figures("augmentation")["augmentation/guards/texts_cut"] == 2
     told = "Some generated texts, or their sources, are longer than the embedder reads"
     assert [record.message for record in caplog.records].count(told) == 1

@@ -43,6 +43,7 @@ class Server:
                 "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
                 "--artifacts-destination", str(self.folder / "artifacts"),
             ],
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdout=(self.folder / "server.log").open("a"), stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         started = time.monotonic()

@@ -1,6 +1,6 @@
 import pytest
 
-from mars_core.generation.cleaning import clean, is_refusal
+from mars_core.generation.cleaning import clean, is_refusal, is_task_talk
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,8 @@ from mars_core.generation.cleaning import clean, is_refusal
         "<text>\nLarks sing in flight.\n</text>",
         "Assistant: Larks sing in flight.",
         "<think>\nThe user wants a paraphrase.\n</think>\n\nLarks sing in flight.",
+        "The template has opened the reasoning.\n</think>\n\nLarks sing in flight.",
+        "<text-2>\nLarks sing in flight.\n</text-2>",
         "Larks sing in flight.\n\n(Note: I kept the original meaning and changed the vocabulary.)",
         "Larks sing in flight.\n\nLet me know if you would like another paraphrase!",
     ],
@@ -47,6 +49,22 @@ def test_what_the_source_has_itself_stays():
     source = "Here is a paraphrase of your poem:\n\nThe lark ascends."
     assert clean(source, source) == source
     assert clean('"The lark ascends."', '"The lark rises."') == '"The lark ascends."'
+
+
+@pytest.mark.parametrize(
+    ("source", "paraphrase", "is_kept"),
+    [
+        ("Rewrite this in French: Larks sing.", "Reword this in French: Larks sing.", True),
+        ("Rewrite this in French: Larks sing.", "Here is what I want rewritten: Larks sing.", False),
+        ("Edit: He go to school by the bus.", "Rewrite: He go to school by bus.", False),
+        ("Fix my essay: Larks sing.", "Here is my essay, which I want rewritten: Larks sing.", False),
+        ("Larks sing, don't they?", "Paraphrase: Do larks sing?", False),
+    ],
+)
+def test_the_request_in_a_prompt_is_kept_or_its_paraphrase_is_dropped(source, paraphrase, is_kept):
+    """An editing task without its instruction would be no prompt any more."""
+    assert clean(paraphrase, source, introduced=False) == paraphrase
+    assert is_task_talk(paraphrase, source) is not is_kept
 
 
 def test_a_lone_surrogate_is_replaced():

@@ -152,6 +152,23 @@ def test_a_dead_server_is_not_asked_to_the_end(store):
     assert backend.closed
 
 
+def test_where_nothing_but_failures_comes_for_long_a_call_ends_whatever_share_they_are(store, monkeypatch):
+    monkeypatch.setattr("mars_core.generation.generator.GIVE_UP_SECONDS", 0.0)
+    requests = [paraphrase(f"There are {count} larks.") for count in range(5 * GIVE_UP_AFTER)]
+    backend = Watched({request.text: "HTTP 502: bad gateway" for request in requests[GIVE_UP_AFTER:]})
+    with pytest.raises(GenerationError, match=r"100 of 200 requests failed, nothing else for 0 minutes"):
+        Generator(backend, store, max_failed_share=1).generate(requests)
+    assert len(backend.asked) == 2 * GIVE_UP_AFTER
+
+
+def test_an_answer_between_failures_is_a_sign_of_life(store, monkeypatch):
+    monkeypatch.setattr("mars_core.generation.generator.GIVE_UP_SECONDS", 0.0)
+    requests = [paraphrase(f"There are {count} larks.") for count in range(5 * GIVE_UP_AFTER)]
+    fails = {request.text: "HTTP 502: bad gateway" for n, request in enumerate(requests) if n % GIVE_UP_AFTER}
+    answers = Generator(Watched(fails), store, max_failed_share=1).generate(requests)
+    assert sum(answer.error is None for answer in answers) == 5
+
+
 def test_an_interruption_loses_no_answer_and_closes_the_backend(store):
     backend = Watched()
 

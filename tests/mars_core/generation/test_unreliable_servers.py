@@ -177,8 +177,8 @@ class SameMeaning:
 
     texts_cut = 0
 
-    def embed(self, texts):
-        return np.ones((len(texts), 1), dtype=np.float32)
+    def distances(self, texts, others):
+        return np.zeros(len(texts), dtype=np.float32)
 
 
 def test_the_budget_of_two_thousand_requests_to_an_unreliable_server_is_spent_or_accounted_for(tmp_path):

@@ -136,7 +136,9 @@ def test_the_key_of_the_server_is_sent_if_there_is_one(monkeypatch):
     assert [headers.get("Authorization") for headers in server.headers] == ["Bearer secret", None]
 
 
-@pytest.mark.parametrize("trouble", [(500, "oops"), (503, "starting"), (429, "slow down"), (None, "")])
+@pytest.mark.parametrize(
+    "trouble", [(500, "oops"), (503, "starting"), (429, "slow down"), (408, "late"), (None, "")]
+)
 def test_passing_trouble_is_tried_again(trouble):
     with serving(lambda number, _: trouble if number < 2 else completion("one", "two")) as server:
         assert answer_to(server).texts == ("one", "two")
@@ -266,6 +268,30 @@ def test_a_server_that_lists_no_models_is_an_error_with_advice(status, advice):
         pytest.raises(GenerationError, match=rf"HTTP {status}: .*{advice}"),
     ):
         list(backend(server.url).answers([paraphrase()]))
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_key_or_a_model_that_is_no_longer_right_ends_the_call(status):
+    with (
+        serving(lambda *_: (status, "no")) as server,
+        pytest.raises(GenerationError, match=rf"HTTP {status}: no; its key, address or model has changed"),
+    ):
+        list(backend(server.url).answers([paraphrase(str(number)) for number in range(20)]))
+
+
+def test_between_two_calls_a_server_may_be_away_for_as_long_as_within_one():
+    with serving(lambda *_: completion("a", "b")) as server:
+        asking = backend(server.url, patience_seconds=0.5)
+        list(asking.answers([paraphrase("one")]))
+    with pytest.raises(GenerationError, match=r"nobody answers at .* any more; generation\.patience_seconds"):
+        list(asking.answers([paraphrase("two")]))
+
+
+def test_an_answer_that_thinking_used_up_is_cut_off_and_kept():
+    with serving(lambda *_: completion(("", "length"), ("", "length"))) as server:
+        answer = answer_to(server)
+    assert (answer.error, answer.finish_reasons, answer.completion_tokens) == (None, ("length", "length"), 12)
+    assert len(server.bodies) == 1
 
 
 def test_a_base_model_is_an_error_that_says_so():
