@@ -4,6 +4,8 @@ The features are what enters the scalar layer of the head, r = features · weigh
 They do not change while that layer alone is trained.
 """
 
+import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -75,7 +77,9 @@ def cached_features(
         rows.setdefault(text_name(*text), len(rows))
     shape = len(rows), model.scalar_layer.in_features
     with processes.main_process_first():
-        features = np.memmap(file, np.float32, "w+" if processes.is_main_process else "r+", shape=shape)
+        if processes.is_main_process:
+            _allocate(file, 4 * math.prod(shape))
+        features = np.memmap(file, np.float32, "r+", shape=shape)
     counts = np.zeros(len(rows) + 2, dtype=np.int64)
     try:
         tokens, cuts = counts[:-2], counts[-2:]
@@ -86,6 +90,16 @@ def cached_features(
     finally:
         if processes.is_main_process:
             file.unlink()
+
+
+def _allocate(file: Path, size: int) -> None:
+    """Make a file that has its room on the disk: one that runs out of it while mapped ends by a signal."""
+    try:
+        with file.open("wb") as features:
+            os.posix_fallocate(features.fileno(), 0, size)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(file)) from error
 
 
 def _compute(

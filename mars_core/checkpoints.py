@@ -6,11 +6,12 @@ Reward models and embedders are named this way. A hub name without a revision is
 changes under a run's feet.
 """
 
-import hashlib
 import importlib.util
+import json
 from pathlib import Path
 from typing import NamedTuple
 
+from mars_core.digests import digest, sha256_of
 from mars_core.errors import MarsError
 
 PACKAGED_WEIGHTS = {
@@ -45,11 +46,10 @@ def locate(reference: str) -> Location:
                 f"{reference}: no such installed package; known are {', '.join(PACKAGED_WEIGHTS)}"
             )
         folder = Path(spec.origin).parent / "model"
-        with (folder / "model.safetensors").open("rb") as weights:
-            digest = hashlib.file_digest(weights, "sha256").hexdigest()
-        if digest != PACKAGED_WEIGHTS[package]:
+        content = sha256_of(folder / "model.safetensors")
+        if content != PACKAGED_WEIGHTS[package]:
             raise ModelError(
-                f"{reference}: the weights have sha256 {digest}, pinned is {PACKAGED_WEIGHTS[package]}"
+                f"{reference}: the weights have sha256 {content}, pinned is {PACKAGED_WEIGHTS[package]}"
             )
         return Location(str(folder), None)
     folder = Path(reference).expanduser()
@@ -66,3 +66,18 @@ def locate(reference: str) -> Location:
             f"name one, best a commit, as in {name}@main"
         )
     return Location(name, revision)
+
+
+def content_of_checkpoint(reference: str) -> str:
+    """What is in a local folder, by digest, with the local model that adapters in it are of; else its name.
+
+    A package's weights are pinned, and a hub model is what its revision names.
+    """
+    folder = Path(reference).expanduser()
+    if not folder.is_dir():
+        return reference
+    adapter = folder / "adapter_config.json"
+    base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
+    if base is None:
+        return sha256_of(folder)
+    return digest(sha256_of(folder), content_of_checkpoint(str(base)))

@@ -20,7 +20,6 @@ texts without padding or in batches of neighbours in length; the gradient equals
 import contextlib
 import ctypes
 import dataclasses
-import hashlib
 import json
 import logging
 import math
@@ -28,6 +27,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +36,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
@@ -44,18 +44,30 @@ from safetensors import SafetensorError
 
 from mars_core.attention import attend_in_float32
 from mars_core.cached_features import LinearGradient, cached_features
+from mars_core.checkpoints import content_of_checkpoint
 from mars_core.configurable import Configuration, Operational, scientific
 from mars_core.data_parallel import DataParallel, is_sharded, most_passes
+from mars_core.digests import digest, sha256_of
 from mars_core.errors import MarsError
 from mars_core.gradient import Computed, NetworkGradient, PairBatch
 from mars_core.preference_loss import LossConfig, bradley_terry_loss
 from mars_core.reward_model import ModelConfig, RewardModel, device_of
 from mars_core.snapshots import Snapshot
-from mars_core.trainable import Trainable, choose_weights, save_checkpoint, trained_weights
+from mars_core.trainable import (
+    Trainable,
+    choose_weights,
+    hold_frozen_in_bfloat16,
+    save_checkpoint,
+    trained_weights,
+)
 from mars_core.training_curve import CurveFile, Progress
 from mars_core.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
+
+WAITING = timedelta(hours=2)
+"""How long processes wait for the first one, which alone writes: NCCL's ten minutes are less than a large
+checkpoint takes on a slow disk."""
 
 PAIR = datasets.Features(
     {name: datasets.Value("string") for name in ("pair_id", "prompt", "chosen", "rejected")}
@@ -223,8 +235,9 @@ def fit(
     steps = config.epochs * steps_per_epoch
     model = _load(spec, processes)
     weights, optimizer = _optimizer(model, config, processes)
-    unfinished = Snapshot(_beside(spec, "unfinished"), _digest(spec), weights, optimizer, processes)
-    best = Snapshot(_beside(spec, "best"), _digest(spec), weights, None, processes)
+    name = _digest(spec)
+    unfinished = Snapshot(_beside(spec, "unfinished"), name, weights, optimizer, processes)
+    best = Snapshot(_beside(spec, "best"), name, weights, None, processes)
     progress = Progress(**(unfinished.read() or {}))
 
     with _gradient(spec, model, [pairs, validation], processes) as gradient:
@@ -249,8 +262,9 @@ def fit(
                 report(figures)
             if progress.stale == config.patience:
                 break
-            unfinished.write_every(config.snapshot_minutes, progress)
-            [ends] = broadcast_object_list([is_to_end()])
+            is_due, ends = broadcast_object_list([unfinished.is_due(config.snapshot_minutes), is_to_end()])
+            if is_due:
+                unfinished.refresh(progress)
             if ends:
                 raise _ended(unfinished, progress)
 
@@ -264,8 +278,19 @@ def fit(
 
 
 def _processes(config: ModelConfig) -> Any:
-    """The processes that fit together, as their environment says: one, unless something launched several."""
-    return accelerate.Accelerator(cpu=device_of(config) == "cpu")
+    """The processes that fit together, as their environment says: one, unless something launched several.
+
+    Raises:
+        FitError: they would share the weights in FSDP's first version.
+    """
+    patient = InitProcessGroupKwargs(timeout=WAITING)
+    processes = accelerate.Accelerator(cpu=device_of(config) == "cpu", kwargs_handlers=[patient])
+    if is_sharded(processes) and not processes.is_fsdp2:
+        raise FitError(
+            "weights are sharded by FSDP 2 alone: launch with fsdp_version: 2, as in "
+            "deployments/accelerate/fsdp.yaml"
+        )
+    return processes
 
 
 def _load(spec: FitSpec, processes: Any) -> RewardModel:
@@ -274,6 +299,8 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
     config = spec.reward_model.model_copy(update=where)
     model = RewardModel.load(spec.model, config, seed=spec.seed, dropout=spec.fit.dropout)
     choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
+    if _holds_bfloat16(spec, model, processes):
+        hold_frozen_in_bfloat16(model)
     if spec.fit.trainable == "head" and spec.vectors and processes.num_processes == 1:
         model.keep_features(spec.vectors)  # several processes would wait for each other
     if model.device.type == "cpu":
@@ -285,6 +312,11 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
     if spec.fit.gradient_checkpointing or is_sharded(processes):
         model.call_whole_layers()
     return model
+
+
+def _holds_bfloat16(spec: FitSpec, model: RewardModel, processes: Any) -> bool:
+    """Whether the weights that do not change are held in bfloat16; shards are of one type."""
+    return spec.fit.trainable == "lora" and model.bfloat16 and not is_sharded(processes)
 
 
 def _keep_freed_memory() -> None:
@@ -428,14 +460,9 @@ def _beside(spec: FitSpec, what: str) -> Path:
 
 def _digest(spec: FitSpec) -> str:
     """Names a fit by all that shapes its result: its scientific keys, and the content of its files."""
-    model = Path(spec.model)
     files = [*spec.pairs, *([spec.validation] if spec.validation else [])]
-    files += sorted(model.iterdir()) if model.is_dir() else []
-    digest = hashlib.sha256(json.dumps(scientific(spec), default=str, sort_keys=True).encode())
-    for file in filter(Path.is_file, files):
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
+    keys = json.dumps(scientific(spec), default=str)
+    return digest(keys, content_of_checkpoint(spec.model), *map(sha256_of, files))
 
 
 def _keep(best: Snapshot) -> None:
@@ -459,17 +486,26 @@ def _take_back(best: Snapshot, unfinished: Snapshot) -> None:
 
 
 def _save(spec: FitSpec, model: RewardModel, best: Snapshot, unfinished: Snapshot, processes: Any) -> None:
-    """Write the checkpoint; a model that is sharded is put together by way of a file."""
+    """Write the checkpoint; a model that is sharded is put together by way of a file.
+
+    Of that, and of one whose other weights are held in bfloat16, these are read again.
+    """
     if is_sharded(processes):
         _keep(best)
     if not processes.is_main_process:
         return
-    if is_sharded(processes):
+    if is_sharded(processes) or _holds_bfloat16(spec, model, processes):
+        trained = trained_weights(model)
         model = RewardModel.load(
             spec.model, spec.reward_model.model_copy(update={"device": "cpu"}), seed=spec.seed
         )
         choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
-        _take_back(Snapshot(best.file, best.digest, trained_weights(model), None, processes), unfinished)
+        weights = trained_weights(model)
+        if is_sharded(processes):
+            _take_back(Snapshot(best.file, best.digest, weights, None, processes), unfinished)
+        else:
+            for name, weight in weights.items():
+                weight.data.copy_(trained[name])
     try:
         write_whole(spec.output, lambda folder: save_checkpoint(model, folder))
     except (OSError, SafetensorError) as error:

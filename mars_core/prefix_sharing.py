@@ -34,13 +34,13 @@ def can_share_prefixes(network: Any) -> bool:
     # Only now: a network has imported it already, and a command that loads none need not wait for it.
     from transformers.modeling_layers import GenericForSequenceClassification
 
-    settings = network.config
+    settings = network.config.get_text_config()
     return (
         isinstance(network, GenericForSequenceClassification)
         and getattr(settings, "is_causal", True)
         and set(getattr(settings, "layer_types", None) or ()) <= {"full_attention"}
         and not getattr(settings, "sliding_window", None)
-        and settings._attn_implementation.startswith("sdpa")
+        and network.config._attn_implementation.startswith("sdpa")
     )
 
 

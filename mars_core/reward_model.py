@@ -24,7 +24,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from mars_core.batching import TokenBudget, padded
 from mars_core.checkpoints import Location, ModelError, locate
@@ -42,6 +42,9 @@ Windows = Iterable[tuple[Sequence[str], Sequence[str]]]
 WINDOW = 4096
 """Texts that are rendered and sorted by length together, and the most that are held at once."""
 
+ADAPTER = "adapter_model.safetensors"
+HEADS = ("score", "classifier")
+"""What a network may call its head."""
 OF_THE_CHECKPOINT = {
     "_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels", "problem_type",
     "torch_dtype", "transformers_version",
@@ -78,7 +81,9 @@ def has_trained_head(reference: str) -> bool:
         ModelError: it is not there, or its trained head has another number of outputs.
     """
     location = locate(reference)
-    return _is_adapter(location) or _is_reward_model(reference, _settings(reference, location))
+    if _is_adapter(location):
+        return _has_head(location) or has_trained_head(_base_of(_adapter(reference, location)))
+    return _is_reward_model(reference, _settings(reference, location))
 
 
 def device_of(config: ModelConfig) -> str:
@@ -103,6 +108,10 @@ class RewardModel:
         self.head.forward = MethodType(_in_float32, self.head)
         self.unpadded = can_run_unpadded(self.network, self.renderer.max_length)
         """Whether the texts of a forward pass are computed without padding."""
+        self.whole_layers = False
+        """Whether the network is only called as a whole, for something acts where its layers are."""
+        self.drawn: list[str] = []
+        """Modules that the checkpoint lacked and that were drawn, the head's among them."""
         if self.unpadded:
             run_unpadded(self.network)
         self.store: FeatureStore | None = None
@@ -129,18 +138,18 @@ class RewardModel:
         if _is_adapter(location):
             import peft
 
-            adapter = peft.PeftConfig.from_pretrained(location.path)
-            name = adapter.base_model_name_or_path + (f"@{adapter.revision}" if adapter.revision else "")
-            base = cls.load(name, config, seed=seed, dropout=dropout)
+            adapter = _adapter(reference, location)
+            base = cls.load(_base_of(adapter), config, seed=seed, dropout=dropout)
             adapted = peft.PeftModel.from_pretrained(base.network, location.path)
             return cls(adapted.merge_and_unload(), base.tokenizer, config)
         settings = _settings(reference, location)
         trained = _is_reward_model(reference, settings)
         settings.num_labels = 1
         if dropout is not None:
-            for name, rate in settings.to_dict().items():
-                if ("dropout" in name or name.endswith("pdrop")) and isinstance(rate, int | float):
-                    setattr(settings, name, dropout)
+            for part in (settings, settings.get_text_config()):
+                for name, rate in part.to_dict().items():
+                    if ("dropout" in name or name.endswith("pdrop")) and isinstance(rate, int | float):
+                        setattr(part, name, dropout)
         torch.manual_seed(seed)
         network, tokenizer, missing = _from_pretrained(reference, location, settings, config.allow_bin)
         body = f"{network.base_model_prefix}."
@@ -150,7 +159,9 @@ class RewardModel:
                 f"{reference}: the checkpoint lacks {len(lost)} of its weights, such as {min(lost)}"
             )
         _ensure_pad_token(network, tokenizer)
-        return cls(network, tokenizer, config)
+        model = cls(network, tokenizer, config)
+        model.drawn = sorted({name.rpartition(".")[0] for name in missing})
+        return model
 
     def keep_features(self, file: Path) -> None:
         """Compute the features of a text once for all models that differ from this one in the scalar layer.
@@ -183,7 +194,7 @@ class RewardModel:
 
     def call_whole_layers(self) -> None:
         """Compute padded batches from now on: checkpointing and shards act where whole layers are called."""
-        self.unpadded = False
+        self.unpadded, self.whole_layers = False, True
 
     @property
     def scalar_layer(self) -> torch.nn.Linear:
@@ -339,7 +350,7 @@ class RewardModel:
         self, texts: Sequence[int], rendering: Rendering, budget: TokenBudget
     ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
         """Rewards and features of `texts` of the rendering, batch after batch."""
-        shared = can_share_prefixes(self.network)
+        shared = not self.whole_layers and can_share_prefixes(self.network)
         if shared:
             rows, lengths = rows_by_prompt(texts, rendering, 2 * self.renderer.max_length)
         else:
@@ -388,7 +399,7 @@ class RewardModel:
     def _scorer(self) -> "RewardModel":
         """This model as it scores: on a CPU, a copy with faster linear layers."""
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
-        if self.device.type != "cpu" or not can_multiply(dtype):
+        if self.whole_layers or self.device.type != "cpu" or not can_multiply(dtype):
             return self
         scorer = copy.copy(self)
         scorer.network = with_onednn_linear(self.network, self.head, dtype)
@@ -502,7 +513,31 @@ def _from_pretrained(
 
 
 def _is_adapter(location: Location) -> bool:
-    return Path(location.path, "adapter_model.safetensors").is_file()
+    return Path(location.path, ADAPTER).is_file()
+
+
+def _adapter(reference: str, location: Location) -> Any:
+    """The settings of low-rank adapters."""
+    import peft
+
+    settings = peft.PeftConfig.from_pretrained(location.path)
+    if settings.task_type not in (peft.TaskType.SEQ_CLS, None):
+        raise ModelError(
+            f"{reference}: adapters for {settings.task_type}; those of a reward model are for SEQ_CLS"
+        )
+    return settings
+
+
+def _base_of(adapter: Any) -> str:
+    """The reference of the model that adapters were trained on."""
+    return str(adapter.base_model_name_or_path) + (f"@{adapter.revision}" if adapter.revision else "")
+
+
+def _has_head(location: Location) -> bool:
+    """Whether adapters come with a head of their own, and not with low-rank changes of another alone."""
+    with safe_open(Path(location.path, ADAPTER), "pt") as weights:
+        names = list(weights.keys())
+    return any(not {*HEADS}.isdisjoint(name.split(".")) and "lora_" not in name for name in names)
 
 
 def _is_reward_model(reference: str, settings: Any) -> bool:
@@ -519,7 +554,7 @@ def _uses_bfloat16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
-        supported = bool(torch.cuda.is_bf16_supported())
+        supported = bool(torch.cuda.is_bf16_supported(including_emulation=False))
     else:
         supported = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
     if not supported:
@@ -535,7 +570,7 @@ def _tell_float32(device: str) -> None:
 
 def _positions(network: Any, tokenizer: Any) -> int:
     """Most tokens of one text; RoBERTa counts its positions from behind the padding index."""
-    settings = network.config
+    settings = network.config.get_text_config()
     limits = [tokenizer.model_max_length, getattr(settings, "max_position_embeddings", None)]
     for name, table in network.named_modules():
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
@@ -544,10 +579,10 @@ def _positions(network: Any, tokenizer: Any) -> int:
 
 
 def _head(network: Any) -> Any:
-    for name in ("score", "classifier"):
+    for name in HEADS:
         if hasattr(network, name):
             return getattr(network, name)
-    raise ModelError(f"{type(network).__name__} keeps its head under no known name (score, classifier)")
+    raise ModelError(f"{type(network).__name__} keeps its head under no known name ({', '.join(HEADS)})")
 
 
 def _in_float32(head: Any, features: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -566,4 +601,11 @@ def _ensure_pad_token(network: Any, tokenizer: Any) -> None:
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    network.config.pad_token_id = tokenizer.pad_token_id
+        if len(tokenizer) > network.get_input_embeddings().num_embeddings:
+            raise ModelError(
+                f"{type(network).__name__} takes no further token for padding: give its tokenizer a pad "
+                "token that is not its end token"
+            )
+    # A model of text and pictures has a configuration for each, and pools by that of text.
+    for settings in (network.config, network.config.get_text_config()):
+        settings.pad_token_id = tokenizer.pad_token_id

@@ -9,12 +9,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
-from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -50,27 +49,36 @@ class Snapshot:
         Raises:
             OSError, SafetensorError: it cannot be written, as on a full disk; what was saved before stays.
         """
-        tensors = {f"weight/{name}": _whole(weight) for name, weight in self.weights.items()}
-        states = self.optimizer.state if self.optimizer else {}
-        for name, weight in self.weights.items():
-            state = states.get(weight)  # none for a weight that no gradient has reached
-            tensors |= {f"{moment}/{name}": _whole(state[moment]) for moment in MOMENTS if state}
+        tensors: dict[str, torch.Tensor] = {}
+        for name, tensor in self._state():
+            whole = _whole(tensor)
+            if self.processes.is_main_process:  # shards are put together one by one, and wait off the GPU
+                tensors[name] = whole.cpu() if _is_sharded(tensor) else whole
         if self.processes.is_main_process:
             about = {"digest": self.digest, "figures": json.dumps(figures)}
             write_whole(self.file, lambda beside: save_file(tensors, beside, about))
 
-    def write_every(self, minutes: float, progress: Any) -> None:
-        """Save the present state and the fields of `progress`, if the last time was `minutes` ago or more.
+    def _state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        states = self.optimizer.state if self.optimizer else {}
+        for name, weight in self.weights.items():
+            yield f"weight/{name}", weight
+            state = states.get(weight)  # none for a weight that no gradient has reached
+            yield from ((f"{moment}/{name}", state[moment]) for moment in MOMENTS if state)
+
+    def is_due(self, minutes: float) -> bool:
+        """Whether `refresh` was called `minutes` ago or more."""
+        return time.monotonic() - self.saved >= 60 * minutes
+
+    def refresh(self, progress: Any) -> None:
+        """Save the present state and the fields of `progress`.
 
         A full disk is told and changes nothing else: the fit goes on, and what was saved before stays.
         """
-        [due] = broadcast_object_list([time.monotonic() - self.saved >= 60 * minutes])
-        if due:
-            try:
-                self.write(dataclasses.asdict(progress))
-            except (OSError, SafetensorError) as error:
-                logger.warning("%s cannot be written, what was saved before stays: %s", self.file, error)
-            self.saved = time.monotonic()
+        try:
+            self.write(dataclasses.asdict(progress))
+        except (OSError, SafetensorError) as error:
+            logger.warning("%s cannot be written, what was saved before stays: %s", self.file, error)
+        self.saved = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
         """Put the saved state back in place; the figures saved with it.

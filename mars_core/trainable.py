@@ -19,15 +19,27 @@ def choose_weights(model: RewardModel, trainable: Trainable, lora_rank: int) -> 
         import peft
 
         head = next(name for name, module in model.network.named_modules() if module is model.head)
+        drawn = [name for name in model.drawn if name != head and not name.startswith(f"{head}.")]
         settings = peft.LoraConfig(
             task_type=peft.TaskType.SEQ_CLS,
             r=lora_rank,
             lora_alpha=2 * lora_rank,
             target_modules="all-linear",
-            modules_to_save=[head],
+            modules_to_save=[head, *drawn],
         )
-        model.network = peft.get_peft_model(model.network, settings)
+        commit = getattr(model.network.config, "_commit_hash", None)  # of a checkpoint from the hub
+        model.network = peft.get_peft_model(model.network, settings, revision=commit)
         model.head = model.network.base_model.model.get_submodule(head)  # of which a copy is trained
+
+
+def hold_frozen_in_bfloat16(model: RewardModel) -> None:
+    """Cast the matrices that low-rank adapters leave as they are, once.
+
+    Autocast would cast them in every forward pass, and the backward pass holds each cast.
+    """
+    for layer in model.network.modules():
+        if type(layer) is torch.nn.Linear and not layer.weight.requires_grad:
+            layer.weight.data = layer.weight.data.bfloat16()
 
 
 def trained_weights(model: RewardModel) -> dict[str, torch.nn.Parameter]:

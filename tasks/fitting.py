@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from accelerate.utils.memory import clear_device_cache
+
 from mars_core.config import ExperimentConfig
 from mars_core.fitting import FitError, FitSpec
 from mars_core.reward_model import RewardModel, device_of, has_trained_head
@@ -17,7 +19,7 @@ from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.steps import step, tell
 
 
-@step("fit", version=3, reads=("seed", "model", "fit"))
+@step("fit", version=4, reads=("seed", "model", "fit"))
 def fit_reward_model(
     run: RunFolder,
     round: int,
@@ -76,6 +78,8 @@ def fit_reward_model(
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,
         )
+        if command:  # on a GPU, of which this process may still hold what scoring has used
+            clear_device_cache(garbage_collection=True)
         followed([*command, "-m", "mars_core.fitting", str(file)] if command else file)
     tell(
         "Fitted in %.0f steps on %s pairs: loss %.4f and accuracy %.3f over the last epoch.",

@@ -19,8 +19,9 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
 from prefect.states import Completed
 
+from mars_core.checkpoints import content_of_checkpoint
 from mars_core.config import scientific
-from mars_core.digests import digest, sha256_of
+from mars_core.digests import digest
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder
 
 Result = TypeVar("Result", ArtifactRef, Outputs)
@@ -111,7 +112,7 @@ def content_of(value: Any) -> Any:
     if isinstance(value, str) and value:
         folder = Path(value).expanduser()
         if folder.is_dir():  # a local backbone or embedder counts by its weights
-            return sha256_of(folder)
+            return content_of_checkpoint(value)
     if isinstance(value, (list, tuple)):
         return [content_of(item) for item in value]
     if isinstance(value, dict):

@@ -78,11 +78,14 @@ def two_processes(tmp_path_factory, tiny_decoder):
         spec = FitSpec(
             model=str(tiny_decoder),
             pairs=[folder / "pairs.parquet"],
+            validation=folder / "pairs.parquet" if name == "sharded" else None,
             output=folder / name,
             log=folder / f"{name}.jsonl",
             seed=3,
             reward_model=FLOAT32,
-            fit=FitConfig(learning_rate=1e-3, batch_pairs=3, dropout=0.0),
+            fit=FitConfig(
+                learning_rate=1e-3, batch_pairs=3, dropout=0.0, patience=2 if name == "sharded" else None
+            ),
         )
         (folder / f"{name}.json").write_text(spec.model_dump_json())
     with socket.socket() as free:

@@ -12,6 +12,7 @@ import torch
 import transformers
 from transformers.models.bert.modeling_bert import BertIntermediate
 
+from mars_core import fitting
 from mars_core.checkpoints import ModelError
 from mars_core.fitting import (
     FitConfig,
@@ -52,8 +53,8 @@ def spec(tmp_path, tiny_decoder):
     return make
 
 
-def weights(folder):
-    return safetensors.torch.load_file(folder / "model.safetensors")
+def weights(folder, file="model.safetensors"):
+    return safetensors.torch.load_file(folder / file)
 
 
 def changed(before, after):
@@ -184,6 +185,20 @@ def test_adapters_and_head_are_trained_and_merged(spec, precision, tiny_decoder)
     text = "Human: What is a lark?\n\nAssistant: A songbird." + tokenizer.eos_token
     with torch.no_grad():
         assert network(**tokenizer(text, return_tensors="pt")).logits.item() == pytest.approx(score, abs=1e-5)
+
+
+def test_what_adapters_leave_as_it_is_is_held_in_bfloat16_and_saved_as_it_was(spec, tiny_decoder):
+    fitted = spec(SHORT[:8], trainable="lora", reward_model=ModelConfig(precision="bfloat16"))
+    before = weights(tiny_decoder)
+    held = fitting._load(fitted, fitting._processes(fitted.reward_model)).network
+    frozen = {name: weight for name, weight in held.named_parameters() if name.endswith("base_layer.weight")}
+    assert {weight.dtype for weight in frozen.values()} == {torch.bfloat16}
+    fit(fitted)
+    after, adapter = weights(fitted.output), weights(fitted.output / "adapter", "adapter_model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    down, up = (adapter[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+    change = after[f"{name}.weight"] - before[f"{name}.weight"]
+    torch.testing.assert_close(change, 2 * up @ down, rtol=0, atol=1e-6)
 
 
 def test_an_encoder_with_a_new_head_is_fitted_through_adapters(spec):

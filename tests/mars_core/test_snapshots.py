@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_the_previous_snapshot(snapshot, caplog, request):
     snapshot(*one).write({"step": 1})
     learn(*one, 1)
     request.getfixturevalue("full_disk")
-    snapshot(*one).write_every(0.0, Progress(step=2))
+    snapshot(*one).refresh(Progress(step=2))
     assert "cannot be written, what was saved before stays" in caplog.text
     assert snapshot(*learner()).read() == {"step": 1}
 
@@ -89,11 +89,12 @@ def test_a_snapshot_that_must_be_there_is_not_missed_in_silence(snapshot, full_d
         snapshot(*learner()).write({"step": 1})
 
 
-def test_a_snapshot_is_written_when_it_is_due_and_removed_at_the_end(snapshot):
+def test_a_snapshot_becomes_due_and_is_removed_at_the_end(snapshot):
     one = snapshot(*learner())
-    one.write_every(60.0, Progress(step=1))
-    assert not one.file.exists()
-    one.write_every(0.0, Progress(step=2))
+    assert not one.is_due(60.0)
+    assert one.is_due(0.0)
+    one.refresh(Progress(step=2))
     assert one.read()["step"] == 2
+    assert not one.is_due(60.0)
     one.remove()
     assert not one.file.exists()
