@@ -41,7 +41,12 @@ test: install ## Run all tests that need no server of their own.
 
 .PHONY: services-test
 services-test: install ## Follow the README on a clone; services and their bad days; vLLM. ONLY=readme: these alone.
-	@$(BIN)/pytest tests/services -m services $(if $(ONLY),-k "$(ONLY)")
+ifdef ONLY
+	@$(BIN)/pytest tests/services -m services -k "$(ONLY)"
+else
+	@$(BIN)/pytest tests/services/test_readme.py -m services
+	@$(BIN)/pytest tests/services -m services --ignore tests/services/test_readme.py --numprocesses 2 --dist loadfile
+endif
 
 .PHONY: services
 services: install ## Start PostgreSQL, Prefect, MLflow and a worker in the background, as docker-compose.yml has them.

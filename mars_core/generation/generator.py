@@ -116,9 +116,9 @@ class Generator:
         hopeless = False
         try:
             for position, answer in stream:
-                self._keep(requests[places[position][0]], answer)
+                kept = self._keep(requests[places[position][0]], answer)
                 for index in places[position]:
-                    answers[index] = replace(answer, messages=(), sampling={})
+                    answers[index] = replace(kept, messages=(), sampling={})
                     done(index)
                 if answer.error is None:
                     in_a_row, answered = 0, time.monotonic()
@@ -138,20 +138,22 @@ class Generator:
             )
             raise GenerationError(_explain_failed([*self.failures.values()], self.counts.requests, why))
 
-    def _keep(self, request: Request, answer: Answer) -> None:
-        """Count an answer and store it, if it is one."""
+    def _keep(self, request: Request, answer: Answer) -> Answer:
+        """Count an answer, and store it if it is one; the answer that counts from now on."""
         self._count_seconds()
         self.counts.requests += 1
         self.counts.sent += 1
         self.counts.retries += answer.retries
         self.counts.prompt_tokens += answer.prompt_tokens
         self.counts.completion_tokens += answer.completion_tokens
+        kept = answer
         if answer.error is None:
-            self.store.add(answer, request, self.backend.name)
+            kept = self.store.add(answer, request, self.backend.name)
             self.failures.pop(answer.key, None)
         else:
             self.failures[answer.key] = answer.error
         self.counts.failed = len(self.failures)
+        return kept
 
     def take_counts(self) -> GenerationCounts:
         """What generation has cost since this was last called: the costs of one step. They begin anew."""

@@ -10,7 +10,8 @@ Rules it keeps:
   the disk within about a second's worth of answers (power loss).
 - A broken line can only be the last of its segment: it is what an interrupted write leaves, and is
   skipped. A broken line before others means damage, and is an error.
-- If two processes answered the same request, the record of the earlier segment counts for all.
+- If two processes answered the same request, the first record counts for both; where they did so within a
+  second, the record of the earlier segment counts for who reads the store later.
 """
 
 import json
@@ -32,6 +33,8 @@ from mars_core.whole_files import sync
 logger = logging.getLogger(__name__)
 
 SYNC_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""How long what others have added meanwhile may go unseen: a text that two have bought is then two texts."""
 
 
 class StoreError(MarsError, ValueError):
@@ -64,11 +67,12 @@ class GenerationStore:
         self._torn: set[Path] = set()
         self._path = self.folder
         self._segment: FileIO | None = None
-        self._synced = 0.0
+        self._synced = self._looked = 0.0
         self.refresh()
 
     def refresh(self) -> None:
         """Take in what other processes have added since the last look."""
+        self._looked = time.monotonic()
         for segment in sorted(self.folder.glob("*.jsonl")):
             if segment != self._path:
                 self._index(segment)
@@ -101,12 +105,17 @@ class GenerationStore:
             record: dict[str, Any] = json.loads(lines.readline())
         return record
 
-    def add(self, answer: Answer, request: Request, generator: str) -> None:
-        """Append an answer; `generator` is the backend's name. A key that is there already stays as it is."""
+    def add(self, answer: Answer, request: Request, generator: str) -> Answer:
+        """Append an answer, `generator` being the backend's name; the answer that counts from now on.
+
+        A key that is there already stays as it is, whoever added it.
+        """
         if answer.error is not None:
             raise ValueError(f"a failed answer is not stored: {answer.error}")
-        if answer.key in self._place:
-            return
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self.refresh()
+        if (earlier := self.get(answer.key)) is not None:
+            return earlier
         record = asdict(answer) | {
             "role": request.role,
             "generator": generator,
@@ -114,6 +123,7 @@ class GenerationStore:
         }
         del record["error"], record["refused"], record["retries"]
         self._place[answer.key] = self._append(json.dumps(record).encode() + b"\n")
+        return answer
 
     def __contains__(self, key: str) -> bool:
         return key in self._place

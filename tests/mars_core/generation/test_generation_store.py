@@ -51,6 +51,16 @@ def test_the_first_answer_to_a_key_stays(tmp_path):
         assert len(store) == 1
 
 
+def test_who_buys_a_text_that_another_has_bought_meanwhile_goes_on_with_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("mars_core.generation.store.LOOK_SECONDS", 0.0)
+    with GenerationStore(tmp_path) as one, GenerationStore(tmp_path) as other:
+        assert one.add(answer("k", "first"), REQUEST, "vllm:m").texts == ("first",)
+        assert other.add(answer("k", "second"), REQUEST, "vllm:m").texts == ("first",)
+    with GenerationStore(tmp_path) as store:
+        assert store.get("k").texts == ("first",)
+    assert sum(len(segment.read_text().splitlines()) for segment in tmp_path.glob("*.jsonl")) == 1
+
+
 def test_a_failed_answer_is_refused(tmp_path):
     failed = Answer("k", (), (), 0, 0, 0.0, error="HTTP 400: no")
     with GenerationStore(tmp_path) as store, pytest.raises(ValueError, match="HTTP 400"):
