@@ -87,8 +87,17 @@ def test_arms_take_equally_many_steps_on_equally_many_pairs(compared):
     children = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert {run.data.tags["mars.arm"] for run in children} == set(ARMS)
     assert len(children) == 4
-    for name in ("optimizer_steps", "pairs_seen"):
-        assert len({run.data.params[name] for run in children}) == 1
+    # Twice 60 originals, and twice these with the 40 pairs of a round, for two epochs in batches of 8
+    assert {run.data.params["pairs_seen"] for run in children} == {"520"}
+    assert {run.data.params["optimizer_steps"] for run in children} == {"68"}
+
+
+def test_arms_of_one_seed_have_the_same_margins_and_their_own_allocations(compared):
+    one, other = (
+        pd.read_parquet(compared[0] / f"runs/tiny/{arm}-seed0/round-1/allocation.parquet") for arm in ARMS
+    )
+    assert one["margin"].equals(other["margin"])
+    assert not one["budget"].equals(other["budget"])
 
 
 def test_mlflow_has_the_last_round_of_each_cell_as_its_result(compared):

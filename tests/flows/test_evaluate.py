@@ -112,6 +112,8 @@ def test_the_second_benchmark_follows_from_its_table(evaluated):
 def test_rules_of_length_and_ties_stand_beside_every_score(evaluated, name):
     for figure in ("longer_wins", "shorter_wins", "ties"):
         assert 0 <= evaluated.figures[f"{name}/{figure}"] <= 1
+    if name == "pairs":  # of which the chosen response is always the shorter one
+        assert (evaluated.figures["pairs/longer_wins"], evaluated.figures["pairs/shorter_wins"]) == (0, 1)
 
 
 def test_the_pairs_have_their_rewards_and_accuracy(evaluated):

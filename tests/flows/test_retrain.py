@@ -18,6 +18,7 @@ from flows.cli import app
 from mars_core.config import ConfigError, TrackingConfig, load
 from mars_core.pairs import PairsError, content_id, three_sets
 from mars_core.retraining import load_retraining
+from mars_core.reward_model import ModelConfig, RewardModel
 from tasks.cycle import experiment_file
 from tasks.ledger import Ledger, LedgerError
 from tasks.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
@@ -206,15 +207,15 @@ def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
         retraining.roll_back()
 
 
-def killed(*args):
-    raise ConnectionError("killed")
+def lost(*args):
+    raise ConnectionError("lost")
 
 
 def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events, monkeypatch, interrupted):
     poisoned = exchanged(rows(POISONED))
     retraining.deliver("poisoned.jsonl", poisoned)
     with monkeypatch.context() as patch:
-        patch.setattr("flows.retrain.publish", killed)
+        patch.setattr("flows.retrain.publish", lost)
         with pytest.raises(ConnectionError):
             retraining.start()
     outcome = retraining.start("refine.seed=1")  # decided already
@@ -319,10 +320,10 @@ def test_one_that_was_killed_goes_on_with_the_same_cycle(fresh, killed_when):
     assert fresh.registry.aliases() == {CHAMPION: "1"}
 
 
-def test_one_that_was_killed_after_promoting_ends_what_it_began(retraining, monkeypatch):
+def test_one_that_failed_after_promoting_ends_what_it_began(retraining, monkeypatch):
     retraining.deliver("second.jsonl", rows(SECOND))
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "close", killed)
+        patch.setattr(Ledger, "close", lost)
         with pytest.raises(ConnectionError):
             retraining.start()
     assert retraining.registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
@@ -419,3 +420,34 @@ def test_the_configuration_that_comes_with_the_project_is_valid():
     assert config.root.name == "helpful"
     with pytest.raises(ConfigError):
         load(folder / "retrain.yaml")
+
+
+def test_what_is_promoted_is_the_model_that_was_trained_and_not_the_champion_again(retraining, tmp_path):
+    from tasks.tracking import registered_checkpoint
+
+    retraining.deliver("second.jsonl", rows(SECOND))
+    assert retraining.start().name == "Promoted"
+    promoted = registered_checkpoint.fn(TrackingConfig(), "models:/tiny@champion", tmp_path / "fetched")
+    run = retraining.root / "runs/tiny-2"
+    texts = ["What is thing number 7?"] * 2, ["It is a small songbird.", "Sorry, nobody here knows."]
+    found, champion, trained = (
+        RewardModel.load(str(path), ModelConfig(max_length=64, precision="float32")).score(*texts).tolist()
+        for path in (promoted, run / "round-0/model", run / "round-1/model")
+    )
+    assert found == trained != champion
+
+
+def test_a_refusal_for_want_of_evidence_blames_no_delivery(retraining, interrupted):
+    retraining.deliver("second.jsonl", rows(SECOND))
+    outcome = retraining.start("gate.margin=0")
+    assert outcome.name == "Refused"
+    assert not outcome.decision.blames_data
+    assert "take part in the next cycle again" in outcome.message
+    assert retraining.states()["second.jsonl"] == "undecided"
+    retraining.deliver("again.jsonl", rows(reversed(SECOND)))
+    assert retraining.start().name == "Nothing new"
+    assert retraining.states()["again.jsonl"] == "known"
+    retraining.deliver("third.jsonl", rows(range(300, 460, 2)))
+    interrupted(retraining)
+    files = [retraining.ledger.deliveries[digest].file for digest in retraining.ledger.open_cycle.deliveries]
+    assert files == ["second.jsonl", "third.jsonl"]

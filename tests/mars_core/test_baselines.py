@@ -56,7 +56,7 @@ def test_an_original_is_repeated_as_often_as_its_budget_says():
     assert (len(augmentation.variants), augmentation.shortfall, augmentation.tokens) == (0, 0, 0)
 
 
-def test_what_could_not_be_made_is_filled_with_the_hardest_originals_first():
+def test_what_could_not_be_made_is_filled_with_originals_in_their_order():
     made = repeated(parents()[:1], "r1-").pairs
     filled = topped_up(made, parents(), 6, "again-")
     assert filled["synthetic_id"][:] == [

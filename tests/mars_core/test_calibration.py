@@ -90,3 +90,8 @@ def test_margins_that_would_give_a_false_number_are_refused(score, margins):
 def test_a_table_without_bins_is_refused():
     with pytest.raises(ValueError, match="at least one bin, got 0"):
         reliability([1.0], bins=0)
+
+
+@pytest.mark.parametrize(("n", "bins"), [(39, 1), (100, 5), (1000, 10)])
+def test_by_default_each_bin_holds_twenty_pairs_and_there_are_ten_at_most(n, bins):
+    assert len(reliability(np.linspace(0.1, 3, n))) == bins

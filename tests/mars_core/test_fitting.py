@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -531,3 +532,73 @@ def test_a_curve_that_is_written_again_leaves_a_file_that_shares_its_content_alo
     shared.hardlink_to(curve)
     CurveFile(curve).add({"step": 1, "loss": 0.25})
     assert [json.loads(file.read_text())["loss"] for file in (curve, shared)] == [0.25, 0.5]
+
+
+# What shapes a fit
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"schedule": "constant"}, {"weight_decay": 0.1}, {"clip_norm": 1e-3},
+        {"loss": {"label_smoothing": 0.2}}, {"loss": {"margin": 1.0}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_setting_of_a_fit_shapes_the_weights(spec, setting):
+    plain, other = spec(SHORT[:8], name="plain"), spec(SHORT[:8], name="other", **setting)
+    for one in (plain, other):
+        fit(one)
+    assert changed(weights(plain.output), weights(other.output))
+
+
+def test_each_epoch_has_an_order_of_its_own(spec):
+    (_, first), (_, second) = _effective_batches(8, spec(SHORT[:8], epochs=2, batch_pairs=8), 0)
+    assert sorted(first) == sorted(second) == list(range(8))
+    assert first.tolist() != second.tolist()
+
+
+def test_each_step_draws_its_own_dropout(spec):
+    curve = []
+    fit(spec(SHORT[:1], model=MINILM, epochs=2, dropout=0.3, learning_rate=1e-12), curve.append)
+    assert curve[0]["loss"] != pytest.approx(curve[1]["loss"], abs=1e-4)
+
+
+def test_the_result_is_the_mean_over_the_pairs_of_the_last_epoch(spec):
+    curve = []
+    result = fit(spec(SHORT[:10], epochs=2), curve.append)
+    last = [step for step in curve if step["epoch"] == 1]
+    for name, of_step in (("loss", "loss"), ("accuracy", "accuracy"), ("mean_margin", "margin")):
+        mean = np.average([step[of_step] for step in last], weights=[step["pairs"] for step in last])
+        assert result[name] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("what", ["learning rate", "model"])
+def test_a_snapshot_of_another_fit_of_the_same_pairs_is_not_used(spec, what, tmp_path, tiny_decoder):
+    folder = shutil.copytree(tiny_decoder, tmp_path / "start")
+
+    def stop(figures):
+        if figures["step"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(spec(SHORT[:10], model=folder, snapshot_minutes=0), stop)
+    other = {}
+    if what == "model":
+        model = RewardModel.load(str(folder), FLOAT32)
+        with torch.no_grad():
+            model.scalar_layer.weight.mul_(2)
+        model.save(folder)
+    else:
+        other = {"learning_rate": 2e-3}
+    steps = []
+    fit(spec(SHORT[:10], model=folder, **other), lambda figures: steps.append(figures["step"]))
+    assert steps == [1, 2, 3]
+
+
+def test_validation_pairs_are_scored_as_often_as_asked_in_an_epoch(stopping):
+    values = stopping.model_dump()
+    values["fit"] |= {"batch_pairs": 1, "evaluations_per_epoch": 2, "epochs": 1}
+    curve = []
+    fit(FitSpec(**values), curve.append)
+    assert ["validation_loss" in step for step in curve] == [False, True, False, True]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.gate import GateConfig, decide, table
+from mars_core.gate import GateConfig, decide, pairs_needed, table
 from mars_core.rewardbench import ROWS, SECTION_OF, score
 
 RIGHT, WRONG = 1.0, -1.0
@@ -164,3 +164,16 @@ def test_data_are_blamed_for_a_section_beyond_its_limit():
         GateConfig(rewardbench_margin=1), good, good, np.ones(1000), (benchmark(["donotanswer"]), benchmark())
     )
     assert decision.blames_data
+
+
+def test_of_as_many_pairs_as_the_gate_asks_for_an_equal_candidate_passes_four_times_in_five():
+    rng = np.random.default_rng(0)
+
+    def drawn(n):
+        draw = rng.random((2, n))
+        right = np.where(draw[0] < 0.9, draw[1] < 0.7, draw[1] < 0.5)
+        return np.where(right, 1.0, -1.0), np.where((draw[0] < 0.9) == right, 1.0, -1.0)
+
+    needed = pairs_needed(*drawn(100_000), 0.03)
+    passed = [decide(GateConfig(margin=0.03), *drawn(needed), np.ones(needed)).promoted for _ in range(400)]
+    assert 0.72 < np.mean(passed) < 0.88

@@ -249,3 +249,10 @@ def test_every_row_is_accepted_or_a_duplicate_or_bad(rows):
     assert len(set(ids)) == len(ids)
     for row in ROWS:
         assert not {id_of(row), id_of(exchanged(row))} <= set(ids)
+
+
+def test_a_file_that_is_dated_far_ahead_is_no_file_that_is_being_written(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    os.utime(file, (5000, 5000))
+    assert len(new_deliveries(IntakeConfig(source=str(tmp_path)), (), 1000)[0]) == 1

@@ -45,7 +45,7 @@ def test_a_full_disk_is_told_as_one_and_keeps_what_was_there(file, monkeypatch):
     assert asked == list(range(100))
 
 
-def test_processes_that_want_the_same_texts_compute_them_once(file):
+def test_of_several_that_want_the_same_texts_one_computes_them(file):
     computed = []
 
     def slowly(missing):

@@ -39,8 +39,9 @@ def heldout(run):
     )
 
 
-def test_what_a_later_round_adds_is_found_beside_what_was_seen_before(run, heldout, in_flow):
-    train = run.write_table("train.parquet", pairs(t=("Which bird sings?", ANSWER.upper(), "None.")))
+@pytest.mark.parametrize("responses", [(ANSWER.upper(), "None."), ("None.", ANSWER.upper())])
+def test_what_a_later_round_adds_is_found_beside_what_was_seen_before(run, heldout, in_flow, responses):
+    train = run.write_table("train.parquet", pairs(t=("Which bird sings?", *responses)))
     synthetic = run.write_table(
         "round-1/augmented.parquet",
         pairs(s=("is it LATE", "Yes.", "Not yet.")).rename_column("pair_id", "synthetic_id"),
