@@ -95,16 +95,17 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, tmp_path):
     chromium = shutil.which("chromium")
     assert chromium, "chromium is not installed; on Debian: apt-get install chromium"
     pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
+    api = httpx.Client(timeout=60)
     ui = subprocess.Popen(
         [".venv/bin/mars", "ui"], cwd=folder, env=_environment(), stdout=subprocess.PIPE, text=True
     )
     try:
         said = (re.search(r"http://[^/\s]+", line) for line in ui.stdout)
         prefect, mlflow = (found.group() for found in islice(filter(None, said), 2))
-        run = httpx.post(f"{prefect}/api/flow_runs/filter", json={"sort": "START_TIME_DESC"}).json()[-1]
+        run = api.post(f"{prefect}/api/flow_runs/filter", json={"sort": "START_TIME_DESC"}).json()[-1]
         shown = _browse(chromium, f"{prefect}/runs/flow-run/{run['id']}", pictures / "prefect.png")
         assert "quickstart" in shown
-        rounds_table = httpx.post(
+        rounds_table = api.post(
             f"{prefect}/api/artifacts/filter", json={"artifacts": {"key": {"any_": ["rounds"]}}}
         ).json()[-1]
         shown = _browse(
@@ -112,7 +113,7 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, tmp_path):
         )
         assert "held-out" in shown
         assert "(best)" in shown
-        runs = httpx.post(
+        runs = api.post(
             f"{mlflow}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"], "order_by": ["start_time"]}
         ).json()["runs"]
         rounds = json.dumps([run["info"]["run_id"] for run in runs[1:]], separators=(",", ":"))

@@ -34,6 +34,7 @@ ENVIRONMENT = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONPATH": str(PRO
 ROLES = {"rewrite_rejected", "paraphrase_chosen", "paraphrase_rejected"}
 """What small budgets ask for: they keep their prompt."""
 PATIENCE_SECONDS = 300
+CONCURRENCY = 8
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def experiment(tmp_path_factory, tiny_chat_model, tiny_decoder):
         "generation": {
             "backend": "vllm",
             "model": str(tiny_chat_model),
-            "concurrency": 8,
+            "concurrency": CONCURRENCY,
             **{role: {"max_tokens": 24} for role in get_args(Role)},
         },
     }
@@ -156,18 +157,19 @@ def test_a_run_whose_server_was_killed_resumes_at_another_and_sends_nothing_twic
     patience = "generation.patience_seconds=10"
     with serving(vllm, tiny_chat_model, port, log):
         mars = Mars(experiment, f"generation.base_url=http://127.0.0.1:{port}/v1", patience)
-        mars.wait_until(lambda: store.exists() and answered(log) >= 30)
+        mars.wait_until(lambda: store.exists() and len(records(store)) >= 30)
     status, said = mars.said()
     assert status != 0
     assert "nobody answers at" in said
     kept = len(records(store))
-    assert 30 <= kept == answered(log)
+    on_their_way = answered(log) - kept  # what the server had logged as sent, and was killed over
+    assert 0 <= on_their_way <= CONCURRENCY
 
     other = request.getfixturevalue("server")
     status, said = Mars(experiment, f"generation.base_url={other}", patience).said()
     assert status == 0, said[-3000:]
     written = records(store)
-    assert len({record["key"] for record in written}) == len(written) == answered(log) > kept
+    assert len({record["key"] for record in written}) == len(written) == answered(log) - on_their_way > kept
     assert {record["role"] for record in written} >= ROLES
     assert all(len(record["texts"]) == record["sampling"]["n"] for record in written)
     synthetic = pd.read_parquet(experiment / "runs/served/round-1/synthetic.parquet")
