@@ -1,4 +1,4 @@
-"""Augmentation: a pair's budget → paraphrases of its texts → synthetic pairs (METHOD.md step 5).
+"""Augmentation: a pair's budget → paraphrases of its texts → synthetic pairs (docs/method.md, step 5).
 
 Variant 0 of a text is the text itself. With v_c chosen and v_r rejected variants a pair can give
 v_c·v_r − 1 distinct synthetic pairs, so a budget b needs only the smallest v_c + v_r that suffices:

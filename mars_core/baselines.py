@@ -1,7 +1,7 @@
 """What the method is compared with, where that needs other pairs and not only another allocation.
 
-METHOD.md, "Baselines of the paper", names them. *No augmentation* is here compute-matched: the originals
-again, as often as the budget says, so that a gain of another arm is not one of more optimizer steps.
+docs/results.md lists them. *No augmentation* is here compute-matched: the originals again, as often as the
+budget says, so that a gain of another arm is not one of more optimizer steps.
 """
 
 from collections import Counter

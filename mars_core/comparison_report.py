@@ -47,9 +47,10 @@ COLUMNS = {
 """Figure of a cell → heading, how it reads."""
 LEGEND = (
     "All figures are of the last round, but for topped up, LLM tokens and seconds, which are of all rounds. "
-    "SNR is that of the margins on held-out pairs; γ_curv is of the originals' median margin. The largest "
-    "budget is what one original was given, most of one pair what was trained on because of it, once budget "
-    "that guards ate had moved; topped up are originals that stand in for pairs that could not be made."
+    "SNR is the mean of the held-out margins over their standard deviation; γ_curv is the theory's, at the "
+    "medians of |Δ|. Largest budget is the most that one original was given, and most of one pair how many "
+    "pairs came of it, once budget had moved from originals of which the guards dropped too many texts; "
+    "topped up are originals that stand in for pairs that could not be made."
 )
 """What the headings of the table of means stand for."""
 WITHOUT_INTERVAL = (

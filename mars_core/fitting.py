@@ -1,4 +1,4 @@
-"""Fit a reward model to preference pairs by the Bradley–Terry loss −log σ(Δ) (METHOD.md step 6).
+"""Fit a reward model to preference pairs by the Bradley–Terry loss −log σ(Δ) (docs/method.md, step 6).
 
     python -m mars_core.fitting SPEC.json
 

@@ -413,7 +413,7 @@ def pair_rewards(
     on_scored: Callable[[int], None] | None = None,
     on_features: Callable[[NDArray[np.float32], NDArray[np.float32]], None] | None = None,
 ) -> pd.DataFrame:
-    """Score preference pairs (METHOD.md step 1): Δ = r(x, y⁺) − r(x, y⁻).
+    """Score preference pairs (docs/method.md, step 1): Δ = r(x, y⁺) − r(x, y⁻).
 
     Args:
         model: the current reward model; counts the texts that it cut.

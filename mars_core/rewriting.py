@@ -1,4 +1,4 @@
-"""Rewriting of close pairs, so that their two responses say different things (METHOD.md step 4).
+"""Rewriting of close pairs, so that their two responses say different things (docs/method.md, step 4).
 
 The rejected response is rewritten first (still plausible, still worse); where no try takes the pair's
 distance strictly beyond what it was, the chosen one is (still better); where that fails too, the pair

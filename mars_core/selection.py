@@ -1,4 +1,4 @@
-"""Hard-pair selection: margins → a budget of synthetic pairs for every original (METHOD.md step 2).
+"""Hard-pair selection: margins → a budget of synthetic pairs for every original (docs/method.md, step 2).
 
 `q_i = exp(−τ·s(Δ_i)) / Σ_j exp(−τ·s(Δ_j))` with `s(Δ) = Δ` (uncertain *and* mis-ranked pairs, the
 paper's second version) or `s(Δ) = |Δ|` (uncertain pairs, its first). Budgets are whole numbers by

@@ -1,4 +1,4 @@
-"""Semantic distance of a pair's two responses, and which pairs are too close (METHOD.md step 3).
+"""Semantic distance of a pair's two responses, and which pairs are too close (docs/method.md, step 3).
 
 `d_i = 1 − cos(e(y_i⁺), e(y_i⁻))` on normalised sentence embeddings of the responses alone. A pair with
 `d < threshold` is close: its responses say nearly the same, so it is rewritten before it is augmented.

@@ -1,4 +1,4 @@
-"""Spend the budget: paraphrase and recombine (METHOD.md step 5), and look at what it bought."""
+"""Spend the budget: paraphrase and recombine (docs/method.md, step 5), and look at what it bought."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Measure a reward model on pairs and benchmarks: each round's (METHOD.md step 7), or any one by itself."""
+"""Measure a reward model on pairs and benchmarks: each round's (docs/method.md, step 7), or any other."""
 
 import json
 import math

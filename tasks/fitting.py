@@ -1,4 +1,4 @@
-"""Fit the reward model, in a child process (METHOD.md step 6)."""
+"""Fit the reward model, in a child process (docs/method.md, step 6)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Margins of the originals under the current reward model (METHOD.md step 1)."""
+"""Margins of the originals under the current reward model (docs/method.md, step 1)."""
 
 from mars_core.curvature import Moments
 from mars_core.reward_model import pair_rewards

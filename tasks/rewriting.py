@@ -1,4 +1,4 @@
-"""Rewrite the close pairs that have a budget (METHOD.md step 4)."""
+"""Rewrite the close pairs that have a budget (docs/method.md, step 4)."""
 
 from mars_core.generation import Generator
 from mars_core.guards import Guards

@@ -1,4 +1,4 @@
-"""Divide the round's budget over the originals (METHOD.md step 2)."""
+"""Divide the round's budget over the originals (docs/method.md, step 2)."""
 
 import numpy as np
 

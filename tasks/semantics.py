@@ -1,4 +1,4 @@
-"""Semantic distances of the originals (METHOD.md step 3)."""
+"""Semantic distances of the originals (docs/method.md, step 3)."""
 
 from mars_core.semantics import Embedder, measure_distances
 from tasks.progress import progress
