@@ -45,7 +45,8 @@ def prefect_api(wanted_port: int = 0) -> Iterator[str]:
     if configured:
         if not answers(f"{configured}/health"):
             raise ServerError(
-                f"no Prefect server answers at {configured}; start it, or unset PREFECT_API_URL"
+                f"no Prefect server answers at {configured}; start it, or unset PREFECT_API_URL, which the "
+                "active profile of Prefect may set too"
             )
         yield configured
         return
