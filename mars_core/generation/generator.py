@@ -120,7 +120,7 @@ class Generator:
                 for index in places[position]:
                     answers[index] = replace(kept, messages=(), sampling={})
                     done(index)
-                if answer.error is None:
+                if answer.error is None or answer.refused:  # a request's own fault is a sign of life
                     in_a_row, answered = 0, time.monotonic()
                 else:
                     in_a_row += 1

@@ -21,6 +21,7 @@ class Watched(RulesBackend):
                 self.asked.append(requests[index].text)
                 if error := self.fails.get(requests[index].text):
                     answer = replace(answer, texts=(), finish_reasons=(), error=error)
+                    answer = replace(answer, refused=error.startswith("HTTP 400"))
                 yield index, replace(answer, prompt_tokens=10, completion_tokens=3)
         finally:
             self.closed = True
@@ -161,12 +162,17 @@ def test_where_nothing_but_failures_comes_for_long_a_call_ends_whatever_share_th
     assert len(backend.asked) == 2 * GIVE_UP_AFTER
 
 
-def test_an_answer_between_failures_is_a_sign_of_life(store, monkeypatch):
+@pytest.mark.parametrize("sign", [None, "HTTP 400: too long"])
+def test_an_answer_or_a_refusal_between_failures_is_a_sign_of_life(store, monkeypatch, sign):
     monkeypatch.setattr("mars_core.generation.generator.GIVE_UP_SECONDS", 0.0)
     requests = [paraphrase(f"There are {count} larks.") for count in range(5 * GIVE_UP_AFTER)]
-    fails = {request.text: "HTTP 502: bad gateway" for n, request in enumerate(requests) if n % GIVE_UP_AFTER}
-    answers = Generator(Watched(fails), store, max_failed_share=1).generate(requests)
-    assert sum(answer.error is None for answer in answers) == 5
+    fails = {
+        request.text: "HTTP 502: bad gateway" if number % GIVE_UP_AFTER else sign
+        for number, request in enumerate(requests)
+    }
+    backend = Watched(fails)
+    Generator(backend, store, max_failed_share=1).generate(requests)
+    assert len(backend.asked) == len(requests)
 
 
 def test_an_interruption_loses_no_answer_and_closes_the_backend(store):
