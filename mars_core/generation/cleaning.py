@@ -6,6 +6,7 @@ _TASK = r"(?:paraphras\w+|reword\w+|rephras\w+|rewrit\w+|restat\w+)"
 _THING = r"(?:text|version|message|prompt|reply|response|answer|question|passage)"
 _TAG = r"(?:text|dispreferred|preferred)(?:-\d+)?"
 
+# What a model says before its answer.
 _INTRODUCTIONS = (
     # "Sure! Here is a rewritten version of the reply:"
     re.compile(
@@ -18,7 +19,7 @@ _INTRODUCTIONS = (
         rf"^\W*(?:the |my )?{_TASK}(?: (?:dispreferred|preferred))?(?: {_THING})?\W*?:[*_\s]*", re.IGNORECASE
     ),
 )
-# What else a model puts around its answer. Each is left alone where the source text has it too.
+# What else it puts around its answer. Each is left alone where the source text has it too.
 _REASONING = re.compile(r"^.*?</think>", re.DOTALL)  # a chat template may have opened it
 _AROUND = (
     # "Assistant: "

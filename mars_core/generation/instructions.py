@@ -27,7 +27,7 @@ def messages(request: Request) -> tuple[Message, ...]:
     prompt = request.source if request.role == "paraphrase_prompt" else request.prompt
     system, user = _templates(request.role)
     texts = {"prompt": prompt, "chosen": request.chosen, "rejected": request.rejected}
-    if suffix := _free_suffix(texts.values()):
+    if suffix := _free_suffix(texts[name] for name in user.get_identifiers()):
         system, user = (
             Template(_TAGS.sub(rf"\1{suffix}\2", template.template)) for template in (system, user)
         )
