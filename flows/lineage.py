@@ -41,7 +41,8 @@ def _facts(run: RunFolder, folder: Path, pair: dict[str, Any]) -> dict[str, dict
     original = _rows(run.path("train.parquet"), "pair_id", parent).iloc[0].to_dict()
     allocation = _rows(folder / "allocation.parquet", "pair_id", parent).iloc[0].to_dict()
     of_it = _rows(folder / "synthetic.parquet", "parent_id", parent)
-    made = int((of_it["generator"] == pair["generator"]).sum())  # without originals that fill up a shortfall
+    stands_in = (of_it["generator"] == "repeat") & (run.config.augmentation.scheme != "repeat")
+    made = int((~stands_in).sum())
     facts = {
         f"Synthetic pair {pair['synthetic_id']} ({folder.name})": {
             name: pair[name]

@@ -300,7 +300,7 @@ def augment(
         variants=table(VARIANTS, (row for parent in parents for row in _new_texts(parent, config))),
         moved=short - shortfall,
         shortfall=shortfall,
-        tokens=purchase.tokens,
+        tokens=sum(purchase.paid.values()),
     )
 
 
@@ -321,8 +321,8 @@ class _Purchase:
         self.asked: Counter[Role] = Counter()
         self.kept: Counter[Role] = Counter()
         self.wanted: set[str] = set()
-        self.counted: set[str] = set()
-        self.tokens = 0
+        self.paid: dict[str, int] = {}
+        """Tokens of each answer by its key; one answer serves every pair of a text."""
 
     def buy(self, parents: Sequence[Parent]) -> None:
         """Ask for the variants that the parents lack, `draws` times; all samples of a text at once."""
@@ -343,9 +343,7 @@ class _Purchase:
         answers = self.generator.generate(requests, self.on_answer) if requests else []
         drawn: list[tuple[Parent, Part, str, str]] = []
         for (parent, part, _), request, answer in zip(lacking, requests, answers, strict=True):
-            if answer.key not in self.counted:  # one answer serves every pair of a text
-                self.counted.add(answer.key)
-                self.tokens += answer.prompt_tokens + answer.completion_tokens
+            self.paid[answer.key] = answer.prompt_tokens + answer.completion_tokens
             if answer.refused:
                 parent.refused.add(part)
                 continue

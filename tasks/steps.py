@@ -10,7 +10,6 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect import get_run_logger, task
@@ -110,9 +109,7 @@ def content_of(value: Any) -> Any:
     if isinstance(value, ArtifactRef):
         return value.sha256
     if isinstance(value, str) and value:
-        folder = Path(value).expanduser()
-        if folder.is_dir():  # a local backbone or embedder counts by its weights
-            return content_of_checkpoint(value)
+        return content_of_checkpoint(value)  # a local backbone or embedder counts by its weights
     if isinstance(value, (list, tuple)):
         return [content_of(item) for item in value]
     if isinstance(value, dict):
