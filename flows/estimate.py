@@ -15,7 +15,8 @@ from mars_core.augmentation import capacity, pairs_of, variants_for
 from mars_core.checkpoints import locate
 from mars_core.config import ExperimentConfig
 from mars_core.evaluation import number_of_texts
-from mars_core.reward_model import RewardModel, has_trained_head
+from mars_core.loading import has_trained_head
+from mars_core.reward_model import RewardModel
 from tasks.preparation import read_sources
 
 UTILISATION = 0.4

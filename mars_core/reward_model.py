@@ -1,35 +1,31 @@
 """A reward model r(x, y): load, save, score. Rewards and margins are float32.
 
-`mars_core.checkpoints` says how a model is named. Code from a checkpoint is never executed, and only
-safetensors are read unless `allow_bin` says otherwise.
+`mars_core.checkpoints` says how a model is named, `mars_core.loading` what is read of it.
 """
 
 import copy
 import functools
 import hashlib
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from types import MethodType
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-import transformers
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
 
 from mars_core.batching import TokenBudget, padded
-from mars_core.checkpoints import Location, ModelError, locate
+from mars_core.checkpoints import ModelError
 from mars_core.configurable import Configuration, Operational
 from mars_core.feature_store import Features, FeatureStore, features_of
+from mars_core.loading import HEADS, load_checkpoint
 from mars_core.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.rendering import Renderer, Rendering, tokens_name
@@ -42,19 +38,11 @@ Windows = Iterable[tuple[Sequence[str], Sequence[str]]]
 WINDOW = 4096
 """Texts that are rendered and sorted by length together, and the most that are held at once."""
 
-ADAPTER = "adapter_model.safetensors"
-HEADS = ("score", "classifier")
-"""What a network may call its head."""
 OF_THE_CHECKPOINT = {
     "_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels", "problem_type",
     "torch_dtype", "transformers_version",
 }  # fmt: skip
 """Settings of a network that its features do not depend on."""
-
-# Else a checkpoint without safetensors would be taken from another revision, or converted by a service.
-os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
 
 
 class ModelConfig(Configuration):
@@ -72,18 +60,6 @@ class ModelConfig(Configuration):
     """Where the model runs: auto, cpu, cuda, cuda:1, …"""
     batch_tokens: Annotated[int, Operational()] = Field(4096, ge=1)
     """Padded tokens of one forward pass when scoring."""
-
-
-def has_trained_head(reference: str) -> bool:
-    """Whether the checkpoint is a reward model: sequence classification with one trained output.
-
-    Raises:
-        ModelError: it is not there, or its trained head has another number of outputs.
-    """
-    location = locate(reference)
-    if _is_adapter(location):
-        return _has_head(location) or has_trained_head(_base_of(_adapter(reference, location)))
-    return _is_reward_model(reference, _settings(reference, location))
 
 
 def device_of(config: ModelConfig) -> str:
@@ -134,33 +110,9 @@ class RewardModel:
             ModelError: no checkpoint there, no safetensors, weights missing, or a trained head of other
                 than one output.
         """
-        location = locate(reference)
-        if _is_adapter(location):
-            import peft
-
-            adapter = _adapter(reference, location)
-            base = cls.load(_base_of(adapter), config, seed=seed, dropout=dropout)
-            adapted = peft.PeftModel.from_pretrained(base.network, location.path)
-            return cls(adapted.merge_and_unload(), base.tokenizer, config)
-        settings = _settings(reference, location)
-        trained = _is_reward_model(reference, settings)
-        settings.num_labels = 1
-        if dropout is not None:
-            for part in (settings, settings.get_text_config()):
-                for name, rate in part.to_dict().items():
-                    if ("dropout" in name or name.endswith("pdrop")) and isinstance(rate, int | float):
-                        setattr(part, name, dropout)
-        torch.manual_seed(seed)
-        network, tokenizer, missing = _from_pretrained(reference, location, settings, config.allow_bin)
-        body = f"{network.base_model_prefix}."
-        lost = [name for name in missing if trained or (name.startswith(body) and "pooler" not in name)]
-        if lost:
-            raise ModelError(
-                f"{reference}: the checkpoint lacks {len(lost)} of its weights, such as {min(lost)}"
-            )
-        _ensure_pad_token(network, tokenizer)
-        model = cls(network, tokenizer, config)
-        model.drawn = sorted({name.rpartition(".")[0] for name in missing})
+        loaded = load_checkpoint(reference, config.allow_bin, seed=seed, dropout=dropout)
+        model = cls(loaded.network, loaded.tokenizer, config)
+        model.drawn = loaded.drawn
         return model
 
     def keep_features(self, file: Path) -> None:
@@ -475,81 +427,6 @@ def _digest_of_body(settings: Any, weights: dict[str, torch.Tensor], bfloat16: b
     return whole.digest()
 
 
-def _settings(reference: str, location: Location) -> Any:
-    """The checkpoint's configuration, as `transformers` knows it."""
-    try:
-        return transformers.AutoConfig.from_pretrained(
-            location.path, revision=location.revision, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{reference}: no model can be read from it: {error}") from error
-
-
-def _from_pretrained(
-    reference: str, location: Location, settings: Any, allow_bin: bool
-) -> tuple[Any, Any, Sequence[str]]:
-    """Network, tokenizer, and the names of the weights that the checkpoint did not hold."""
-    try:
-        network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-            location.path,
-            revision=location.revision,
-            config=settings,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=None if allow_bin else True,
-            output_loading_info=True,
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            location.path, revision=location.revision, trust_remote_code=False
-        )
-    except UnpicklingError as error:
-        raise ModelError(f"{reference}: its .bin is damaged or holds more than tensors") from error
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        hint = ""
-        if "safetensors" in str(error) and not allow_bin:
-            hint = " Only safetensors are read; model.allow_bin=true also reads the tensors of a .bin."
-        raise ModelError(f"{reference}: cannot be loaded: {error}{hint}") from error
-    return network, tokenizer, report["missing_keys"]
-
-
-def _is_adapter(location: Location) -> bool:
-    return Path(location.path, ADAPTER).is_file()
-
-
-def _adapter(reference: str, location: Location) -> Any:
-    """The settings of low-rank adapters."""
-    import peft
-
-    settings = peft.PeftConfig.from_pretrained(location.path)
-    if settings.task_type not in (peft.TaskType.SEQ_CLS, None):
-        raise ModelError(
-            f"{reference}: adapters for {settings.task_type}; those of a reward model are for SEQ_CLS"
-        )
-    return settings
-
-
-def _base_of(adapter: Any) -> str:
-    """The reference of the model that adapters were trained on."""
-    return str(adapter.base_model_name_or_path) + (f"@{adapter.revision}" if adapter.revision else "")
-
-
-def _has_head(location: Location) -> bool:
-    """Whether adapters come with a head of their own, and not with low-rank changes of another alone."""
-    with safe_open(Path(location.path, ADAPTER), "pt") as weights:
-        names = list(weights.keys())
-    return any(not {*HEADS}.isdisjoint(name.split(".")) and "lora_" not in name for name in names)
-
-
-def _is_reward_model(reference: str, settings: Any) -> bool:
-    trained = any(name.endswith("ForSequenceClassification") for name in settings.architectures or ())
-    if trained and settings.num_labels != 1:
-        raise ModelError(
-            f"{reference}: its head has {settings.num_labels} outputs; a reward model has one. "
-            "Name a checkpoint with num_labels = 1, or a backbone without a head."
-        )
-    return trained
-
-
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
@@ -593,19 +470,3 @@ def _in_float32(head: Any, features: torch.Tensor, *args: Any, **kwargs: Any) ->
     with torch.autocast(features.device.type, enabled=False):
         output: torch.Tensor = type(head).forward(head, features.float(), *args, **kwargs)
     return output
-
-
-def _ensure_pad_token(network: Any, tokenizer: Any) -> None:
-    """Give a decoder a pad token of its own: where padding is the end token, the wrong position is scored."""
-    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
-        if len(tokenizer) > network.get_input_embeddings().num_embeddings:
-            network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        if len(tokenizer) > network.get_input_embeddings().num_embeddings:
-            raise ModelError(
-                f"{type(network).__name__} takes no further token for padding: give its tokenizer a pad "
-                "token that is not its end token"
-            )
-    # A model of text and pictures has a configuration for each, and pools by that of text.
-    for settings in (network.config, network.config.get_text_config()):
-        settings.pad_token_id = tokenizer.pad_token_id

@@ -18,7 +18,8 @@ from prefect.cache_policies import NO_CACHE
 from mars_core.calibration import brier_score, expected_calibration_error
 from mars_core.evaluation import BENCHMARKS, benchmark_results, constancy, length_rules, number_of_texts
 from mars_core.length_bias import length_bias, lengths
-from mars_core.reward_model import ModelConfig, RewardModel, has_trained_head, pair_rewards
+from mars_core.loading import has_trained_head
+from mars_core.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.statistics import pairwise_summary
 from mars_core.whole_files import write_whole
 from tasks.prefect_api import tolerated

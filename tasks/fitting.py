@@ -12,7 +12,8 @@ from accelerate.utils.memory import clear_device_cache
 
 from mars_core.config import ExperimentConfig
 from mars_core.fitting import FitError, FitSpec
-from mars_core.reward_model import RewardModel, device_of, has_trained_head
+from mars_core.loading import has_trained_head
+from mars_core.reward_model import RewardModel, device_of
 from tasks.child_process import run_child, run_forked_fit
 from tasks.progress import progress
 from tasks.run_folder import ArtifactRef, Outputs, RunFolder

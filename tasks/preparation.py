@@ -17,8 +17,8 @@ from mars_core.config import ExperimentConfig, scientific
 from mars_core.digests import digest
 from mars_core.evaluation import BENCHMARKS, EvaluationConfig, read_benchmarks, sources
 from mars_core.generation import open_backend
+from mars_core.loading import has_trained_head
 from mars_core.pairs import DataConfig
-from mars_core.reward_model import has_trained_head
 from mars_core.selection import check_budget
 from tasks.run_folder import Outputs, RunFolder, claimed_run
 from tasks.steps import step, tell

@@ -11,12 +11,12 @@ import transformers
 from datasets import Dataset
 
 from mars_core.batching import TokenBudget
+from mars_core.loading import has_trained_head
 from mars_core.reward_model import (
     ModelConfig,
     ModelError,
     RewardModel,
     _tell_float32,
-    has_trained_head,
     pair_rewards,
 )
 from mars_core.samples.preferences import preferences
