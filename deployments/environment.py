@@ -12,7 +12,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from mars_core.errors import MarsError
-from tasks.addresses import free_port
+from tasks.processes.addresses import free_port
 
 PROJECT = Path(__file__).resolve().parents[1]
 FILE, EXAMPLE = PROJECT / ".env", PROJECT / ".env.example"

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from deployments import environment, postgres
 from deployments.compose import LOOPBACK, Service, services
 from mars_core.errors import MarsError
-from tasks.child_process import leashed
+from tasks.processes.child_process import leashed
 
 STATE = environment.PROJECT / "services"
 HEALTH_SECONDS = 10.0

@@ -22,9 +22,9 @@ from mars_core.errors import MarsError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from mars_core.comparison_report import ComparisonReport
-    from mars_core.config import TrackingConfig
-    from mars_core.report import RunReport
+    from mars_core.experiment import TrackingConfig
+    from mars_core.report.comparison_report import ComparisonReport
+    from mars_core.report.run_report import RunReport
 
 app = typer.Typer(
     name="mars",
@@ -77,15 +77,15 @@ def refine(
 ) -> None:
     """Run rounds of self-refinement; started again, continue after the last finished step."""
     with _told_errors():
-        from mars_core.config import load
+        from mars_core.experiment import load
 
         config = load(file, overrides or [])
         if dry_run:
-            from flows.estimate import estimate
+            from tasks.inspect.estimate import estimate
 
             _print_pairs("Estimate", estimate(config))
             return
-        from tasks.preparation import check
+        from tasks.steps.prepare import check
 
         check(config)
         with _prefect(config.run_folder, config.tracking):
@@ -102,7 +102,7 @@ def compare(file: Comparison, overrides: Overrides = None) -> None:
     """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():
         from mars_core.comparison import cells, load_comparison
-        from tasks.preparation import check
+        from tasks.steps.prepare import check
 
         config = load_comparison(file, overrides or [])
         first_of_each_arm = [cell.experiment for cell in cells(config)[: len(config.arms)]]
@@ -137,9 +137,9 @@ def retrain(
     Ends with status 1 where the gate refuses it. Started again after a crash, the same cycle goes on.
     """
     with _told_errors():
-        from mars_core.retraining import load_retraining
-        from tasks.ledger import Ledger
-        from tasks.run_folder import owned
+        from tasks.retraining.ledger import Ledger
+        from tasks.retraining.retrain_config import load_retraining
+        from tasks.run.run_folder import owned
 
         config = load_retraining(file, overrides or [])
         if readmit is not None:
@@ -152,7 +152,7 @@ def retrain(
             )
             _say(f"{before.file} ({digest[:12]}) was {before.state} ({before.reason}); it {now}.")
             return
-        from mars_core.retraining import cycle_experiment
+        from tasks.retraining.retrain_config import cycle_experiment
 
         with _prefect(config.root, cycle_experiment(config, 1, None).tracking):
             from flows.retrain import retrain as retrain_flow
@@ -221,9 +221,9 @@ def evaluate(
     """
     with _told_errors():
         from flows.evaluate import configuration
-        from flows.local_server import check_mlflow
-        from tasks.evaluation import headlines
-        from tasks.mlflow_store import tracking_uri
+        from tasks.processes.local_server import check_mlflow
+        from tasks.steps.evaluate_reward_model import headlines
+        from tasks.tracking.mlflow_store import tracking_uri
 
         named = {
             "evaluation.rewardbench": rewardbench,
@@ -265,8 +265,8 @@ def config(
     """
     with _told_errors():
         from mars_core.comparison import cells, load_comparison
-        from mars_core.config import explained, load, read, to_yaml
-        from mars_core.retraining import cycle_experiment, load_retraining
+        from mars_core.experiment import explained, load, read, to_yaml
+        from tasks.retraining.retrain_config import cycle_experiment, load_retraining
 
         values, changes = read(file, overrides or []), overrides or []
         resolved: BaseModel
@@ -294,8 +294,8 @@ def config(
 def show(run: RunPath) -> None:
     """Print a run's table of rounds and where its report is."""
     with _told_errors():
-        from tasks.reporting import run_report
-        from tasks.run_folder import existing_run
+        from tasks.run.run_folder import existing_run
+        from tasks.steps.write_report import run_report
 
         found = existing_run(run)
         report = run_report(found)
@@ -313,7 +313,7 @@ def explain(
 ) -> None:
     """Follow a synthetic pair back to its original, its requests, and the margin that bought it."""
     with _told_errors():
-        from flows.lineage import lineage
+        from tasks.inspect.lineage import lineage
 
         for title, facts in lineage(run, synthetic_id).items():
             _print_pairs(title, facts)
@@ -332,7 +332,7 @@ def export(
 ) -> None:
     """Write the synthetic pairs of all rounds for use elsewhere."""
     with _told_errors():
-        from flows.export import export_pairs
+        from tasks.inspect.export import export_pairs
 
         file, rows = export_pairs(run, format, output)
         _say(f"{rows:,} synthetic pairs written to {file}")
@@ -349,10 +349,10 @@ def ui(
     Of servers that are configured (PREFECT_API_URL, MLFLOW_TRACKING_URI), print the addresses.
     """
     with _told_errors():
-        from flows.local_server import PREFECT_PORT, mlflow_server, prefect_api
-        from mars_core.config import TrackingConfig
-        from tasks.mlflow_store import runs_page, tracking_uri
-        from tasks.run_folder import existing_run
+        from mars_core.experiment import TrackingConfig
+        from tasks.processes.local_server import PREFECT_PORT, mlflow_server, prefect_api
+        from tasks.run.run_folder import existing_run
+        from tasks.tracking.mlflow_store import runs_page, tracking_uri
 
         tracking = existing_run(run).config.tracking if run else TrackingConfig()
         _say("Starting Prefect …")
@@ -413,8 +413,8 @@ def _is_of_the_network(error: Exception) -> bool:
 @contextmanager
 def _prefect(folder: Path, tracking: "TrackingConfig | None" = None) -> Iterator[None]:
     """Let a flow run, if MLflow will take its numbers; say where to watch it, and where its results are."""
-    from flows.local_server import prefect_api
-    from tasks.mlflow_store import check_tracking
+    from tasks.processes.local_server import prefect_api
+    from tasks.tracking.mlflow_store import check_tracking
 
     if tracking:
         check_tracking(tracking)
@@ -445,7 +445,7 @@ def _say(line: str) -> None:
 
 def _print_rounds(report: "RunReport") -> None:
     """Print a column a round: a terminal is seldom as wide as the report's table."""
-    from mars_core.report import rounds_table
+    from mars_core.report.run_report import rounds_table
 
     (_, *names), rows = rounds_table(report)
     table = Table("", *(f"round {row[0]}" for row in rows), title=report.name)
@@ -455,7 +455,7 @@ def _print_rounds(report: "RunReport") -> None:
 
 
 def _print_arms(report: "ComparisonReport") -> None:
-    from mars_core.comparison_report import means_table
+    from mars_core.report.comparison_report import means_table
 
     for name, why in report.failed.items():
         Console(stderr=True).print(f"{name} failed: {why}", style="red", markup=False, highlight=False)

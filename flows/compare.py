@@ -13,8 +13,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.refine import refine
 from mars_core.comparison import Cell, ComparisonConfig, cells, load_comparison
-from mars_core.comparison_report import ComparisonReport
-from tasks.comparison import (
+from mars_core.report.comparison_report import ComparisonReport
+from tasks.comparing.cells import (
     cell_key,
     drop_models_between,
     experiment_file,
@@ -25,9 +25,9 @@ from tasks.comparison import (
     trained,
     write_comparison,
 )
-from tasks.run_folder import existing_run, owned
-from tasks.steps import tell
-from tasks.tracking import track_comparison_result, tracked_comparison
+from tasks.run.run_folder import existing_run, owned
+from tasks.run.step import tell
+from tasks.tracking.run_tracking import track_comparison_result, tracked_comparison
 
 
 def _comparison_name() -> str:

@@ -8,14 +8,14 @@ from typing import Any
 
 from prefect import flow
 
-from mars_core.config import TrackingConfig, override, validated
-from mars_core.configurable import Configuration
-from mars_core.evaluation import BENCHMARKS, EvaluationConfig
-from mars_core.pairs import DataConfig
-from mars_core.reward_model import ModelConfig
-from tasks.evaluation import measure_checkpoint, write_summary
-from tasks.preparation import read_evaluation_sources
-from tasks.tracking import link_tracking, registered_checkpoint, run_page, track_evaluation
+from mars_core.config import Configuration
+from mars_core.data.pairs import DataConfig
+from mars_core.evaluation.suite import BENCHMARKS, EvaluationConfig
+from mars_core.experiment import TrackingConfig, override, validated
+from mars_core.model.reward_model import ModelConfig
+from tasks.steps.evaluate_reward_model import measure_checkpoint, write_summary
+from tasks.steps.prepare import read_evaluation_sources
+from tasks.tracking.run_tracking import link_tracking, registered_checkpoint, run_page, track_evaluation
 
 
 class EvaluateConfig(Configuration):

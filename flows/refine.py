@@ -3,24 +3,24 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from mars_core.config import load
-from mars_core.evaluation import BENCHMARKS
-from mars_core.report import RunReport
-from tasks.augmentation import augment_hard_pairs, measure_synthetic_pairs
-from tasks.contamination import measure_contamination
-from tasks.curvature import measure_curvature
-from tasks.evaluation import evaluate_reward_model
-from tasks.fitting import fit_reward_model, initial_reward_model
-from tasks.generation import open_generator
-from tasks.margins import measure_margins
-from tasks.metrics import summarise_round
-from tasks.preparation import prepare
-from tasks.reporting import write_report
-from tasks.rewriting import rewrite_close_pairs
-from tasks.run_folder import ArtifactRef, RunFolder, open_run
-from tasks.selection import select_hard_pairs
-from tasks.semantics import measure_semantic_distances
-from tasks.tracking import Track, tracked
+from mars_core.evaluation.suite import BENCHMARKS
+from mars_core.experiment import load
+from mars_core.report.run_report import RunReport
+from tasks.processes.open_generator import open_generator
+from tasks.run.run_folder import ArtifactRef, RunFolder, open_run
+from tasks.steps.augment_hard_pairs import augment_hard_pairs, measure_synthetic_pairs
+from tasks.steps.evaluate_reward_model import evaluate_reward_model
+from tasks.steps.fit_reward_model import fit_reward_model, initial_reward_model
+from tasks.steps.measure_contamination import measure_contamination
+from tasks.steps.measure_curvature import measure_curvature
+from tasks.steps.measure_distances import measure_semantic_distances
+from tasks.steps.measure_margins import measure_margins
+from tasks.steps.prepare import prepare
+from tasks.steps.rewrite_close_pairs import rewrite_close_pairs
+from tasks.steps.select_hard_pairs import select_hard_pairs
+from tasks.steps.summarise_round import summarise_round
+from tasks.steps.write_report import write_report
+from tasks.tracking.run_tracking import Track, tracked
 
 
 def _run_name() -> str:

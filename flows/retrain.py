@@ -9,16 +9,24 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.refine import refine
-from mars_core.gate import Decision
-from mars_core.retraining import RetrainConfig, cycle_experiment, load_retraining
-from tasks.cycle import decision_file, experiment_file, next_cycle, trusted_ids
-from tasks.gate import decision_tags, pass_gate, publish
-from tasks.intake import take_in
-from tasks.ledger import Cycle, Ledger
-from tasks.metrics import best_round
-from tasks.registry import CYCLE, Registry, previous_champion, promote, refuse, register_candidate, restore
-from tasks.run_folder import RunFolderError, existing_run, owned
-from tasks.steps import tell
+from mars_core.evaluation.promotion import Decision
+from tasks.retraining.cycle import decision_file, experiment_file, next_cycle, trusted_ids
+from tasks.retraining.gate import decision_tags, pass_gate, publish
+from tasks.retraining.intake import take_in
+from tasks.retraining.ledger import Cycle, Ledger
+from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, load_retraining
+from tasks.run.run_folder import RunFolderError, existing_run, owned
+from tasks.run.step import tell
+from tasks.steps.summarise_round import best_round
+from tasks.tracking.registry import (
+    CYCLE,
+    Registry,
+    previous_champion,
+    promote,
+    refuse,
+    register_candidate,
+    restore,
+)
 
 End = Literal["Skipped", "Nothing new", "Promoted", "Refused"]
 """How a retraining ends; the name of its flow run's final state."""

@@ -16,9 +16,18 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from mars_core.config import ConfigError, ExperimentConfig, flat, override, put, read, scientific, validated
-from mars_core.configurable import Configuration, Operational
-from mars_core.statistics import SeedMean, holm, mean_over_seeds
+from mars_core.config import Configuration, Operational
+from mars_core.evaluation.statistics import SeedMean, holm, mean_over_seeds
+from mars_core.experiment import (
+    ConfigError,
+    ExperimentConfig,
+    flat,
+    override,
+    put,
+    read,
+    scientific,
+    validated,
+)
 
 MATCHED = (
     "augmentation.max_paraphrases", "data", "evaluation", "fit", "generation", "guards", "model", "rounds",

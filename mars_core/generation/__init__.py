@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from mars_core.configurable import Address, Configuration, Operational
+from mars_core.config import Address, Configuration, Operational
 from mars_core.generation.generator import GenerationCounts, Generator
 from mars_core.generation.interface import (
     CUT_OFF,
@@ -169,6 +169,6 @@ class GenerationConfig(Configuration):
 
 def open_backend(config: GenerationConfig) -> Backend:
     """Make the configured backend; its module, and the client library it needs, is imported only here."""
-    module = importlib.import_module(f"{__name__}.{config.backend}")
+    module = importlib.import_module(f"{__name__}.backends.{config.backend}")
     backend: Backend = module.open_backend(config)
     return backend

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from string import Template
 
-from mars_core.dialogue import turns
+from mars_core.data.dialogue import turns
 from mars_core.generation.interface import Message, Request, Role
 
 _TAGS = re.compile(r"(</?(?:text|prompt|dispreferred|preferred))(>)")

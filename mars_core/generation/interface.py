@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from mars_core.dialogue import last_user_turn, with_last_user_turn
+from mars_core.data.dialogue import last_user_turn, with_last_user_turn
 from mars_core.errors import MarsError
 
 Role = Literal[
@@ -33,7 +33,7 @@ class Enough(BaseException):
 class Request:
     """`n` samples of one text, asked for at once.
 
-    `prompt` is in its stored form (see `mars_core.dialogue`). Further samples of the same text are
+    `prompt` is in its stored form (see `mars_core.data.dialogue`). Further samples of the same text are
     asked for with `draw` 1, 2, …, each a request of its own.
     """
 

@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from mars_core.errors import MarsError
+from mars_core.files import sync
 from mars_core.generation.interface import Answer, Request
-from mars_core.whole_files import sync
 
 logger = logging.getLogger(__name__)
 

@@ -24,9 +24,10 @@ from measuring import alternately, apart
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mars_core import pairs, rewardbench
-from mars_core.curvature import Moments, measure
-from mars_core.reward_model import ModelConfig, RewardModel, pair_rewards
+from mars_core.data import pairs
+from mars_core.evaluation.benchmarks import rewardbench
+from mars_core.method.curvature import Moments, measure
+from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 
 PACKAGE = ["rewardbench==0.1.4", "setuptools<81", f"torch=={torch.__version__.partition('+')[0]}"]
 """The package imports pkg_resources, which setuptools 81 no longer has."""

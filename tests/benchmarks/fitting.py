@@ -17,8 +17,8 @@ from datasets import Dataset
 from material import checkpoint, preference_pairs
 from measuring import alternately, apart, peak_memory
 
-from mars_core.fitting import FitConfig, FitSpec, _effective_batches, fit
-from mars_core.reward_model import ModelConfig, RewardModel
+from mars_core.fit.train import FitConfig, FitSpec, _effective_batches, fit
+from mars_core.model.reward_model import ModelConfig, RewardModel
 
 PAIRS = 192
 BATCH = 16
@@ -88,7 +88,7 @@ def against(rival: Rival, start: Path, pairs: Dataset) -> Figures:
 
 
 def fitted_by_us(start: Path, file: Path, folder: Path) -> Figures:
-    """`mars_core.fitting.fit`."""
+    """`mars_core.fit.train.fit`."""
     ends: list[float] = []
     curve: list[dict[str, float]] = []
 

@@ -21,11 +21,11 @@ from typing import Any
 
 import httpx
 
+from mars_core.data.samples.preferences import preferences
 from mars_core.generation import GenerationConfig, GenerationStore, Generator, Request
-from mars_core.generation.vllm import VllmBackend
-from mars_core.guards import Guards, GuardsConfig
-from mars_core.samples.preferences import preferences
-from mars_core.semantics import Embedder, SemanticsConfig
+from mars_core.generation.backends.vllm import VllmBackend
+from mars_core.method.guards import Guards, GuardsConfig
+from mars_core.method.semantics import Embedder, SemanticsConfig
 
 PYTHON = Path(".venv-vllm/bin/python")
 ARGUMENTS = os.environ.get(

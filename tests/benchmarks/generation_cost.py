@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from mars_core.augmentation import PARTS, ROLES, AugmentationConfig, capacity, variants_for
-from mars_core.checkpoints import locate
 from mars_core.generation import Request
 from mars_core.generation.instructions import messages
-from mars_core.selection import SelectionConfig, allocate
+from mars_core.method.augmentation import PARTS, ROLES, AugmentationConfig, capacity, variants_for
+from mars_core.method.selection import SelectionConfig, allocate
+from mars_core.model.checkpoints import locate
 
 RECORDED = Path(__file__).with_name("hh_helpful_margins.npz")
 FIXED = 5

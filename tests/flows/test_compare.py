@@ -13,13 +13,13 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from mars_core.comparison import cells, load_comparison
-from mars_core.config import load
-from mars_core.reward_model import pair_rewards
-from mars_core.semantics import Embedder
-from tasks.comparison import drop_models_between, experiment_file, finished
-from tasks.preparation import check
-from tasks.reward_models import load_reward_model
-from tasks.run_folder import RunFolder, existing_run
+from mars_core.experiment import load
+from mars_core.method.semantics import Embedder
+from mars_core.model.reward_model import pair_rewards
+from tasks.comparing.cells import drop_models_between, experiment_file, finished
+from tasks.run.round_models import load_reward_model
+from tasks.run.run_folder import RunFolder, existing_run
+from tasks.steps.prepare import check
 
 ARMS = {
     "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0},
@@ -114,7 +114,8 @@ def test_mlflow_has_the_last_round_of_each_cell_as_its_result(compared):
 def test_a_cell_is_finished_only_for_the_benchmark_the_models_and_the_steps_that_it_ran_with(
     compared, monkeypatch
 ):
-    from tasks import comparison, steps
+    from tasks.comparing import cells as comparison
+    from tasks.run import step as steps
 
     _, config, _, _ = compared
     cell = cells(config)[0]
@@ -170,7 +171,7 @@ def test_where_mlflow_is_to_have_the_models_of_all_rounds_they_are_kept(compared
     tracking = run.config.tracking.model_copy(update={"models": "all"})
     told = run.config.model_copy(update={"tracking": tracking})
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.comparison.existing_run", lambda root: RunFolder(root, told))
+        patch.setattr("tasks.comparing.cells.existing_run", lambda root: RunFolder(root, told))
         drop_models_between(config.root, [cell])
         assert model.exists()
     drop_models_between(config.root, [cell])
@@ -265,7 +266,7 @@ def test_a_cell_is_kept_by_the_data_that_it_began_with(compared, monkeypatch):
     with monkeypatch.context() as patch:
 
         def delivered_meanwhile(file):
-            patch.setattr("tasks.comparison.contents", lambda config: "delivered")
+            patch.setattr("tasks.comparing.cells.contents", lambda config: "delivered")
 
         patch.setattr(flow, "refine", delivered_meanwhile)
         flow.run_cell.fn(config.root, cell, None)

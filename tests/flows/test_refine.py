@@ -8,11 +8,11 @@ import pytest
 from datasets import Dataset
 from mlflow import MlflowClient
 
-from mars_core.reward_model import RewardModel, pair_rewards
-from mars_core.selection import SelectionConfig
-from mars_core.wording import without_figures
-from tasks.metrics import read_metrics
-from tasks.run_folder import existing_run
+from mars_core.method.selection import SelectionConfig
+from mars_core.model.reward_model import RewardModel, pair_rewards
+from mars_core.report.wording import without_figures
+from tasks.run.run_folder import existing_run
+from tasks.steps.summarise_round import read_metrics
 
 PAIRS = ["pair_id", "prompt", "chosen", "rejected", "source"]
 REWARDS = ["pair_id", "reward_chosen", "reward_rejected", "margin"]
@@ -241,7 +241,7 @@ def test_a_run_leaves_no_address_of_mlflow_to_the_next_one_in_the_process(tiny):
 
 def test_the_same_command_again_runs_no_model_and_asks_for_no_text(tiny, monkeypatch):
     from mars_core.generation import Generator
-    from mars_core.semantics import Embedder
+    from mars_core.method.semantics import Embedder
 
     def unwanted(*args, **kwargs):
         raise AssertionError("a finished step did its work again")

@@ -15,14 +15,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mars_core.config import ConfigError, TrackingConfig, load
-from mars_core.pairs import PairsError, content_id, three_sets
-from mars_core.retraining import load_retraining
-from mars_core.reward_model import ModelConfig, RewardModel
-from tasks.cycle import experiment_file
-from tasks.ledger import Ledger, LedgerError
-from tasks.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
-from tasks.run_folder import owned
+from mars_core.data.pairs import PairsError, content_id, three_sets
+from mars_core.experiment import ConfigError, TrackingConfig, load
+from mars_core.model.reward_model import ModelConfig, RewardModel
+from tasks.retraining.cycle import experiment_file
+from tasks.retraining.ledger import Ledger, LedgerError
+from tasks.retraining.retrain_config import load_retraining
+from tasks.run.run_folder import owned
+from tasks.tracking.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
 
 RETRAINING = {
     "name": "tiny",
@@ -143,7 +143,7 @@ def events(monkeypatch):
     """The events that the gate emits, by name, with what they are about."""
     emitted = []
     monkeypatch.setattr(
-        "tasks.gate.emit_event",
+        "tasks.retraining.gate.emit_event",
         lambda event, resource, payload: emitted.append((event, resource["prefect.resource.id"])),
     )
     return emitted
@@ -423,7 +423,7 @@ def test_the_configuration_that_comes_with_the_project_is_valid():
 
 
 def test_what_is_promoted_is_the_model_that_was_trained_and_not_the_champion_again(retraining, tmp_path):
-    from tasks.tracking import registered_checkpoint
+    from tasks.tracking.run_tracking import registered_checkpoint
 
     retraining.deliver("second.jsonl", rows(SECOND))
     assert retraining.start().name == "Promoted"

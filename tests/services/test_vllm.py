@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from mars_core.generation import Role
-from mars_core.reward_model import ModelConfig, RewardModel
+from mars_core.model.reward_model import ModelConfig, RewardModel
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
 

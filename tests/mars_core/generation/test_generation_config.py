@@ -4,7 +4,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from mars_core.configurable import Operational
+from mars_core.config import Operational
 from mars_core.generation import GenerationConfig, open_backend
 
 

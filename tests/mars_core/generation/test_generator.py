@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from mars_core.generation import GenerationCounts, GenerationError, GenerationStore, Generator, Request
+from mars_core.generation.backends.rules import RulesBackend
 from mars_core.generation.generator import GIVE_UP_AFTER
-from mars_core.generation.rules import RulesBackend
 
 
 class Watched(RulesBackend):

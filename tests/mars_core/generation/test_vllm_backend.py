@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mars_core.generation import GenerationConfig, GenerationError, Request
-from mars_core.generation.vllm import NEUTRAL, TRIES, VllmBackend
+from mars_core.generation.backends.vllm import NEUTRAL, TRIES, VllmBackend
 
 
 def completion(*texts, reason="stop"):

@@ -1,0 +1,192 @@
+"""The gate: may a candidate take the place of the champion?
+
+Both are measured on the same held-out pairs, which neither was trained on. Those of earlier deliveries
+decide: a poisoned delivery would vote for itself, so its own held-out pairs are reported and decide nothing.
+The burden of proof is on the candidate. It has to be shown not to fall, which is that the lower end of the
+difference's 95% interval lies above −margin: a candidate that is worse by the margin or more then passes at
+most one time in forty, however few pairs there are. All checks must pass, so having several of them makes
+the gate no more lenient.
+
+A refusal is of two kinds. A candidate that is *shown* to fall, or that breaks a section's limit, speaks
+against the data that it was trained on. One that is only not shown to hold, for want of pairs, does not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from mars_core.config import Configuration
+from mars_core.evaluation.benchmarks import rewardbench
+from mars_core.evaluation.statistics import as_sample, paired_accuracy_difference
+
+
+class GateConfig(Configuration):
+    """How much a candidate may be worse than the champion, and on what that is decided."""
+
+    margin: float = Field(0.03, ge=0, le=1)
+    """The candidate is refused unless its held-out accuracy is shown to fall by less than this."""
+    rewardbench_margin: float = Field(0.03, ge=0, le=1)
+    """The same of the RewardBench total, where RewardBench is run: the mean of the sections that it has."""
+    section_limit: float = Field(0.05, ge=0, le=1)
+    """The candidate is refused if its score in a section of RewardBench falls by more than this."""
+    pairs: str | None = None
+    """Source of trusted pairs that are held out of training and decide beside those of earlier deliveries."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of both models."""
+
+    name: str
+    n: int
+    """Pairs or rows that it is measured on."""
+    candidate: float
+    champion: float | None
+    difference: float | None
+    low: float | None
+    """Lower end of the difference's 95% interval."""
+    high: float | None
+    bound: float | None
+    """What the lower end, or of a section the difference, may not fall below; none if it decides nothing."""
+    passed: bool
+    by_interval: bool = True
+    """Whether the lower end decides; else the difference itself."""
+    note: str = ""
+    """What else to know, such as how many pairs it would take."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it failed for a lack of evidence alone: the interval holds a fall and no fall."""
+        return not self.passed and self.by_interval and self.high is not None and self.high >= 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the candidate is promoted, why, and the figures."""
+
+    promoted: bool
+    reason: str
+    checks: list[Check]
+
+    @property
+    def blames_data(self) -> bool:
+        """Whether the candidate is refused for what it was shown to do, and not for a lack of evidence."""
+        return any(not check.passed and not check.undecided for check in self.checks)
+
+
+def decide(
+    config: GateConfig,
+    candidate: ArrayLike,
+    champion: ArrayLike | None,
+    trusted: ArrayLike,
+    benchmark: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+) -> Decision:
+    """Compare a candidate with the champion.
+
+    Args:
+        config: the margins.
+        candidate: [n] margins of the held-out pairs by the candidate.
+        champion: [n] margins of the same pairs by the champion; none where there is no champion.
+        trusted: [n] whether a pair decides: whether it came before the candidate's delivery.
+        benchmark: RewardBench results (as `rewardbench.results`) of candidate and champion.
+
+    Raises:
+        ValueError: there is a champion and no trusted pair, or the arrays are not of the same pairs.
+    """
+    margins = as_sample(candidate, "candidate")
+    decides = np.asarray(trusted, dtype=bool)
+    if champion is None:
+        right = margins > 0
+        measured = Check(
+            "held-out accuracy", right.size, float(right.mean()), None, None, None, None, None, True
+        )
+        return Decision(True, "There is no champion to compare with: this is the first.", [measured])
+    other = as_sample(champion, "champion")
+    if not decides.any():
+        raise ValueError("no trusted held-out pair to compare on; name some in gate.pairs")
+    checks = [_accuracy("held-out accuracy", margins[decides], other[decides], config.margin)]
+    if not decides.all():
+        checks.append(_accuracy("held-out accuracy of the new delivery", margins[~decides], other[~decides]))
+    if benchmark is not None:
+        checks += _rewardbench(config, *benchmark)
+    failed = [check for check in checks if not check.passed]
+    if not failed:
+        return Decision(True, f"{_said(checks[0])} No figure falls by more than its limit.", checks)
+    return Decision(False, " ".join(map(_said, failed)), checks)
+
+
+def pairs_needed(candidate: ArrayLike, champion: ArrayLike, margin: float) -> int:
+    """About how many pairs it takes until an equally good candidate passes four times in five.
+
+    By the normal approximation, for models that disagree as often as these do: the interval must be so narrow
+    that its half-width and .84 of a standard error fit into the margin.
+    """
+    a, b = np.asarray(candidate) > 0, np.asarray(champion) > 0
+    disagreement = ((a != b).sum() + 2) / (a.size + 2)
+    return int(np.ceil(disagreement * ((1.96 + 0.84) / margin) ** 2)) if margin else 0
+
+
+def _accuracy(
+    name: str, candidate: NDArray[np.float64], champion: NDArray[np.float64], margin: float | None = None
+) -> Check:
+    difference = paired_accuracy_difference(candidate > 0, champion > 0)
+    passed = margin is None or difference.low > -margin
+    note = ""
+    if margin and not passed and difference.high >= 0:
+        needed = pairs_needed(candidate, champion, margin)
+        if needed > candidate.size:
+            note = f"{candidate.size:,} pairs show too little; about {needed:,} would do"
+    accuracies = float((candidate > 0).mean()), float((champion > 0).mean())
+    bound = None if margin is None else -margin
+    return Check(name, candidate.size, *accuracies, *difference, bound, passed, note=note)
+
+
+def _rewardbench(config: GateConfig, candidate: pd.DataFrame, champion: pd.DataFrame) -> list[Check]:
+    rewardbench.check_same_rows(candidate, champion)
+    right = [frame["correct"].to_numpy(dtype=float) for frame in (candidate, champion)]
+    sections = rewardbench.row_weights(candidate)
+    checks = []
+    for name, weights in {"total": np.mean(list(sections.values()), axis=0), **sections}.items():
+        whole = name == "total"
+        bound = -(config.rewardbench_margin if whole else config.section_limit)
+        difference = paired_accuracy_difference(right[0], right[1], weights)
+        passed = difference.low > bound if whole else difference.value >= bound
+        title = f"RewardBench {name.removeprefix('section/')}"
+        scores = float(weights @ right[0]), float(weights @ right[1])
+        n = int(np.count_nonzero(weights))
+        checks.append(Check(title, n, *scores, *difference, bound, passed, by_interval=whole))
+    return checks
+
+
+def _said(check: Check) -> str:
+    """A check in a sentence."""
+    words = (
+        f"{check.name}: {check.candidate:.3f} against the champion's {check.champion:.3f} on {check.n:,}, "
+        f"a difference of {check.difference:+.3f} [{check.low:+.3f}, {check.high:+.3f}]"
+    )
+    if not check.passed:
+        words += f", below the bound of {check.bound:+.3f}"
+    return f"{words}{f' ({check.note})' if check.note else ''}."
+
+
+def table(decision: Decision) -> str:
+    """The checks of a decision as a Markdown table."""
+
+    def figure(value: float | None, sign: str = "") -> str:
+        return "–" if value is None else f"{value:{sign}.3f}"
+
+    lines = [
+        "| figure | n | candidate | champion | difference | 95% interval | bound | |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for check in decision.checks:
+        interval = "–" if check.low is None else f"[{check.low:+.3f}, {check.high:+.3f}]"
+        verdict = "reported" if check.bound is None else "passed" if check.passed else "**failed**"
+        lines.append(
+            f"| {check.name} | {check.n:,} | {figure(check.candidate)} | {figure(check.champion)} "
+            f"| {figure(check.difference, '+')} | {interval} | {figure(check.bound, '+')} | {verdict} |"
+        )
+    return "\n".join(lines)

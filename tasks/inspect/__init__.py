@@ -1,0 +1,1 @@
+"""Looking at runs and ahead of them: lineage, export, estimate."""

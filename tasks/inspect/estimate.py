@@ -1,0 +1,107 @@
+"""What a run will cost, before it is started: requests, tokens, optimizer steps, disk and hours.
+
+Margins are not known yet, so the budget is taken as spread evenly, which asks for the most texts. Hours
+follow from operations: 2 (scoring) or 6 (fitting) times the weights outside the embeddings for each token,
+at `UTILISATION` of the matrix-product rate that this machine shows now; where the head alone is trained, each
+text is scored once. Disk is that of checkpoints and features; texts, their embeddings and tables come on top.
+"""
+
+import math
+import time
+
+import torch
+
+from mars_core.evaluation.suite import number_of_texts
+from mars_core.experiment import ExperimentConfig
+from mars_core.method.augmentation import capacity, pairs_of, variants_for
+from mars_core.model.checkpoints import locate
+from mars_core.model.loading import has_trained_head
+from mars_core.model.reward_model import RewardModel
+from tasks.steps.prepare import read_sources
+
+UTILISATION = 0.4
+"""Share of the matrix-product rate that scoring and fitting are taken to reach."""
+SAMPLE = 200
+"""Pairs whose tokens are counted for the estimate."""
+
+
+def estimate(config: ExperimentConfig) -> dict[str, str]:
+    """Read the data and the backbone, run no step; figures by name.
+
+    Raises:
+        PairsError, RewardBenchError, SelectionError, ModelError: what the run itself would raise. Whether a
+            generator answers is not asked.
+    """
+    sets, benchmarks = read_sources(config)
+    benchmark = number_of_texts(benchmarks) // 2
+    originals, budget, rounds = len(sets.train), config.selection.budget, config.rounds
+    locate(config.semantics.embedder)
+    model = RewardModel.load(config.model.backbone, config.model)
+
+    scheme = config.augmentation
+    with_budget = min(originals, budget)
+    each = math.ceil(budget / with_budget)
+    if config.selection.budget_unit == "paraphrases":
+        each = pairs_of(each, scheme)
+        budget = each * with_budget
+    requests, texts, ranked = 0, 0, 0  # the scheme `repeat` asks for nothing
+    if scheme.scheme == "west_of_n":
+        requests, texts = budget, budget * scheme.samples
+        ranked = texts // 2
+    elif scheme.scheme != "repeat":
+        most = capacity(scheme, config.selection.budget_unit)
+        ranked = with_budget * min(max(scheme.pool, each), most) if scheme.pool else 0
+        wanted = variants_for(ranked // with_budget or each, scheme, chosen_first=True)
+        requests, texts = 3 * with_budget, with_budget * (sum(wanted) - 3)
+    rewritten = with_budget if config.rewriting.enabled and scheme.writes_variants else 0
+    sample = sets.train.select(range(min(SAMPLE, originals)))
+    ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids
+    text_tokens = sum(map(len, ids)) / len(ids)
+
+    fits = rounds + (not has_trained_head(config.model.backbone))
+    synthetic = [budget * (t if config.fit.synthetic == "all" else 1) for t in range(1, rounds + 1)]
+    fitted = [originals] * (fits - rounds) + [originals + pairs for pairs in synthetic]
+    trained_pairs = config.fit.epochs * sum(fitted)
+    steps = config.fit.epochs * sum(math.ceil(pairs / config.fit.batch_pairs) for pairs in fitted)
+    benchmarked = benchmark * (rounds + 1 if config.evaluation.benchmark_rounds == "all" else 1)
+    evaluated = (len(sets.validation) + len(sets.heldout)) * (rounds + 1) + benchmarked
+    scored_pairs = evaluated + rounds * (originals + 2 * budget + ranked)
+    weights = sum(p.numel() for name, p in model.network.named_parameters() if "embeddings." not in name)
+    disk = sum(p.numel() for p in model.network.parameters()) * 4 * (rounds + 1)
+    passes = 6 * trained_pairs + 2 * scored_pairs
+    if config.fit.trainable == "head":  # features of every text are computed once, and kept
+        known = originals + len(sets.validation) + len(sets.heldout) + benchmark
+        distinct = known + rounds * (budget + ranked)
+        passes = 2 * distinct
+        disk += 2 * distinct * model.scalar_layer.in_features * 4
+    operations = weights * text_tokens * 2 * passes
+    rate = UTILISATION * _matrix_product_rate(model)
+
+    left_out = "; left out: " + ", ".join(f"{n:,} {why}" for why, n in sets.dropped.items())
+    return {
+        "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out"
+        + (left_out if sets.dropped else ""),
+        "augmentation requests a round": f"at most {requests:,}, for {texts:,} texts; "
+        f"what guards drop is asked for again, {scheme.draws} times in all",
+        "rewriting requests a round": f"at most {4 * rewritten:,}, if every pair with a budget were close",
+        "generated tokens a round": f"about {texts * text_tokens / 2:,.0f}, and for rewrites at most "
+        f"{config.rewriting.tries * rewritten * text_tokens:,.0f} (none are paid for with rules)",
+        "optimizer steps": f"{steps:,} on {trained_pairs:,} pairs of about {2 * text_tokens:,.0f} tokens",
+        "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmarked:,}",
+        "disk": f"about {disk / 1e9:,.1f} GB of checkpoints"
+        + (" and features" if config.fit.trainable == "head" else ""),
+        "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation and "
+        f"embedding ({rate / 1e9:,.0f} GFLOP/s: {UTILISATION:.0%} of its matrix-product rate now)",
+    }
+
+
+def _matrix_product_rate(model: RewardModel) -> float:
+    """Floating-point operations a second of this machine's matrix product, in the model's arithmetic."""
+    kind = torch.bfloat16 if model.bfloat16 else torch.float32
+    a = torch.ones(2048, 2048, dtype=kind, device=model.device)
+    best = math.inf
+    for _ in range(4):
+        started = time.perf_counter()
+        float((a @ a)[0, 0])
+        best = min(best, time.perf_counter() - started)
+    return 2 * 2048**3 / best

@@ -1,0 +1,106 @@
+"""Where a synthetic pair comes from: its original, the margin that bought it, the requests behind it."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.dataset
+
+from mars_core.errors import MarsError
+from mars_core.generation import GenerationStore
+from tasks.run.run_folder import RunFolder, RunFolderError, existing_run
+
+
+class UnknownPairError(MarsError, KeyError):
+    """No round of the run has a synthetic pair of this id."""
+
+    def __str__(self) -> str:
+        """Its message, without the quotes that a KeyError puts around it."""
+        return str(self.args[0])
+
+
+def lineage(root: Path, synthetic_id: str) -> dict[str, dict[str, Any]]:
+    """Facts about a synthetic pair by title, from the pair back to its original.
+
+    Raises:
+        RunFolderError: `root` is no run, or its store of generations is not there.
+        UnknownPairError: no such synthetic pair in it.
+    """
+    run = existing_run(root)
+    for folder in sorted(run.root.glob("round-*")):
+        found = _rows(folder / "synthetic.parquet", "synthetic_id", synthetic_id)
+        if len(found):
+            return _facts(run, folder, dict(found.iloc[0]))
+    raise UnknownPairError(
+        f"{root}: no synthetic pair {synthetic_id!r}; its ids are in round-*/synthetic.parquet"
+    )
+
+
+def _facts(run: RunFolder, folder: Path, pair: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    parent = pair["parent_id"]
+    original = _rows(run.path("train.parquet"), "pair_id", parent).iloc[0].to_dict()
+    allocation = _rows(folder / "allocation.parquet", "pair_id", parent).iloc[0].to_dict()
+    of_it = _rows(folder / "synthetic.parquet", "parent_id", parent)
+    stands_in = (of_it["generator"] == "repeat") & (run.config.augmentation.scheme != "repeat")
+    made = int((~stands_in).sum())
+    facts = {
+        f"Synthetic pair {pair['synthetic_id']} ({folder.name})": {
+            name: pair[name]
+            for name in ("prompt", "chosen", "rejected", "margin_before", "margin_after", "generator")
+        },
+        f"Original {parent}": {name: original[name] for name in ("source", "prompt", "chosen", "rejected")},
+        "What bought it": {
+            "margin": f"{allocation['margin']:.4f}",
+            "probability": f"{allocation['probability']:.2e}",
+            "budget": allocation["budget"],
+            "pairs made of it": f"{made}{_moved(made - allocation['budget'], run)}",
+        },
+    }
+    generations = Path(run.config.generation.store)
+    if not generations.is_dir():
+        raise RunFolderError(
+            f"{generations.resolve()}: no store of generations here; call mars explain from the folder that "
+            f"{run.config.name} was started in"
+        )
+    with GenerationStore(generations) as store:
+        rewrites = _rows(folder / "rewrites.parquet", "pair_id", parent)
+        if len(rewrites):
+            rewrite = rewrites.iloc[0].to_dict()
+            facts["Rewriting"] = {
+                name: rewrite[name] for name in ("rewritten", "distance_before", "distance_after", "attempts")
+            } | _request(store, rewrite["request"])
+        variants = _rows(folder / "variants.parquet", "parent_id", parent)
+        for part in ("prompt", "chosen", "rejected"):
+            number = pair[f"{part}_variant"]
+            used = variants[(variants["part"] == part) & (variants["variant"] == number)]
+            for key in used["request"]:
+                facts[f"Paraphrase of the {part} (variant {number})"] = _request(store, key)
+    return facts
+
+
+def _moved(more: int, run: RunFolder) -> str:
+    """What became of a budget that is not the number of pairs, where it counts pairs."""
+    if run.config.selection.budget_unit != "pairs" or more == 0:
+        return ""
+    return f" ({more} moved here from others)" if more > 0 else f" ({-more} moved to others or not made)"
+
+
+def _request(store: GenerationStore, key: str) -> dict[str, Any]:
+    if not key:
+        return {}
+    record = store.find(key) if key in store else {}
+    facts = {"request": key} | {
+        name: record[name] for name in ("created", "generator", "role", "sampling") if record.get(name)
+    }
+    asked = "\n".join(f"{message['role']}: {message['content']}" for message in record.get("messages", ()))
+    answers = "\n".join(f"{number}. {text}" for number, text in enumerate(record.get("texts", ()), start=1))
+    return facts | ({"asked": asked} if asked else {}) | ({"answers, raw": answers} if answers else {})
+
+
+def _rows(file: Path, column: str, value: str) -> pd.DataFrame:
+    """Rows of a table where a column has a value; none where the round never wrote the table."""
+    if not file.exists():
+        return pd.DataFrame()
+    table = pyarrow.dataset.dataset(file).to_table(filter=pyarrow.dataset.field(column) == value)
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

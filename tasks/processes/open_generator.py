@@ -1,0 +1,31 @@
+"""A run's generator: its backend behind the store of generations."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from mars_core.generation import Backend, GenerationStore, Generator, open_backend
+from tasks.processes.vllm_server import LaunchedBackend
+from tasks.run.run_folder import RunFolder
+
+
+@contextmanager
+def open_generator(run: RunFolder) -> Iterator[Generator]:
+    """The generator of a run's configuration, for the length of a `with` block.
+
+    A model in this process or a server that the run launches is there from the first text that must be
+    written to the end of the block, so that what follows has the GPU to itself.
+    """
+    config = run.config.generation
+    launch = config.launch
+    backend: Backend = (
+        LaunchedBackend(config, launch, run.path("vllm.log")) if launch else open_backend(config)
+    )
+    with closing(backend), GenerationStore(Path(config.store)) as store:
+        yield Generator(backend, store, config.max_failed_share, offline=config.offline)
+
+
+def counted(generator: Generator, section: str) -> dict[str, float]:
+    """What generation cost since this was last asked, as figures of a section."""
+    return {f"{section}/{name}": float(value) for name, value in asdict(generator.take_counts()).items()}

@@ -1,0 +1,102 @@
+"""A vLLM server of the run's own: started when the first text is needed, gone when the generator closes.
+
+It runs in an environment of its own, on a leash (see `tasks.processes.leash`): it ends with the run,
+however that ends, and its whole process group with it.
+"""
+
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from accelerate.utils.memory import clear_device_cache
+
+from mars_core.generation import (
+    Answer,
+    GenerationConfig,
+    GenerationError,
+    LaunchConfig,
+    Request,
+    open_backend,
+)
+from tasks.processes.addresses import answers, free_port
+from tasks.processes.child_process import leashed
+from tasks.run.step import tell
+
+LAST_LINES = 20
+MESSAGE_SECONDS = 15.0
+
+
+class LaunchedBackend:
+    """The backend of a server that starts with the first request that must really be sent."""
+
+    def __init__(self, config: GenerationConfig, launch: LaunchConfig, log: Path) -> None:
+        self.config = config
+        self.launch = launch
+        self.log = log
+        self.backend = open_backend(config)
+        self.name, self.free = self.backend.name, self.backend.free
+        self._server = ExitStack()
+        self._runs = False
+
+    def key(self, request: Request) -> str:
+        """See `Backend.key`; where the server is does not count."""
+        return self.backend.key(request)
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """See `Backend.answers`; starts the server where it does not run yet.
+
+        Raises:
+            GenerationError: it does not start, or answers no more; with its last words.
+        """
+        if not self._runs:
+            address = self._start()
+            place = {"base_url": f"{address}/v1", "patience_seconds": 0.0}
+            self.backend = open_backend(self.config.model_copy(update=place))
+            self._runs = True
+        try:
+            yield from self.backend.answers(requests)
+        except GenerationError as error:
+            raise GenerationError(f"{error}. {self._last_words()}") from None
+
+    def close(self) -> None:
+        """End the server and all its processes; the GPU is free."""
+        self._server.close()
+        self._runs = False
+
+    def _start(self) -> str:
+        """Start the server and wait until it answers; its address."""
+        command = shlex.split(self.launch.command)
+        if shutil.which(command[0]) is None:
+            raise GenerationError(
+                f"{command[0]} of generation.launch.command is not there; `make vllm` makes .venv-vllm"
+            )
+        port = free_port()
+        address = f"http://127.0.0.1:{port}"
+        place = ["--model", str(self.config.model), "--host", "127.0.0.1", "--port", str(port)]
+        command += [*place, *shlex.split(self.launch.arguments)]
+        tell("Starting a server of %s; its log is %s.", self.config.model, self.log)
+        clear_device_cache(garbage_collection=True)  # what earlier steps freed, this process would keep
+        server = self._server.enter_context(leashed(command, log=self.log))
+        started = said = time.monotonic()
+        while not answers(f"{address}/health"):
+            now = time.monotonic()
+            if server.poll() is not None:
+                raise GenerationError(f"the server ended before it answered. {self._last_words()}")
+            if now - started > self.launch.start_seconds:
+                raise GenerationError(
+                    f"the server did not answer within {self.launch.start_seconds:g} s, which is "
+                    f"generation.launch.start_seconds. {self._last_words()}"
+                )
+            if now - said > MESSAGE_SECONDS:
+                said = now
+                tell("Waiting for the server since %.0f s.", now - started)
+            time.sleep(0.2)
+        tell("The server answers after %.0f s.", time.monotonic() - started)
+        return address
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return f"Its last words, of {self.log}:\n" + ("\n".join(lines) or "(none)")

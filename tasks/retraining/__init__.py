@@ -1,0 +1,1 @@
+"""Scheduled retraining: deliveries, the ledger, cycles, the gate."""

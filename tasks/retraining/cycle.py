@@ -1,0 +1,188 @@
+"""A cycle of retraining: which deliveries it takes, the pairs it trains on and is measured on, its run."""
+
+import shutil
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet
+from datasets import Dataset
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.data import pairs
+from mars_core.experiment import ExperimentConfig, load, scientific, to_yaml
+from mars_core.files import digest, write_whole
+from tasks.retraining.ledger import Cycle, Ledger, LedgerError
+from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, cycle_folder
+from tasks.run.step import tell
+from tasks.steps.prepare import check, source_digest
+from tasks.tracking.registry import CHAMPION, CYCLE, Registry, fetch_champion
+
+TRUSTED, NEW = "trusted.parquet", "new.parquet"
+
+
+@task(name="next cycle", task_run_name="next cycle", cache_policy=NO_CACHE, persist_result=False)
+def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cycle | None:
+    """The cycle that was begun and can go on, or else a new one if enough pairs are new.
+
+    A cycle whose champion has changed since it was begun cannot go on, nor one whose configuration has before
+    it was decided: its deliveries go into a new one.
+
+    Raises:
+        LedgerError: what is held out is not what it was in earlier cycles.
+        PairsError, and what else `check` raises: the experiment cannot be run.
+    """
+    _same_held_out(config, ledger)
+    champion = registry.aliases().get(CHAMPION)
+    begun = ledger.open_cycle
+    if begun is not None:
+        if champion and registry.tags(champion).get(CYCLE) == ledger.label(begun):
+            return begun  # killed after its candidate had become champion
+        decided = decision_file(config, begun).exists()
+        if begun.champion == champion and (decided or _taken_over(config, begun, registry)):
+            tell("Cycle %d goes on.", begun.number)
+            return begun
+        tell(
+            "Cycle %d was begun with another configuration or champion: its deliveries begin a new one.",
+            begun.number,
+        )
+        ledger.drop(begun)
+    if ledger.waiting_pairs() < config.min_new_pairs:
+        return None
+    planned = Cycle(
+        number=ledger.next_number, deliveries=ledger.digests("waiting", "undecided"), champion=champion
+    )
+    _write_pairs(config, ledger, planned)
+    experiment = _experiment(config, planned, registry)
+    check(experiment)  # a cycle that cannot run is not begun, so that later deliveries may mend it
+    _write_experiment(config, planned, experiment)
+    return ledger.open(planned, _held_out(config))
+
+
+def experiment_file(config: RetrainConfig, cycle: Cycle) -> Path:
+    """Where the configuration of a cycle's run is."""
+    return cycle_folder(config, cycle.number) / "experiment.yaml"
+
+
+def decision_file(config: RetrainConfig, cycle: Cycle) -> Path:
+    """Where the gate's decision on a cycle is, once it is made."""
+    return cycle_folder(config, cycle.number) / "decision.json"
+
+
+def trusted_ids(config: RetrainConfig, cycle: Cycle) -> set[str]:
+    """Ids of the held-out pairs that decide at the gate."""
+    file = cycle_folder(config, cycle.number) / "heldout" / TRUSTED
+    if not file.exists():
+        return set()
+    return set(pyarrow.parquet.read_table(file, columns=["pair_id"])["pair_id"].to_pylist())
+
+
+def _experiment(config: RetrainConfig, cycle: Cycle, registry: Registry) -> ExperimentConfig:
+    champion = None
+    if cycle.champion is not None:
+        champion = fetch_champion(registry, cycle.champion, config.root / "champion")
+    return cycle_experiment(config, cycle.number, champion)
+
+
+def _taken_over(config: RetrainConfig, cycle: Cycle, registry: Registry) -> bool:
+    """Whether a cycle can go on as it is configured now; if so, its run gets the operational keys of now."""
+    experiment = _experiment(config, cycle, registry)
+    if scientific(load(experiment_file(config, cycle))) != scientific(experiment):
+        return False
+    _write_experiment(config, cycle, experiment)
+    return True
+
+
+def _write_experiment(config: RetrainConfig, cycle: Cycle, experiment: ExperimentConfig) -> None:
+    text = to_yaml(experiment)
+    write_whole(experiment_file(config, cycle), lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _held_out(config: RetrainConfig) -> str:
+    trusted = source_digest(config.gate.pairs) if config.gate.pairs else None
+    return digest(cycle_experiment(config, 1, None).data.heldout_share, trusted)
+
+
+def _same_held_out(config: RetrainConfig, ledger: Ledger) -> None:
+    if ledger.held_out not in (None, _held_out(config)):
+        raise LedgerError(
+            f"{config.name}: refine.data.heldout_share, or what gate.pairs={config.gate.pairs} holds, has "
+            "changed since the first cycle, so the champion may have been trained on pairs that would be "
+            "held out now; put it back, or begin a retraining of another name"
+        )
+
+
+def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
+    """Write the pairs to train on, and the held-out ones of earlier deliveries and of the new."""
+    share = cycle_experiment(config, cycle.number, None).data.heldout_share
+    known = set[str]()
+    earlier_train, earlier_held = _divided(ledger, ledger.digests("trusted"), share, known)
+    new_train, new_held = _divided(ledger, cycle.deliveries, share, known)
+    trusted = [*earlier_held]
+    if config.gate.pairs is not None:
+        trusted += _others(_by_content(config.gate.pairs), trusted)
+        new_held = [part for new in new_held for part in _others(new, trusted)]
+    if cycle.champion is not None and not trusted:
+        raise pairs.PairsError(
+            f"{config.name} has a champion, version {cycle.champion}, but no held-out pairs of earlier "
+            "deliveries to compare a candidate with it on: name a source of trusted pairs in gate.pairs"
+        )
+    if not (trusted or new_held):
+        raise pairs.PairsError(
+            f"none of {ledger.waiting_pairs():,} accepted pairs is held out by "
+            f"refine.data.heldout_share={share:g}: raise it, or min_new_pairs"
+        )
+    folder = cycle_folder(config, cycle.number)
+    shutil.rmtree(folder, ignore_errors=True)  # of a start that ended before the cycle was begun
+    tables = {"train.parquet": [*earlier_train, *new_train]}
+    tables |= {f"heldout/{TRUSTED}": trusted, f"heldout/{NEW}": new_held}
+    counts = {}
+    for name, parts in tables.items():
+        counts[name] = sum(map(len, parts))
+        if counts[name]:
+            whole = datasets.concatenate_datasets(parts)
+            write_whole(folder / name, whole.to_parquet)
+    tell(
+        "Cycle %d: %s pairs to train on and validate; held out are %s that decide, and %s new ones.",
+        cycle.number, *(f"{count:,}" for count in counts.values()),
+    )  # fmt: skip
+
+
+def _divided(
+    ledger: Ledger, digests: list[str], share: float, known: set[str]
+) -> tuple[list[Dataset], list[Dataset]]:
+    """The accepted pairs of deliveries: those to train on, and those held out.
+
+    Deliveries that a person has readmitted may hold the same pair, or the same one exchanged: the first
+    counts. `known` gets the ids of both.
+    """
+    train, held = list[Dataset](), list[Dataset]()
+    for name in digests:
+        table = Dataset(pyarrow.parquet.read_table(ledger.accepted(name), memory_map=True))
+        new = np.array([pair_id not in known for pair_id in table["pair_id"]])
+        texts = zip(table["prompt"], table["rejected"], table["chosen"], strict=True)
+        known.update(table["pair_id"], (pairs.content_id(*exchanged) for exchanged in texts))
+        is_held = np.array([pairs.prompt_position(prompt) < share for prompt in table["prompt"]])
+        for part, rows in ((train, new & ~is_held), (held, new & is_held)):
+            if rows.any():
+                part.append(table.select(np.flatnonzero(rows)))
+    return train, held
+
+
+def _by_content(source: str) -> Dataset:
+    """The pairs of a source, each known by its texts, as accepted pairs are."""
+    table, _ = pairs.read(source)
+    ids = [
+        pairs.content_id(*texts) for texts in zip(*(table[name] for name in pairs.COLUMNS[1:4]), strict=True)
+    ]
+    named = table.remove_columns("pair_id").add_column("pair_id", ids).select_columns(list(pairs.COLUMNS))
+    first = {pair_id: row for row, pair_id in reversed(list(enumerate(ids)))}
+    return named.select(sorted(first.values()))
+
+
+def _others(table: Dataset, parts: list[Dataset]) -> list[Dataset]:
+    """The pairs of a table that are in none of the other tables; none, or one table."""
+    taken = {pair_id for part in parts for pair_id in part["pair_id"]}
+    rows = [row for row, pair_id in enumerate(table["pair_id"]) if pair_id not in taken]
+    return [table.select(rows)] if rows else []

@@ -1,0 +1,180 @@
+"""What a retraining knows from one start to the next: its deliveries, its cycles, and what became of them.
+
+One JSON file, replaced whole, is the one truth. A delivery *waits* for a cycle, is *trusted* once a model
+that was trained on it has been promoted, *refused* if the gate blamed it for that model's fall, *quarantined*
+when it came, or *known* if it held no new pair. It is *undecided* if the gate had too little evidence: it
+takes part in the next cycle, which begins when as many pairs as ever are new. A *readmitted* one was
+quarantined, and its good rows are accepted at the next look.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.parquet
+from pydantic import BaseModel, PrivateAttr
+
+from mars_core.errors import MarsError
+from mars_core.files import write_whole
+from tasks.run.run_folder import IDENTITY
+
+
+class LedgerError(MarsError, ValueError):
+    """A delivery is not known, or the configuration does not go with what was done before."""
+
+
+class Delivered(BaseModel):
+    """One delivery, and what became of it."""
+
+    file: str
+    state: Literal["waiting", "trusted", "refused", "undecided", "quarantined", "readmitted", "known"]
+    reason: str = ""
+    """Why it was refused or quarantined."""
+    rows: int
+    pairs: int
+    """New pairs that were accepted."""
+    duplicates: int
+    bad: int
+    seen: str
+    """When, in UTC."""
+
+
+class Cycle(BaseModel):
+    """One run of self-refinement and its way through the gate."""
+
+    number: int
+    state: Literal["open", "promoted", "refused", "dropped", "withdrawn"] = "open"
+    deliveries: list[str]
+    """Digests of those that were new."""
+    champion: str | None
+    """Version of the registered model that it started from and is compared with."""
+
+
+class Ledger(BaseModel):
+    """All deliveries by their digests, and all cycles."""
+
+    held_out: str | None = None
+    """Digest of what decides which pairs are held out; fixed with the first cycle."""
+    deliveries: dict[str, Delivered] = {}
+    cycles: list[Cycle] = []
+    _root: Path = PrivateAttr()
+
+    @classmethod
+    def of(cls, root: Path) -> "Ledger":
+        """The ledger in the folder of a retraining; an empty one where there is none yet."""
+        file = root / "ledger.json"
+        ledger = cls.model_validate_json(file.read_bytes()) if file.exists() else cls()
+        ledger._root = root
+        return ledger
+
+    def save(self) -> None:
+        """Replace the file."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        write_whole(self._root / "ledger.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+    def accepted(self, digest: str) -> Path:
+        """Where the accepted pairs of a delivery are."""
+        return self._root / "accepted" / f"{digest}.parquet"
+
+    def digests(self, *states: str) -> list[str]:
+        """The deliveries in one of these states that have pairs, in the order in which they came."""
+        return [digest for digest, found in self.deliveries.items() if found.state in states and found.pairs]
+
+    @property
+    def readmitted(self) -> set[str]:
+        """The deliveries that are to be read again."""
+        return {digest for digest, found in self.deliveries.items() if found.state == "readmitted"}
+
+    def pair_ids(self, *states: str) -> set[str]:
+        """Ids of the accepted pairs of the deliveries in one of these states."""
+        ids: set[str] = set()
+        for digest in self.digests(*states):
+            table = pyarrow.parquet.read_table(self.accepted(digest), columns=["pair_id"])
+            ids.update(table["pair_id"].to_pylist())
+        return ids
+
+    def waiting_pairs(self) -> int:
+        """How many accepted pairs no cycle was trained on yet."""
+        return sum(self.deliveries[digest].pairs for digest in self.digests("waiting"))
+
+    @property
+    def open_cycle(self) -> Cycle | None:
+        """The cycle that was begun and not ended."""
+        return self.cycles[-1] if self.cycles and self.cycles[-1].state == "open" else None
+
+    def open(self, cycle: Cycle, held_out: str) -> Cycle:
+        """Begin a cycle."""
+        self.held_out = held_out
+        self.cycles.append(cycle)
+        self.save()
+        return cycle
+
+    def label(self, cycle: Cycle) -> str:
+        """What no cycle of any other retraining is called: its number, and the identity of this folder."""
+        return f"{cycle.number} of {(self._root / IDENTITY).read_text().strip()}"
+
+    @property
+    def next_number(self) -> int:
+        """Number of the cycle that comes next."""
+        return len(self.cycles) + 1
+
+    def close(
+        self,
+        cycle: Cycle,
+        state: Literal["promoted", "refused", "withdrawn"],
+        delivered: Literal["trusted", "undecided", "refused"],
+        reason: str,
+    ) -> None:
+        """End a cycle, or withdraw what came of it; its deliveries are trusted, undecided, or set aside."""
+        cycle.state = state
+        for digest in cycle.deliveries:
+            delivery = self.deliveries[digest]
+            delivery.state = delivered
+            delivery.reason = "" if state == "promoted" else f"cycle {cycle.number}: {reason}"
+        self.save()
+
+    def drop(self, cycle: Cycle) -> None:
+        """End a cycle that cannot go on; its deliveries wait for the next."""
+        cycle.state = "dropped"
+        self.save()
+
+    def readmit(self, beginning: str) -> tuple[str, Delivered]:
+        """Let a delivery that was set aside take part: a refused one waits, a quarantined one is read again.
+
+        Args:
+            beginning: of its digest.
+
+        Returns:
+            Its digest, and what it was before.
+
+        Raises:
+            LedgerError: none, or more than one, is meant.
+        """
+        aside = {
+            digest: found
+            for digest, found in self.deliveries.items()
+            if found.state in ("refused", "quarantined")
+        }
+        meant = [digest for digest in aside if beginning and digest.startswith(beginning)]
+        if len(meant) != 1:
+            listed = "\n  ".join(
+                f"{digest[:12]}  {found.file}  {found.state}: {found.reason}"
+                for digest, found in aside.items()
+            )
+            raise LedgerError(
+                f"{beginning!r} is the beginning of {len(meant)} digests of refused or quarantined "
+                f"deliveries; there are:\n  {listed or 'none'}"
+            )
+        [digest] = meant
+        before = aside[digest].model_copy()
+        delivery = self.deliveries[digest]
+        delivery.state = "readmitted" if before.state == "quarantined" else "waiting"
+        delivery.reason = ""
+        self.save()
+        return digest, before
+
+    def summary(self) -> str:
+        """How many deliveries are in each state."""
+        counts = Counter(found.state for found in self.deliveries.values())
+        return ", ".join(f"{count} {state}" for state, count in counts.items()) or "none yet"

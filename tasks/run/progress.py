@@ -1,0 +1,89 @@
+"""Progress of long work: a bar in the terminal, lines where there is none, an artifact in Prefect.
+
+Work that is over before the artifact would be renewed has none: asking the API takes longer than it.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import TaskRunContext
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from tasks.run.prefect_api import tolerated
+from tasks.run.step import tell
+
+ARTIFACT_SECONDS = 3.0
+LINE_SECONDS = 15.0
+
+
+@contextmanager
+def progress(
+    what: str, total: int, unit: str, tokens: Callable[[], int] | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show the progress of `total` units of work; the yielded function is told how many more are done.
+
+    With `tokens`, which counts tokens from the beginning of the work on, their rate is shown too.
+    """
+    started = time.monotonic()
+    done = 0
+    artifact: UUID | None = None
+    last_artifact = last_line = started
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=Console(file=sys.stderr), disable=not _has_the_terminal(), transient=True,
+    )  # fmt: skip
+    with bar:
+        row = bar.add_task(what, total=total, rate="")
+
+        def advance(more: int) -> None:
+            nonlocal done, artifact, last_artifact, last_line
+            done += more
+            now = time.monotonic()
+            rate = f"{done / max(now - started, 1e-9):.1f} {unit}/s"
+            if tokens:
+                rate += f", {tokens() / max(now - started, 1e-9):,.0f} tokens/s"
+            bar.update(row, completed=done, total=max(total, done), rate=rate)
+            if now - last_artifact > ARTIFACT_SECONDS:
+                last_artifact = now
+                artifact = _shown(artifact, what, min(100.0, 100 * done / max(total, 1)))
+            if bar.disable and now - last_line > LINE_SECONDS:
+                last_line = now
+                tell("%s: %s of %s %s, %s.", what, f"{done:,}", f"{total:,}", unit, rate)
+
+        yield advance
+    if artifact:
+        _shown(artifact, what, 100.0)
+    seconds = time.monotonic() - started
+    tell("%s: %s %s in %.1f s (%.1f a second).", what, f"{done:,}", unit, seconds, done / max(seconds, 1e-9))
+
+
+def _has_the_terminal() -> bool:
+    """Whether a bar may be drawn: cells that run at once would draw theirs over each other."""
+    return sys.stderr.isatty() and threading.current_thread() is threading.main_thread()
+
+
+def _shown(artifact: UUID | None, what: str, percent: float) -> UUID | None:
+    """Show how much is done: in the artifact, or in a new one if there is none yet."""
+    if TaskRunContext.get() is None:
+        return None
+    with tolerated():
+        if artifact:
+            update_progress_artifact(artifact, progress=percent)
+        else:
+            created: UUID = create_progress_artifact(percent, description=what)  # type: ignore[assignment]
+            return created
+    return artifact

@@ -1,0 +1,318 @@
+"""The folder of a run: its artifacts, the record of its finished steps, and the lock of its one owner.
+
+Steps exchange `ArtifactRef`s, never frames or models. An artifact appears under its name only when it is
+whole; a table is checked against its sha256 when it is read, and every artifact when its step is found
+finished. A finished step is a small JSON record: the key of what went in, and references to what came out.
+This folder is the one truth about what is done: a step whose record holds its key, and whose artifacts are
+unchanged, does not run again. Runs that name one folder of `shared_steps` find each other's finished steps
+there, and take their artifacts as their own.
+"""
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet
+from datasets import Dataset
+from filelock import FileLock, Timeout
+from prefect import get_run_logger
+from prefect.runtime import flow_run
+from pydantic import BaseModel, ConfigDict
+
+from mars_core.errors import MarsError
+from mars_core.experiment import ExperimentConfig, flat, load, scientific, to_yaml
+from mars_core.files import digest, sha256_of, write_whole
+
+SCHEMA_VERSION = 1
+IDENTITY = ".identity"
+
+
+class RunFolderError(MarsError, RuntimeError):
+    """The run folder cannot be used for this run; the message says why and what to do."""
+
+
+class ArtifactRef(BaseModel):
+    """One file or folder of a run, by content."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    """Path relative to the run folder."""
+    sha256: str
+    """Digest of the file, or of the names and digests of all files of a folder."""
+    rows: int | None = None
+    """Rows of a table."""
+    schema_version: int = SCHEMA_VERSION
+    """Version of the artifact's columns."""
+    figures: dict[str, float] = {}
+    """What the step that wrote it counted; goes into the round's metrics."""
+
+
+Outputs = dict[str, ArtifactRef]
+
+
+class RunFolder:
+    """Reads and writes the artifacts of one run."""
+
+    def __init__(self, root: Path, config: ExperimentConfig) -> None:
+        """Look at a run folder; `open_run` is the way to become its owner."""
+        self.root = root
+        self.config = config
+
+    @property
+    def identity(self) -> str:
+        """A name that no other run has, given when the folder was made; MLflow knows the run by it."""
+        return self.path(IDENTITY).read_text().strip()
+
+    @property
+    def vectors(self) -> Path:
+        """Where embeddings and unchanging features of texts are kept; a cache, that may be removed."""
+        shared = self.config.shared_steps
+        return Path(shared, "vectors.sqlite").resolve() if shared else self.root / ".vectors.sqlite"
+
+    def path(self, artifact: ArtifactRef | str) -> Path:
+        """Where an artifact is, or will be."""
+        return self.root / (artifact.uri if isinstance(artifact, ArtifactRef) else artifact)
+
+    def write(self, uri: str, put: Callable[[Path], Any], **about: Any) -> ArtifactRef:
+        """Let `put` write a file or folder, which appears when it is whole."""
+        write_whole(self.path(uri), put)
+        return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)), **about)
+
+    def write_table(
+        self, uri: str, table: pd.DataFrame | Dataset, figures: dict[str, float] | None = None
+    ) -> ArtifactRef:
+        """Write a Parquet table."""
+
+        def put(path: Path) -> None:
+            if isinstance(table, Dataset):
+                table.to_parquet(str(path))
+            else:
+                table.to_parquet(path, index=False)
+
+        return self.write(uri, put, rows=len(table), figures=figures or {})
+
+    def write_json(self, uri: str, values: Any) -> ArtifactRef:
+        """Write a JSON file for machines and people."""
+        return self.write(uri, lambda path: path.write_text(json.dumps(values, indent=2) + "\n"))
+
+    def adopt(self, uri: str, figures: dict[str, float] | None = None) -> ArtifactRef:
+        """Refer to a file or folder that a child process has put in its place."""
+        return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)), figures=figures or {})
+
+    def link(self, artifact: ArtifactRef, uri: str) -> None:
+        """Let an artifact appear under a second name, at no cost in space."""
+        if not self.path(uri).exists() or sha256_of(self.path(uri)) != artifact.sha256:
+            self.write(uri, partial(_same_content, self._verified(artifact)))
+
+    def table(self, artifact: ArtifactRef) -> pd.DataFrame:
+        """Read a table of numbers into memory."""
+        return pd.read_parquet(self._verified(artifact))
+
+    def dataset(self, artifact: ArtifactRef) -> Dataset:
+        """Open a table of texts as Arrow; read from the file itself, for a cache may be out of date."""
+        return Dataset(pyarrow.parquet.read_table(self._verified(artifact), memory_map=True))
+
+    def json(self, artifact: ArtifactRef) -> Any:
+        """Read a JSON file."""
+        return json.loads(self._verified(artifact).read_text())
+
+    def _verified(self, artifact: ArtifactRef) -> Path:
+        if not self.intact(artifact):
+            raise RunFolderError(
+                f"{self.path(artifact)} is missing or was changed since it was written; "
+                "start the run again to make it anew"
+            )
+        return self.path(artifact)
+
+    def intact(self, artifact: ArtifactRef) -> bool:
+        """Whether an artifact is there with the content it was written with."""
+        return self.path(artifact).exists() and sha256_of(self.path(artifact)) == artifact.sha256
+
+    def finished(self, step: str, key: str) -> Outputs | None:
+        """The outputs of a step that ran with this key before, here or in a run that shares, all intact."""
+        return self._found(step, key) or self._taken_over(step, key)
+
+    def _found(self, step: str, key: str) -> Outputs | None:
+        record = self.path(f".steps/{step}.json")
+        if not record.exists() or json.loads(record.read_text())["key"] != key:
+            return None
+        outputs = self.outputs(step)
+        return outputs if all(map(self.intact, outputs.values())) else None
+
+    def _taken_over(self, step: str, key: str) -> Outputs | None:
+        """The outputs of a step that another run finished with this key, made this run's own."""
+        pointer = self._shared(key)
+        if pointer is None:
+            return None
+        other = RunFolder(pointer.resolve(), self.config)
+        outputs = other._found(step, key) if other.root != self.root else None
+        if outputs is None:
+            return None
+        for artifact in outputs.values():
+            self.write(artifact.uri, partial(_same_content, other.path(artifact)))
+        self.record(step, key, outputs, other.seconds()[step])
+        return outputs
+
+    def _shared(self, key: str) -> Path | None:
+        """The link to the folder of the run that finished a step with this key."""
+        folder = self.config.shared_steps
+        return Path(folder) / key if folder else None
+
+    @contextmanager
+    def alone_with(self, key: str) -> Iterator[None]:
+        """Let one of the runs that share steps do the step of this key; another waits, and takes it over."""
+        pointer = self._shared(key)
+        if pointer is None:
+            yield
+            return
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(pointer.with_name(f".{key}.lock")):
+            yield
+
+    def outputs(self, step: str) -> Outputs:
+        """What a finished step wrote, as it recorded it."""
+        record = json.loads(self.path(f".steps/{step}.json").read_text())
+        return {name: ArtifactRef.model_validate(ref) for name, ref in record["outputs"].items()}
+
+    def record(self, step: str, key: str, outputs: Outputs, seconds: float) -> None:
+        """Remember that a step is finished."""
+        values = {
+            "key": key,
+            "outputs": {name: ref.model_dump() for name, ref in outputs.items()},
+            "seconds": round(seconds, 3),
+        }
+        self.write(f".steps/{step}.json", lambda path: path.write_text(json.dumps(values, indent=2)))
+        pointer = self._shared(key)
+        if pointer is not None:
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            beside = pointer.with_name(f".{key}.{uuid.uuid4().hex}")
+            beside.symlink_to(self.root)
+            beside.replace(pointer)
+
+    def seconds(self) -> dict[str, float]:
+        """How long each finished step took."""
+        records = (self.root / ".steps").glob("*.json")
+        return {path.stem: json.loads(path.read_text())["seconds"] for path in records}
+
+
+@contextmanager
+def claimed_run(config: ExperimentConfig) -> Iterator[RunFolder]:
+    """Own the folder that a run has or will have for the length of a `with` block, without changing it.
+
+    Raises:
+        RunFolderError: another process owns it, or it was made with other scientific keys.
+    """
+    root = config.run_folder.resolve()
+    with owned(root):
+        _check_configuration(root / "config.yaml", config)
+        yield RunFolder(root, config)
+
+
+@contextmanager
+def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
+    """Become the owner of a run's folder for the length of a `with` block, and write its configuration.
+
+    Raises:
+        RunFolderError: as of `claimed_run`.
+    """
+    with claimed_run(config) as run:
+        header = (
+            f"# Resolved configuration of {config.name}, written {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+            f"# sha256 of its scientific keys: {digest(scientific(config))}\n"
+        )
+        run.write("config.yaml", lambda path: path.write_text(header + to_yaml(config), encoding="utf-8"))
+        try:
+            yield run
+        finally:
+            if not any(run.path(".steps").glob("round-*.json")):
+                # Nothing was made with these keys, so they may still change.
+                run.path("config.yaml").unlink(missing_ok=True)
+
+
+@contextmanager
+def owned(root: Path) -> Iterator[str]:
+    """Own a folder for the length of a `with` block; yields its identity, given when it was first owned.
+
+    A flow run that Prefect starts again waits: its first attempt, taken for dead, may live.
+
+    Raises:
+        RunFolderError: another process owns it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / ".lock")
+    started_again = flow_run.run_count > 1
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not started_again:
+                raise
+            get_run_logger().warning("%s is in use, maybe by an earlier attempt of this run; waiting.", root)
+            lock.acquire()
+    except Timeout:
+        raise RunFolderError(
+            f"{root} is in use by another process; wait for it, or give this run another name"
+        ) from None
+    try:
+        identity = root / IDENTITY
+        if not identity.exists():
+            write_whole(identity, lambda path: path.write_text(uuid.uuid4().hex))
+        yield identity.read_text().strip()
+    finally:
+        lock.release()
+
+
+def existing_run(root: Path) -> RunFolder:
+    """Look into the folder of a run that was started before, without owning it.
+
+    Raises:
+        RunFolderError: it is no run folder.
+        ConfigError: its configuration has keys or values that this version does not know.
+    """
+    file = root / "config.yaml"
+    if not file.exists() and (root / "results.md").exists():
+        raise RunFolderError(f"{root}: a comparison, whose table is its results.md; each cell is a run")
+    if not file.exists():
+        raise RunFolderError(f"{root}: no run here; a run's folder holds a config.yaml")
+    return RunFolder(root.resolve(), load(file))
+
+
+def _same_content(source: Path, place: Path) -> None:
+    """Let a file or folder appear a second time, at no cost in space where the file system has hard links."""
+    if source.is_dir():
+        shutil.copytree(source, place, copy_function=_link)
+    else:
+        _link(source, place)
+
+
+def _link(source: Path | str, place: Path | str) -> None:
+    try:
+        os.link(source, place)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, place)
+
+
+def _check_configuration(file: Path, config: ExperimentConfig) -> None:
+    if not file.exists():
+        return
+    there, now = flat(scientific(load(file))), flat(scientific(config))
+    differing = [
+        f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+        for key in there | now
+        if there.get(key) != now.get(key)
+    ]
+    if differing:
+        raise RunFolderError(
+            f"{file.parent} was made with other scientific keys:\n  "
+            + "\n  ".join(differing)
+            + "\nGive this run another name, or remove that folder."
+        )

@@ -1,0 +1,180 @@
+"""Spend the budget: paraphrase and recombine (docs/method.md, step 5), and look at what it bought."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from mars_core.experiment import ExperimentConfig
+from mars_core.generation import Generator
+from mars_core.method.augmentation import PARTS, Augmentation, Parent, augment, capacity
+from mars_core.method.baselines import easiest, repeated, topped_up, west_of_n
+from mars_core.method.curvature import Moments
+from mars_core.method.guards import Guards
+from mars_core.method.selection import effective_cap
+from mars_core.method.semantics import Embedder
+from mars_core.method.synthetic_margins import summarise
+from mars_core.model.reward_model import pair_rewards
+from tasks.processes.open_generator import counted
+from tasks.run.progress import progress
+from tasks.run.round_models import load_reward_model
+from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
+from tasks.run.step import step, tell
+
+
+@step(
+    "augmentation",
+    version=6,
+    reads=("selection", "augmentation", "generation", "guards", "semantics", "model"),
+)
+def augment_hard_pairs(
+    run: RunFolder,
+    round: int,
+    train: ArtifactRef,
+    allocation: ArtifactRef,
+    rewrites: ArtifactRef,
+    model: ArtifactRef,
+    *,
+    generator: Generator,
+) -> Outputs:
+    """Make the synthetic pairs, `augmented`, from the texts bought for them, `variants`.
+
+    `model` is the current one, by whose rewards some baselines choose their pairs.
+    """
+    config = run.config
+    budgets = run.table(allocation)
+    budget = budgets["budget"].to_numpy()
+    pairs = run.dataset(train).select(budget.nonzero()[0])
+    parents = _parents(pairs, budgets[budget > 0], run.dataset(rewrites))
+    reward_model = None
+    if config.augmentation.pool or config.augmentation.scheme == "west_of_n":
+        reward_model = load_reward_model(run, model)
+    guards = Guards(
+        config.guards,
+        Embedder(config.semantics, run.vectors),
+        reward_model.score if reward_model else None,
+    )
+    with progress(
+        f"round {round} · augmentation",
+        3 * len(parents),
+        "requests",
+        lambda: generator.counts.completion_tokens,
+    ) as advance:
+        augmentation = _spend(config, parents, generator, guards, f"r{round}-", lambda _: advance(1))
+    if config.augmentation.pool and reward_model:
+        pool = augmentation.pairs
+        margins = pair_rewards(reward_model, pool.rename_column("synthetic_id", "pair_id"))["margin"]
+        kept = easiest(pool, margins, dict(zip(budgets["pair_id"], budget, strict=True)))
+        # Of the budget, not of the pool: what an original could not be given, no other one got.
+        missing = int(budget.sum()) - len(kept)
+        augmentation = augmentation._replace(pairs=kept, moved=0, shortfall=missing)
+    made = len(augmentation.pairs)
+    if config.augmentation.top_up:
+        originals = _parents(pairs, budgets[budget > 0])
+        augmentation = augmentation._replace(
+            pairs=topped_up(augmentation.pairs, originals, int(budget.sum()), f"r{round}-")
+        )
+    tokens = augmentation.tokens + rewrites.figures["rewriting/tokens"]
+    figures = {
+        "augmentation/pairs": float(made),
+        "augmentation/topped_up": float(len(augmentation.pairs) - made),
+        "augmentation/texts": float(len(augmentation.variants)),
+        "augmentation/largest": float(max(Counter(augmentation.pairs["parent_id"]).values())),
+        "augmentation/moved": float(augmentation.moved),
+        "augmentation/shortfall": float(augmentation.shortfall),
+        "augmentation/tokens": float(augmentation.tokens),
+        "augmentation/tokens_per_pair": tokens / made,
+        **guards.figures("augmentation"),
+        **counted(generator, "augmentation"),
+    }
+    tell(
+        "%s synthetic pairs of %s originals from %s new texts; %d moved to others, %d could not be made; "
+        "dropped: %s.",
+        f"{made:,}", f"{len(parents):,}", f"{len(augmentation.variants):,}",
+        augmentation.moved, augmentation.shortfall, guards.reasons() or "nothing",
+    )  # fmt: skip
+    return {
+        "augmented": run.write_table(f"round-{round}/augmented.parquet", augmentation.pairs, figures),
+        "variants": run.write_table(f"round-{round}/variants.parquet", augmentation.variants),
+    }
+
+
+def _parents(pairs: Dataset, budgets: pd.DataFrame, rewrites: Dataset | None = None) -> list[Parent]:
+    """Originals with their budgets, and with the responses that rewriting gave them."""
+    ids, prompts, chosen, rejected = (pairs[name][:] for name in ("pair_id", *PARTS))
+    responses: dict[str, tuple[str, str]] = dict(zip(ids, zip(chosen, rejected, strict=True), strict=True))
+    if rewrites is not None:
+        new = zip(rewrites["chosen"][:], rewrites["rejected"][:], strict=True)
+        responses |= zip(rewrites["pair_id"][:], new, strict=True)
+    log_q = np.log(np.maximum(budgets["probability"], np.finfo(np.float64).tiny))
+    return [
+        Parent(pair_id, prompt, *responses[pair_id], budget, share)
+        for pair_id, prompt, budget, share in zip(
+            ids, prompts, budgets["budget"].tolist(), log_q.tolist(), strict=True
+        )
+    ]
+
+
+def _spend(
+    config: ExperimentConfig,
+    parents: list[Parent],
+    generator: Generator,
+    guards: Guards,
+    label: str,
+    on_answer: Callable[[int], None],
+) -> Augmentation:
+    """Spend the budgets as the configured scheme does."""
+    scheme, most = config.augmentation, capacity(config.augmentation, config.selection.budget_unit)
+    if scheme.scheme == "repeat":
+        return repeated(parents, label)  # of which nothing was rewritten
+    if scheme.scheme == "west_of_n":
+        return west_of_n(parents, generator, guards, scheme.samples, label, on_answer)
+    if scheme.pool:
+        for parent in parents:
+            parent.budget = min(max(scheme.pool, parent.budget), most)
+    return augment(
+        parents,
+        generator,
+        guards,
+        scheme,
+        unit=config.selection.budget_unit,
+        cap=effective_cap(config.selection, most),
+        label=label,
+        on_answer=on_answer,
+    )
+
+
+@step("synthetic", version=3, reads=("model",))
+def measure_synthetic_pairs(
+    run: RunFolder,
+    round: int,
+    augmented: ArtifactRef,
+    rewrites: ArtifactRef,
+    originals: ArtifactRef,
+    before: ArtifactRef,
+    after: ArtifactRef,
+) -> Outputs:
+    """Margins of the `synthetic` pairs under the model that asked for them, and after the fit on them.
+
+    `moments` are of their features under the model that asked; `originals` are the originals' margins.
+    """
+    pairs = run.dataset(augmented)
+    named = pairs.rename_column("synthetic_id", "pair_id")
+    moments = Moments()
+    with progress(f"round {round} · synthetic margins", 4 * len(pairs), "texts") as advance:
+        for moment, model, on_features in (("before", before, moments.add), ("after", after, None)):
+            reward_model = load_reward_model(run, model)
+            margins = pair_rewards(reward_model, named, advance, on_features)["margin"]
+            pairs = pairs.add_column(f"margin_{moment}", margins.to_numpy())
+    numbers = pairs.remove_columns(list(PARTS)).to_pandas()
+    rewritten = run.table(rewrites).query("rewritten != 'none'")["pair_id"]
+    figures = {
+        f"synthetic/{name}": value
+        for name, value in summarise(numbers, run.table(originals), rewritten).items()
+    }
+    return {
+        "synthetic": run.write_table(f"round-{round}/synthetic.parquet", pairs, figures),
+        "moments": run.write(f"round-{round}/synthetic_moments.npz", moments.save),
+    }

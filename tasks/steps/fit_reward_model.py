@@ -1,0 +1,125 @@
+"""Fit the reward model, in a child process (docs/method.md, step 6)."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from accelerate.utils.memory import clear_device_cache
+
+from mars_core.experiment import ExperimentConfig
+from mars_core.fit.train import FitError, FitSpec
+from mars_core.model.loading import has_trained_head
+from mars_core.model.reward_model import RewardModel, device_of
+from tasks.processes.child_process import run_child, run_forked_fit
+from tasks.run.progress import progress
+from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
+from tasks.run.step import step, tell
+
+
+@step("fit", version=4, reads=("seed", "model", "fit"))
+def fit_reward_model(
+    run: RunFolder,
+    round: int,
+    start: ArtifactRef | str,
+    train: ArtifactRef,
+    synthetic: Sequence[ArtifactRef],
+    validation: ArtifactRef,
+) -> Outputs:
+    """Train on originals ∪ synthetic pairs, from `start`: an earlier round's model, or a model reference.
+
+    A fit that was interrupted goes on from its last snapshot. With the model goes the training's `curve`.
+
+    Raises:
+        ChildError: the training process crashed, was killed, or took too long.
+        FitError: the command of `fit.launch` is not there.
+    """
+    command = _command(run.config)
+    folder = run.path(f"round-{round}")
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = FitSpec(
+        model=start if isinstance(start, str) else str(run.path(start)),
+        pairs=[run.path(part) for part in (train, *synthetic)],
+        validation=run.path(validation) if run.config.fit.patience else None,
+        output=folder / "model",
+        log=folder / "training.jsonl",
+        seed=run.config.seed,
+        round=round,
+        reward_model=run.config.model,
+        fit=run.config.fit,
+        vectors=run.vectors,
+    )
+    file = run.path(
+        run.write(f"round-{round}/fit.json", lambda path: path.write_text(spec.model_dump_json(indent=2)))
+    )
+    total = run.config.fit.epochs * sum(part.rows or 0 for part in (train, *synthetic))
+    result: dict[str, float] = {}
+    seen = 0
+    with progress(f"round {round} · fit", total, "pairs") as advance:
+
+        def on_line(line: str) -> None:
+            nonlocal seen
+            if not line.startswith("{"):  # a library's, such as NCCL's
+                with (folder / "fit.log").open("a") as log:
+                    log.write(line)
+                return
+            figures = json.loads(line)
+            if "result" in figures:
+                result.update(figures["result"])
+            else:
+                advance(figures["pairs_seen"] - seen)
+                seen = figures["pairs_seen"]
+
+        followed = partial(
+            run_child if command else run_forked_fit,
+            log=folder / "fit.log",
+            on_line=on_line,
+            deadline_seconds=3600 * run.config.fit.deadline_hours,
+        )
+        if command:  # on a GPU, of which this process may still hold what scoring has used
+            clear_device_cache(garbage_collection=True)
+        followed([*command, "-m", "mars_core.fit.train", str(file)] if command else file)
+    tell(
+        "Fitted in %.0f steps on %s pairs: loss %.4f and accuracy %.3f over the last epoch.",
+        result["steps"], f"{result['pairs']:,.0f}", result["loss"], result["accuracy"],
+    )  # fmt: skip
+    figures = {f"fit/{name}": value for name, value in result.items()}
+    curve = run.adopt(f"round-{round}/training.jsonl")
+    return {"": run.adopt(f"round-{round}/model", figures), "curve": curve}
+
+
+def _command(config: ExperimentConfig) -> list[str]:
+    """What runs the trainer's module: `fit.launch`, or Python on a GPU; on a CPU none, for a fork will do."""
+    launch = config.fit.launch
+    if launch:
+        return [_found(launch[0]), *launch[1:]]
+    return [] if device_of(config.model) == "cpu" else [sys.executable]
+
+
+def _found(command: str) -> str:
+    # An environment's commands lie beside its Python, and need not be on the PATH.
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    program = shutil.which(command, path=os.pathsep.join(places))
+    if program is None:
+        raise FitError(f"{command} of fit.launch is neither on the PATH nor beside {sys.executable}")
+    return program
+
+
+@step("adopt", version=1, reads=("model",))
+def _adopt_backbone(run: RunFolder, round: int, backbone: str) -> ArtifactRef:
+    """Take a backbone that is a reward model already as the model of round 0."""
+    return run.write(f"round-{round}/model", RewardModel.load(backbone, run.config.model).save)
+
+
+def initial_reward_model(run: RunFolder, train: ArtifactRef, validation: ArtifactRef) -> ArtifactRef:
+    """The model of round 0: the backbone itself if its head is trained, else a fit on the originals alone.
+
+    Margins of a head that was just drawn are noise, and a budget must not be spent on noise.
+    """
+    backbone = run.config.model.backbone
+    if has_trained_head(backbone):
+        return _adopt_backbone(run, 0, backbone)
+    return fit_reward_model(run, 0, backbone, train, [], validation)

@@ -1,0 +1,81 @@
+"""The report of a run: a page and figures in its folder, a table and the page in Prefect."""
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.evaluation.statistics import PairedDifference, paired_difference
+from mars_core.evaluation.suite import BENCHMARKS
+from mars_core.report.run_report import RunReport, markdown, rounds_table, write
+from mars_core.report.wording import without_figures
+from tasks.run.prefect_api import tolerated
+from tasks.run.run_folder import RunFolder, RunFolderError
+from tasks.steps.summarise_round import best_round, read_metrics
+
+
+def run_report(run: RunFolder) -> RunReport:
+    """Gather the report of a run from its folder, as far as the run has come.
+
+    Raises:
+        RunFolderError: not one round is finished.
+    """
+    metrics = read_metrics(run)
+    if not metrics:
+        raise RunFolderError(f"{run.root}: no round is finished yet; mars refine continues the run")
+    best = best_round(metrics)
+    compared = best or len(metrics) - 1
+    heldout = {
+        t: pd.read_parquet(run.path(f"round-{t}/heldout_rewards.parquet"))["margin"].to_numpy()
+        for t in sorted({0, compared})
+    }
+    allocations = {
+        t: pd.read_parquet(run.path(f"round-{t}/allocation.parquet")) for t in range(1, len(metrics))
+    }
+    margins = ["margin_before", "margin_after"]
+    synthetic = {
+        t: pd.read_parquet(run.path(f"round-{t}/synthetic.parquet"), columns=margins).to_numpy().T
+        for t in allocations
+        if "synthetic/low_limit" in metrics[t]
+    }
+    left_out = run.outputs("prepare")["train"].figures
+    return RunReport(
+        name=run.config.name,
+        rounds=metrics,
+        best=best,
+        difference=paired_difference(heldout[compared] > 0, heldout[0] > 0) if compared else None,
+        benchmarks=_benchmark_differences(run, compared),
+        generator=run.config.generation.generator,
+        margins={t: table["margin"].to_numpy() for t, table in allocations.items()},
+        budgets={t: table["budget"].to_numpy() for t, table in allocations.items()},
+        heldout=heldout,
+        synthetic=synthetic,
+        data_notes=[f"Left out {count:,.0f} rows: {why}." for why, count in left_out.items()],
+        is_drawn=run.config.shared_steps is None,
+    )
+
+
+def _benchmark_differences(run: RunFolder, compared: int) -> dict[str, PairedDifference]:
+    """By benchmark and score, what a round has above round 0, where both were measured."""
+    found = {}
+    for name, benchmark in BENCHMARKS.items():
+        first, later = (run.path(f"round-{t}/{name}.parquet") for t in (0, compared))
+        if compared and first.exists() and later.exists():
+            compared_scores = benchmark.differences(pd.read_parquet(later), pd.read_parquet(first))
+            for score, difference in compared_scores.items():
+                found[f"{benchmark.ORIGIN.title} {score.removeprefix('section/')}"] = difference
+    return found
+
+
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
+def write_report(run: RunFolder) -> RunReport:
+    """Write report.md and its figures, and show the table of rounds and the page in Prefect."""
+    report = run_report(run)
+    write(report, run.root)
+    headers, rows = rounds_table(report)
+    table = [dict(zip(headers, row, strict=True)) for row in rows]
+    page = without_figures(markdown(report))
+    with tolerated():
+        create_table_artifact(key="rounds", table=table, description=f"Rounds of {report.name}")
+        create_markdown_artifact(key="report", markdown=page, description=f"Report of {report.name}")
+    return report

@@ -1,0 +1,1 @@
+"""MLflow: runs, comparisons, evaluations, the registry of models."""

@@ -1,0 +1,252 @@
+"""Deliveries: what is new, what is left for the next look, and which rows are accepted."""
+
+import gzip
+import json
+import os
+import time
+
+import pandas as pd
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mars_core.data.deliveries import Delivery, IntakeConfig, UnfinishedError, examine, new_deliveries
+from mars_core.data.pairs import COLUMNS, PairsError, content_id
+from mars_core.files import sha256_of
+
+LATER = time.time() + 3600
+ROWS = [{"prompt": f"What is {i}?", "chosen": f"{i} is a number.", "rejected": "No idea."} for i in range(10)]
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def id_of(row):
+    return content_id(row["prompt"], row["chosen"], row["rejected"])
+
+
+def exchanged(row):
+    return row | {"chosen": row["rejected"], "rejected": row["chosen"]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Deliver files into a folder; the deliveries found there, and what is left for the next look."""
+
+    def deliver(seen=(), **files):
+        for name, content in files.items():
+            file = tmp_path / name.replace("_", ".")
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return new_deliveries(IntakeConfig(source=str(tmp_path)), seen, LATER)
+
+    return deliver
+
+
+@pytest.fixture
+def examined(folder):
+    """Deliver one file and examine it."""
+
+    def examine_one(known=(), refused=(), max_bad_share=0.2, **file):
+        [delivery], _ = folder(**file)
+        return examine(delivery, set(known), set(refused), max_bad_share)
+
+    return examine_one
+
+
+def test_a_delivery_is_new_once(folder):
+    [delivery], left = folder(a_jsonl=lines(ROWS))
+    assert (delivery.name, left) == ("a.jsonl", {})
+    assert folder(seen={delivery.digest}) == ([], {})
+
+
+def test_a_file_under_a_second_name_is_no_second_delivery(folder):
+    found, _ = folder(a_jsonl=lines(ROWS), b_jsonl=lines(ROWS), c_jsonl=lines(ROWS[:1]))
+    assert [delivery.name for delivery in found] == ["a.jsonl", "c.jsonl"]
+
+
+def test_hidden_and_other_files_are_no_deliveries(folder, tmp_path):
+    (tmp_path / ".hidden.jsonl").write_text(lines(ROWS))
+    (tmp_path / "a.jsonl.partial").write_text(lines(ROWS))
+    assert folder(README_md="Deliver here.") == ([], {})
+
+
+def test_a_file_that_has_just_changed_is_left_for_the_next_look(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines(ROWS))
+    os.utime(file, (1000, 1000))
+    config = IntakeConfig(source=str(tmp_path), settle_seconds=60)
+    assert new_deliveries(config, (), 1059) == ([], {"a.jsonl": "it changed in the last 60 seconds"})
+    assert len(new_deliveries(config, (), 1060)[0]) == 1
+
+
+def test_a_file_that_cannot_be_read_is_left_and_keeps_back_no_other(folder, monkeypatch):
+    def digest_of_file(file):
+        if file.name == "a.jsonl":
+            raise PermissionError("Permission denied")
+        return sha256_of(file)
+
+    monkeypatch.setattr("mars_core.data.deliveries.sha256_of", digest_of_file)
+    found, left = folder(a_jsonl=lines(ROWS), b_jsonl=lines(ROWS))
+    assert [delivery.name for delivery in found] == ["b.jsonl"]
+    assert left == {"a.jsonl": "it cannot be read: Permission denied"}
+
+
+def test_a_source_that_is_not_there_is_an_error_that_names_it():
+    with pytest.raises(PairsError, match=r"data\.source=nowhere: no such folder"):
+        new_deliveries(IntakeConfig(source="nowhere"), (), LATER)
+
+
+def test_the_built_in_pairs_are_one_delivery():
+    [delivery], _ = new_deliveries(IntakeConfig(source="sample://preferences"), (), LATER)
+    assert len(examine(delivery, set(), set(), 0).accepted) == 820
+    assert new_deliveries(IntakeConfig(source="sample://preferences"), {delivery.digest}, LATER) == ([], {})
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet", "csv"])
+def test_every_kind_of_file_gives_the_same_pairs(examined, tmp_path, kind):
+    place = tmp_path / "made" / f"a.{kind}"
+    place.parent.mkdir()
+    table = pd.DataFrame(ROWS)
+    if kind == "parquet":
+        table.to_parquet(place)
+    elif kind == "csv":
+        table.to_csv(place, index=False)
+    else:
+        place.write_bytes(
+            gzip.compress(lines(ROWS).encode()) if kind.endswith("gz") else lines(ROWS).encode()
+        )
+    intake = examined(**{f"a_{kind.replace('.', '_')}": place.read_bytes()})
+    assert (intake.rows, intake.duplicates, intake.bad, intake.refusal) == (10, 0, [], None)
+    assert intake.accepted.column_names == list(COLUMNS)
+    assert intake.accepted["pair_id"][:] == [id_of(row) for row in ROWS]
+    assert set(intake.accepted["source"]) == {f"a.{kind}"}
+
+
+def test_a_pair_is_known_by_its_texts_whatever_id_it_bears(examined):
+    rows = [ROWS[0] | {"id": "1"}, ROWS[0] | {"id": "2"}, ROWS[1] | {"id": "1"}]
+    intake = examined(a_jsonl=lines(rows))
+    assert (len(intake.accepted), intake.duplicates) == (2, 1)
+
+
+def test_known_pairs_count_as_duplicates(examined):
+    intake = examined(known=map(id_of, ROWS[:4]), a_jsonl=lines(ROWS))
+    assert (len(intake.accepted), intake.duplicates, intake.bad) == (6, 4, [])
+
+
+def test_the_reverse_of_a_known_pair_is_contradictory(examined):
+    intake = examined(known=[id_of(ROWS[3])], a_jsonl=lines([*ROWS[4:], exchanged(ROWS[3])]))
+    [bad] = intake.bad
+    assert bad.row == 7
+    assert "contradicts a known pair" in bad.reason
+    assert len(intake.accepted) == 6
+
+
+def test_a_pair_that_the_gate_refused_is_not_accepted_in_another_file(examined):
+    intake = examined(refused=[id_of(ROWS[0])], a_jsonl=lines(ROWS))
+    assert [bad.reason for bad in intake.bad] == ["came in an earlier delivery, which the gate refused"]
+    corrected = examined(refused=[id_of(exchanged(row)) for row in ROWS], b_jsonl=lines(ROWS))
+    assert len(corrected.accepted) == 10
+
+
+def test_garbage_is_quarantined_by_row_and_reason_and_the_rest_accepted(examined):
+    content = lines(ROWS[:9]) + "\x00\x01 garbage\n"
+    intake = examined(a_jsonl=content)
+    assert len(intake.accepted) == 9
+    assert [(bad.row, bad.reason, bad.content) for bad in intake.bad] == [(10, "no JSON", "\x00\x01 garbage")]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "a", "chosen": "b"}, "rejected is missing or null"),
+        ({"prompt": None, "chosen": "b", "rejected": "c"}, "prompt is missing or null"),
+        ({"prompt": "a", "chosen": "b", "rejected": "b "}, "chosen equals rejected"),
+        ({"prompt": "a", "chosen": 1, "rejected": 2}, "chosen is neither text nor a list of turns"),
+        ({"prompt": "a", "chosen": "\ud800", "rejected": "c"}, "chosen holds half a character"),
+        (
+            {"prompt": [{"role": ["x"], "content": "a"}], "chosen": "b", "rejected": "c"},
+            "prompt has a turn whose role or content is no text",
+        ),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c", "source": "\ud800"},
+            "source holds half a character",
+        ),
+        ([1, 2], "no object with columns"),
+    ],
+    ids=["missing", "null", "equal", "numbers", "half-character", "role", "source", "list"],
+)
+def test_a_bad_row_is_named_with_its_reason(examined, row, reason):
+    [bad] = examined(a_jsonl=lines([*ROWS, row])).bad
+    assert bad.row == 11
+    assert bad.reason.startswith(reason)
+
+
+def test_too_many_bad_rows_quarantine_the_delivery_whole(examined):
+    content = lines(ROWS[:7]) + "garbage\n" * 3
+    intake = examined(a_jsonl=content)
+    assert intake.accepted is None
+    assert intake.refusal.startswith("3 of 10 rows are bad (3 × no JSON)")
+    assert len(examined(max_bad_share=0.3, a_jsonl=content).accepted) == 7
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_wrong_schema_is_quarantined_whole(examined, tmp_path, kind):
+    rows = [{"question": "What is a lark?", "answer": "A songbird."}] * 5
+    content = lines(rows)
+    if kind == "parquet":
+        pd.DataFrame(rows).to_parquet(tmp_path / "made")
+        content = (tmp_path / "made").read_bytes()
+    intake = examined(**{f"a_{kind}": content})
+    assert intake.accepted is None
+    assert "5 × chosen is missing or null" in intake.refusal
+
+
+def unfinished():
+    whole = lines(ROWS).encode()
+    return {
+        "a_jsonl": (whole[:-20], "its last line is cut off"),
+        "b_jsonl": (b"", "it holds no rows"),
+        "a_jsonl_gz": (gzip.compress(whole)[:-12], "it cannot be read to its end"),
+        "b_jsonl_gz": (b"no gzip", "it cannot be read to its end"),
+        "a_parquet": (b"PAR1 but cut", "it cannot be read"),
+        "b_parquet": (b"", "it is empty"),
+        "a_csv": (b"prompt,chosen,rejected\na,b,c\na,b,on", "its last line does not end"),
+    }
+
+
+@pytest.mark.parametrize("name", unfinished())
+def test_what_does_not_read_to_its_end_is_unfinished(examined, name):
+    content, reason = unfinished()[name]
+    with pytest.raises(UnfinishedError, match=reason):
+        examined(**{name: content})
+
+
+def test_a_last_line_without_newline_is_whole_if_it_reads(examined):
+    assert len(examined(a_jsonl=lines(ROWS).rstrip("\n")).accepted) == 10
+
+
+def test_a_file_that_changes_while_it_is_read_is_unfinished(folder, tmp_path):
+    [delivery], _ = folder(a_jsonl=lines(ROWS[:5]))
+    (tmp_path / "a.jsonl").write_text(lines(ROWS))
+    with pytest.raises(UnfinishedError, match="changed while it was read"):
+        examine(delivery, set(), set(), 0.2)
+
+
+@given(st.lists(st.sampled_from([*ROWS, *map(exchanged, ROWS), {"prompt": "no responses"}]), min_size=1))
+def test_every_row_is_accepted_or_a_duplicate_or_bad(rows):
+    delivery = Delivery("made", "", Dataset.from_list([dict.fromkeys(ROWS[0]) | row for row in rows]))
+    intake = examine(delivery, set(), set(), max_bad_share=1)
+    ids = intake.accepted["pair_id"][:] if intake.accepted else []
+    assert len(ids) + intake.duplicates + len(intake.bad) == intake.rows == len(rows)
+    assert len(set(ids)) == len(ids)
+    for row in ROWS:
+        assert not {id_of(row), id_of(exchanged(row))} <= set(ids)
+
+
+def test_a_file_that_is_dated_far_ahead_is_no_file_that_is_being_written(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    os.utime(file, (5000, 5000))
+    assert len(new_deliveries(IntakeConfig(source=str(tmp_path)), (), 1000)[0]) == 1

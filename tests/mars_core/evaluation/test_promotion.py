@@ -1,0 +1,179 @@
+"""The gate: what passes it, and what decides."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mars_core.evaluation.benchmarks.rewardbench import ROWS, SECTION_OF, score
+from mars_core.evaluation.promotion import GateConfig, decide, pairs_needed, table
+
+RIGHT, WRONG = 1.0, -1.0
+
+
+def margins(right, n):
+    """Margins of n pairs of which the first are right."""
+    return np.where(np.arange(n) < right, RIGHT, WRONG)
+
+
+def benchmark(wrong_in=(), share=0.5):
+    """Results of a model that is right everywhere but on a share of some subsets."""
+    rows = []
+    for subset in ROWS:
+        for i in range(40):
+            correct = not (subset in wrong_in and i < 40 * share)
+            rows.append((str(i), subset, SECTION_OF[subset], float(correct), 0.5, correct))
+    columns = ["id", "subset", "section", "reward_chosen", "reward_rejected", "correct"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_first_candidate_is_promoted_and_says_that_there_was_nothing_to_compare_with():
+    decision = decide(GateConfig(), margins(60, 100), None, np.zeros(100))
+    assert decision.promoted
+    assert "no champion to compare with" in decision.reason
+    assert [(check.candidate, check.champion) for check in decision.checks] == [(0.6, None)]
+
+
+def test_a_better_candidate_is_promoted():
+    decision = decide(GateConfig(), margins(180, 200), margins(160, 200), np.ones(200))
+    assert decision.promoted
+    assert decision.checks[0].difference == pytest.approx(0.1)
+
+
+def test_a_worse_candidate_is_refused_with_its_figures():
+    decision = decide(GateConfig(), margins(100, 200), margins(160, 200), np.ones(200))
+    assert not decision.promoted
+    assert "held-out accuracy: 0.500 against the champion's 0.800 on 200" in decision.reason
+    assert "-0.300" in decision.reason
+
+
+def test_an_equal_candidate_passes_on_many_pairs_and_not_on_few():
+    few, many = (decide(GateConfig(), margins(n // 2, n), margins(n // 2, n), np.ones(n)) for n in (20, 2000))
+    assert many.promoted
+    assert not few.promoted
+    assert "20 pairs show too little; about" in few.reason
+
+
+def test_the_pairs_of_the_new_delivery_decide_nothing():
+    trusted = np.arange(400) < 200
+    champion = np.concatenate([margins(160, 200), margins(20, 200)])
+    votes_for_itself = np.concatenate([margins(100, 200), margins(200, 200)])
+    decision = decide(GateConfig(), votes_for_itself, champion, trusted)
+    assert not decision.promoted
+    assert [check.name for check in decision.checks if check.passed] == [
+        "held-out accuracy of the new delivery"
+    ]
+    honest = np.concatenate([margins(190, 200), margins(0, 200)])
+    assert decide(GateConfig(), honest, champion, trusted).promoted
+
+
+def test_without_a_trusted_pair_nothing_can_be_decided():
+    with pytest.raises(ValueError, match="no trusted held-out pair"):
+        decide(GateConfig(), margins(5, 10), margins(5, 10), np.zeros(10))
+
+
+def test_a_fall_of_the_rewardbench_total_refuses():
+    good = margins(900, 1000)
+    fallen = benchmark(["math-prm", "alpacaeval-easy"])
+    decision = decide(GateConfig(section_limit=1), good, good, np.ones(1000), (fallen, benchmark()))
+    assert not decision.promoted
+    assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
+    assert decide(GateConfig(), good, good, np.ones(1000), (benchmark(), fallen)).promoted
+
+
+def test_equal_answers_on_a_few_benchmark_rows_are_no_evidence_and_blame_nobody():
+    good, few = margins(900, 1000), benchmark().groupby("subset").head(1)
+    decision = decide(GateConfig(), good, good, np.ones(1000), (few, few))
+    assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
+    assert not decision.blames_data
+
+
+def test_the_margin_holds_for_a_benchmark_that_lacks_a_section():
+    good = margins(900, 1000)
+    candidate, champion = benchmark(["alpacaeval-easy", "llmbar-natural"]), benchmark()
+    chat = [frame[frame["section"] == "Chat"] for frame in (candidate, champion)]
+    decision = decide(GateConfig(section_limit=1), good, good, np.ones(1000), tuple(chat))
+    assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
+
+
+def test_the_gates_scores_are_those_of_rewardbench():
+    one, other = benchmark(["math-prm", "xstest-should-respond"]), benchmark(["refusals-offensive"], 0.2)
+    checks = decide(GateConfig(), margins(9, 10), margins(9, 10), np.ones(10), (one, other)).checks[1:]
+    official = [score(frame) for frame in (one, other)]
+    names = [check.name.removeprefix("RewardBench ") for check in checks]
+    for check, name in zip(checks, names, strict=True):
+        key = name if name == "total" else f"section/{name}"
+        assert (check.candidate, check.champion) == pytest.approx([scores[key] for scores in official])
+    assert sorted(names) == ["chat", "chat-hard", "reasoning", "safety", "total"]
+
+
+def test_a_fall_of_one_section_refuses_though_the_total_holds():
+    good = margins(900, 1000)
+    candidate, champion = benchmark(["donotanswer"]), benchmark(["math-prm"])
+    config = GateConfig(section_limit=0.05)
+    decision = decide(config, good, good, np.ones(1000), (candidate, champion))
+    assert [check.name for check in decision.checks if not check.passed] == ["RewardBench safety"]
+    assert decide(GateConfig(section_limit=0.5), good, good, np.ones(1000), (candidate, champion)).promoted
+
+
+def test_the_table_has_a_row_for_every_check():
+    good = margins(900, 1000)
+    decision = decide(GateConfig(), good, good, np.arange(1000) < 600, (benchmark(), benchmark()))
+    assert len(table(decision).splitlines()) == 2 + len(decision.checks) == 9
+    assert "reported" in table(decision)
+
+
+def test_a_candidate_that_is_worse_by_the_margin_passes_at_most_one_time_in_forty():
+    rng = np.random.default_rng(0)
+    for n in (50, 200, 1000):
+        passed = 0
+        for _ in range(400):
+            draw = rng.random(n)  # alone right: 5% the candidate, 10% the champion
+            candidate = np.where((draw < 0.05) | (draw > 0.5), RIGHT, WRONG)
+            champion = np.where((draw > 0.05) & (draw < 0.15) | (draw > 0.5), RIGHT, WRONG)
+            passed += decide(GateConfig(margin=0.05), candidate, champion, np.ones(n)).promoted
+        assert passed / 400 < 0.025 + 0.02
+
+
+answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
+
+
+@given(answers, st.data())
+def test_one_more_right_answer_never_turns_a_promotion_into_a_refusal(pairs, data):
+    candidate, champion = (np.where(column, RIGHT, WRONG) for column in np.array(pairs).T)
+    config, trusted = GateConfig(margin=0.2), np.ones(len(pairs))
+    better = candidate.copy()
+    better[data.draw(st.integers(0, len(pairs) - 1))] = RIGHT
+    before, after = (decide(config, some, champion, trusted) for some in (candidate, better))
+    assert after.promoted or not before.promoted
+
+
+def test_data_are_blamed_for_a_shown_fall_and_not_for_a_want_of_evidence():
+    equal = decide(GateConfig(), margins(10, 20), margins(10, 20), np.ones(20))
+    fallen = decide(GateConfig(), margins(2, 20), margins(18, 20), np.ones(20))
+    assert not equal.promoted
+    assert not equal.blames_data
+    assert not fallen.promoted
+    assert fallen.blames_data
+
+
+def test_data_are_blamed_for_a_section_beyond_its_limit():
+    good = margins(900, 1000)
+    decision = decide(
+        GateConfig(rewardbench_margin=1), good, good, np.ones(1000), (benchmark(["donotanswer"]), benchmark())
+    )
+    assert decision.blames_data
+
+
+def test_of_as_many_pairs_as_the_gate_asks_for_an_equal_candidate_passes_four_times_in_five():
+    rng = np.random.default_rng(0)
+
+    def drawn(n):
+        draw = rng.random((2, n))
+        right = np.where(draw[0] < 0.9, draw[1] < 0.7, draw[1] < 0.5)
+        return np.where(right, 1.0, -1.0), np.where((draw[0] < 0.9) == right, 1.0, -1.0)
+
+    needed = pairs_needed(*drawn(100_000), 0.03)
+    passed = [decide(GateConfig(margin=0.03), *drawn(needed), np.ones(needed)).promoted for _ in range(400)]
+    assert 0.72 < np.mean(passed) < 0.88

@@ -1,0 +1,184 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mars_core.generation import Answer, Request
+from mars_core.method.guards import Guards, GuardsConfig, flips_order, is_copy, length_ratio, screen
+from mars_core.method.semantics import Embedder, SemanticsConfig
+
+PROMPT = "What is a lark, and where does it sing? I have never seen one."
+CHOSEN = (
+    "A lark is a small songbird. It sings while it flies, high above the fields where it builds its nest."
+)
+REJECTED = "A lark is some kind of bird. I think it sings now and then, but I would not know where that is."
+OTHER = "Larks are little birds that sing in flight, far above the meadows in which their nests are hidden."
+REFUSAL = "I'm sorry, but I can't help with that."
+GERMAN = "Lerchen sind kleine Vögel, die im Flug singen, hoch über den Wiesen, in denen ihre Nester liegen."
+
+
+def answer(*texts, finish_reason="stop"):
+    return Answer("key", texts, (finish_reason,) * len(texts), 0, 0, 0.0)
+
+
+def request(role="paraphrase_chosen", prompt=PROMPT, chosen=CHOSEN):
+    return Request(role, prompt, chosen, REJECTED, 5)
+
+
+def reason(text, finish_reason="stop", config=None, **changes):
+    """Why a text is dropped, or None."""
+    judged = screen(request(**changes), answer(text, finish_reason=finish_reason), config or GuardsConfig())
+    return next(judged)[1]
+
+
+def test_a_good_paraphrase_passes_and_what_stood_around_it_is_gone():
+    raw = f"Sure! Here is the reworded reply:\n\n{OTHER}"
+    assert list(screen(request(), answer(raw), GuardsConfig())) == [(OTHER, None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "empty"),
+        ("<think>\nThe user wants", "talk about the task"),
+        ("I have rephrased it for you without changing the meaning. " + OTHER, "talk about the task"),
+        (f"Version 1: {OTHER}\n\nVersion 2: {OTHER}", "talk about the task"),
+        (f"{OTHER} This stays close to the original text.", "talk about the task"),
+        (REFUSAL, "refusal"),
+        (f"{OTHER}\n\nHuman: Thank you!", "another turn"),
+        (CHOSEN, "copy"),
+        (CHOSEN.upper().replace(".", " !"), "copy"),
+        (OTHER + " They eat insects and seeds." * 8, "length"),
+        (GERMAN, "language"),
+        (OTHER, None),
+    ],
+    ids=lambda value: None if value is None else str(value)[:24],
+)
+def test_the_first_guard_that_a_text_fails_names_the_reason(text, expected):
+    assert reason(text) == expected
+
+
+@pytest.mark.parametrize("finish_reason", ["length", "abort", "content_filter"])
+def test_a_text_that_did_not_end_by_itself_is_cut_off_however_good_it_looks(finish_reason):
+    assert reason(OTHER, finish_reason) == "cut off"
+
+
+def test_what_the_source_has_itself_is_no_fault():
+    assert reason("Sorry, I cannot help you with that request.", chosen=REFUSAL) is None
+    quoted = "He asked:\n\nHuman: Who sings?\n\nAssistant: The lark sings, of course."
+    assert (
+        reason("Somebody wanted to know:\n\nHuman: What sings?\n\nAssistant: Larks do.", chosen=quoted)
+        is None
+    )
+    assert (
+        reason(GERMAN, chosen="Die Lerche ist ein kleiner Singvogel. Sie singt im Flug über den Feldern.")
+        is None
+    )
+
+
+def test_short_texts_are_judged_neither_by_length_nor_by_language():
+    assert reason("Oui, bien sûr.", chosen="Yes.") is None
+    assert reason("Yes, that is so, as far as I can tell from here.", chosen="Yes.") is None
+    assert reason("Yes. " + OTHER * 3, chosen="Yes.") == "length"
+
+
+def test_a_rewrite_may_change_its_length_more_than_a_paraphrase():
+    long = OTHER + " They eat insects and seeds." * 5
+    assert reason(long) == "length"
+    assert reason(long, role="rewrite_chosen") is None
+
+
+def test_a_prompt_gets_its_earlier_turns_back():
+    prompt = "Human: Larks?\n\nAssistant: Birds.\n\nHuman: And where is it that they sing?"
+    judged = screen(
+        request("paraphrase_prompt", prompt), answer("In which places do they sing?"), GuardsConfig()
+    )
+    assert list(judged) == [
+        ("Human: Larks?\n\nAssistant: Birds.\n\nHuman: In which places do they sing?", None)
+    ]
+
+
+@pytest.mark.parametrize(
+    "prompt", [PROMPT, "Human: Larks?\n\nAssistant: Birds.\n\nHuman: And where do they sing?"]
+)
+def test_a_reworded_prompt_that_answers_itself_is_dropped(prompt):
+    answered = "Could you tell me where it is that larks sing?\n\nAssistant: Above the fields."
+    assert reason(answered, role="paraphrase_prompt", prompt=prompt) == "another turn"
+
+
+@pytest.mark.parametrize(
+    ("switched_off", "text", "finish_reason"),
+    [
+        ({"cut_off": False}, OTHER, "length"),
+        ({"refusals": False, "max_length_ratio": 9}, REFUSAL, "stop"),
+        ({"task_talk": False}, f"{OTHER} That is the original text.", "stop"),
+        ({"language": False}, GERMAN, "stop"),
+        ({"max_word_overlap": 1}, CHOSEN.replace("small", "little"), "stop"),
+        ({"max_length_ratio": 9}, OTHER + " They eat insects and seeds." * 8, "stop"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_each_guard_can_be_loosened(switched_off, text, finish_reason):
+    tight = GuardsConfig(max_word_overlap=0.9)
+    assert reason(text, finish_reason, tight) is not None
+    assert reason(text, finish_reason, GuardsConfig(**switched_off)) is None
+
+
+def test_drops_are_counted_by_reason_and_seconds_by_kind_of_guard():
+    guards = Guards(GuardsConfig(), embedder=None)
+    assert guards.texts(request(), answer(OTHER, REFUSAL, CHOSEN, REFUSAL)) == [OTHER]
+    assert guards.dropped == {"refusal": 2, "copy": 1}
+    assert guards.reasons() == "2 × refusal, 1 × copy"
+    figures = guards.figures("augmentation")
+    assert figures["augmentation/dropped/refusal"] == 2
+    assert figures["augmentation/guards/seconds"] == figures["augmentation/guards/texts_seconds"] > 0
+
+
+def test_texts_that_the_embedder_cuts_are_counted_and_told_once(caplog):
+    guards = Guards(GuardsConfig(), Embedder(SemanticsConfig()))
+    assert guards.figures("augmentation")["augmentation/guards/texts_cut"] == 0
+    for _ in range(2):
+        guards.distances([CHOSEN], [OTHER * 100])
+    assert guards.figures("augmentation")["augmentation/guards/texts_cut"] == 2
+    told = "Some generated texts, or their sources, are longer than the embedder reads"
+    assert [record.message for record in caplog.records].count(told) == 1
+
+
+# The measures
+
+
+@given(st.text(), st.text())
+def test_a_copy_is_one_in_both_directions_and_every_text_is_one_of_itself(a, b):
+    assert is_copy(a, b, 1.0) == is_copy(b, a, 1.0)
+    assert is_copy(a, a, 1.0)
+    assert is_copy(f" {a}\n", a, 1.0)
+
+
+def test_a_text_without_words_is_a_copy_of_itself_alone():
+    assert is_copy("?!", "?!", 0.97)
+    assert not is_copy("?!", "…", 0.97)
+
+
+@given(st.text(), st.text())
+def test_a_length_ratio_is_symmetric_and_at_least_one(a, b):
+    assert length_ratio(a, b) == length_ratio(b, a) >= 1
+
+
+finite = st.floats(-1e3, 1e3, width=32)
+
+
+@given(finite, finite, finite, finite, st.floats(0, 10, width=32))
+def test_a_rewrite_that_leaves_the_margin_as_it_was_or_raises_it_never_flips_the_order(
+    chosen, rejected, better, worse, tolerance
+):
+    better, worse = abs(better), -abs(worse)
+    kept = flips_order([chosen], [rejected], [chosen + better], [rejected + worse], tolerance + 1e-3)
+    assert not kept.any()
+
+
+def test_the_order_is_flipped_beyond_the_tolerance_only():
+    new_rejected = np.array([0.9, 1.0, 1.1, 1.2])
+    right = flips_order(np.ones(4), np.zeros(4), np.ones(4), new_rejected, 0.15)
+    assert right.tolist() == [False, False, False, True]
+    misranked = flips_order(np.zeros(4), np.ones(4), np.zeros(4), new_rejected, 0.15)
+    assert misranked.tolist() == [False, False, False, True]

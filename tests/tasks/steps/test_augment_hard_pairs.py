@@ -1,0 +1,95 @@
+"""Budgets and probabilities of an allocation reach the pairs they are of."""
+
+import pandas as pd
+import pytest
+
+from mars_core.experiment import ExperimentConfig
+from mars_core.files import digest
+from mars_core.generation import Answer, GenerationStore, Generator
+from mars_core.model.reward_model import RewardModel, pair_rewards
+from tasks.run.run_folder import open_run
+from tasks.steps.augment_hard_pairs import augment_hard_pairs
+from tasks.steps.select_hard_pairs import select_hard_pairs
+
+OPEN = {"min_similarity": -1, "max_word_overlap": 1, "language": False}
+
+
+class Paraphraser:
+    """Stands for a chat model, which cannot run here: a text with a new number, of some pairs nothing."""
+
+    name, free = "scripted", False
+
+    def __init__(self, mute=""):
+        self.mute = mute
+
+    def key(self, request):
+        return digest(request.role, request.text, request.n, request.draw)
+
+    def answers(self, requests):
+        for index, request in enumerate(requests):
+            n = 0 if request.prompt == self.mute else request.n
+            texts = tuple(f"{request.text} {'so ' * (3 * request.draw + i)}{i}" for i in range(n))
+            yield index, Answer(self.key(request), texts, ("stop",) * n, 0, 0, 0.0)
+
+
+@pytest.fixture
+def spent(tmp_path, in_flow, tiny_decoder):
+    """Spend budgets of three originals: the pairs, and the run."""
+
+    def spend(budgets, q=(0.5, 0.4, 0.1), mute="", **changes):
+        values = {
+            "name": digest(budgets, str(changes))[:8], "folder": str(tmp_path), "guards": OPEN,
+            "model": {"max_length": 64, "precision": "float32"},
+        } | changes  # fmt: skip
+        with open_run(ExperimentConfig.model_validate(values)) as run:
+            ids = list("abc")
+            train = run.write_table("train.parquet", pd.DataFrame(
+                {"pair_id": ids, "prompt": [f"Ask {i}?" for i in ids], "chosen": [f"Yes {i}." for i in ids],
+                 "rejected": [f"No {i}." for i in ids]}))  # fmt: skip
+            allocation = run.write_table("a.parquet", pd.DataFrame(
+                {"pair_id": ids, "margin": 0.0, "probability": q, "budget": budgets}))  # fmt: skip
+            rewrites = run.write_table(
+                "r.parquet", pd.DataFrame({"pair_id": [], "chosen": [], "rejected": []}, dtype=str),
+                {"rewriting/tokens": 0.0},
+            )  # fmt: skip
+            model = run.write("model", RewardModel.load(str(tiny_decoder), run.config.model).save)
+            with GenerationStore(tmp_path / f"store-{run.config.name}") as store:
+                generator = Generator(Paraphraser(mute), store)
+                made = in_flow(lambda: augment_hard_pairs(
+                    run, 1, train, allocation, rewrites, model, generator=generator))  # fmt: skip
+            return run.dataset(made["augmented"]), RewardModel.load(str(tiny_decoder), run.config.model)
+
+    return spend
+
+
+def counts(pairs):
+    return dict(pd.Series(pairs["parent_id"][:]).value_counts())
+
+
+def test_every_original_gets_the_pairs_that_its_budget_says(spent):
+    assert counts(spent([5, 0, 2])[0]) == {"a": 5, "c": 2}
+
+
+def test_what_an_original_cannot_use_moves_by_q_and_keeps_the_cap(spent):
+    assert counts(spent([6, 2, 2], mute="Ask a?", selection={"cap": 6})[0]) == {"b": 6, "c": 4}
+
+
+def test_of_a_pool_the_easiest_pairs_by_the_current_model_are_kept(spent):
+    pool, model = spent([3, 0, 3])
+    kept, _ = spent([1, 0, 1], augmentation={"pool": 3})
+    margins = pair_rewards(model, pool.rename_column("synthetic_id", "pair_id"))["margin"].to_numpy()
+    rows = pd.DataFrame({"parent": pool["parent_id"][:], "id": pool["synthetic_id"][:], "margin": margins})
+    assert set(kept["synthetic_id"]) == set(rows.loc[rows.groupby("parent")["margin"].idxmax(), "id"])
+
+
+def test_boosting_remembers_the_round_before(tmp_path, in_flow):
+    values = {"name": "t", "folder": str(tmp_path), "selection": {"strategy": "boost", "budget": 4}}
+    with open_run(ExperimentConfig.model_validate(values)) as run:
+
+        def scored(t, *margins):
+            return run.write_table(f"m{t}.parquet", pd.DataFrame({"pair_id": list("abc"), "margin": margins}))
+
+        first = in_flow(lambda: select_hard_pairs(run, 1, scored(1, -1.0, 1.0, 1.0), None))
+        second = in_flow(lambda: select_hard_pairs(run, 2, scored(2, 1.0, 1.0, -1.0), first))
+        a, b, _ = run.table(second)["probability"]
+    assert a > b  # it was wrong once, the other never

@@ -1,0 +1,31 @@
+"""The theory held against a round, from what its steps have left."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mars_core.experiment import ExperimentConfig
+from mars_core.method.curvature import Moments, measure
+from tasks.run.run_folder import open_run
+from tasks.steps.measure_curvature import measure_curvature
+
+
+def left_by_scoring(run, name, seed, column):
+    rng = np.random.default_rng(seed)
+    psi, margins = rng.normal(size=(20, 3)), rng.normal(size=20)
+    moments = Moments()
+    moments.add(psi, margins)
+    table = run.write_table(f"round-1/{name}.parquet", pd.DataFrame({column: margins}))
+    return {name: table, "moments": run.write(f"round-1/{name}_moments.npz", moments.save)}, moments, margins
+
+
+def test_curvature_is_measured_from_moments_and_margins_of_both_sides(tmp_path, in_flow):
+    config = ExperimentConfig.model_validate({"name": "tiny", "folder": str(tmp_path)})
+    with open_run(config) as run:
+        originals, p, p_margins = left_by_scoring(run, "margins", 0, "margin")
+        synthetic, q, q_margins = left_by_scoring(run, "synthetic", 1, "margin_before")
+        made = in_flow(lambda: measure_curvature(run, 1, originals, synthetic))
+        expected = measure(p, q, p_margins, q_margins)
+        figures = {f"curvature/{name}": value for name, value in expected.items()}
+        assert made.figures == pytest.approx(figures, nan_ok=True)
+        assert run.table(made).iloc[0].to_dict() == pytest.approx(expected, nan_ok=True)
