@@ -71,9 +71,10 @@ bench: $(PEERS) ## Measure against peers, JSON lines. ONLY=NAME: one. DATA=FOLDE
 	@$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(DATA),--data "$(DATA)")
 
 .PHONY: lint
-lint: install ## Check style, format and types, as the pre-commit hooks do.
+lint: install ## Check style, format, the order of imports between packages, and types, as the pre-commit hooks do.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 .PHONY: constraints
@@ -104,7 +105,7 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 
 .PHONY: clean
 clean: ## Remove the environment and every cache; runs and generations stay.
-	rm -rf $(VENV) .venv-constraints .venv-vllm build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-constraints .venv-vllm build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find flows tasks mars_core deployments tests -name __pycache__ -prune -exec rm -rf {} +
 
 require-python = [ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }

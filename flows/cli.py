@@ -85,7 +85,7 @@ def refine(
 
             _print_pairs("Estimate", estimate(config))
             return
-        from tasks.steps.prepare import check
+        from tasks.run.preflight import check
 
         check(config)
         with _prefect(config.run_folder, config.tracking):
@@ -102,7 +102,7 @@ def compare(file: Comparison, overrides: Overrides = None) -> None:
     """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():
         from mars_core.comparison import cells, load_comparison
-        from tasks.steps.prepare import check
+        from tasks.run.preflight import check
 
         config = load_comparison(file, overrides or [])
         first_of_each_arm = [cell.experiment for cell in cells(config)[: len(config.arms)]]
@@ -221,8 +221,8 @@ def evaluate(
     """
     with _told_errors():
         from flows.evaluate import configuration
-        from tasks.processes.local_server import check_mlflow
         from tasks.steps.evaluate_reward_model import headlines
+        from tasks.tracking.mlflow_server import check_mlflow
         from tasks.tracking.mlflow_store import tracking_uri
 
         named = {
@@ -265,7 +265,8 @@ def config(
     """
     with _told_errors():
         from mars_core.comparison import cells, load_comparison
-        from mars_core.experiment import explained, load, read, to_yaml
+        from mars_core.config import explained, read, to_yaml
+        from mars_core.experiment import load
         from tasks.retraining.retrain_config import cycle_experiment, load_retraining
 
         values, changes = read(file, overrides or []), overrides or []
@@ -350,8 +351,9 @@ def ui(
     """
     with _told_errors():
         from mars_core.experiment import TrackingConfig
-        from tasks.processes.local_server import PREFECT_PORT, mlflow_server, prefect_api
+        from tasks.processes.prefect_server import PREFECT_PORT, prefect_api
         from tasks.run.run_folder import existing_run
+        from tasks.tracking.mlflow_server import mlflow_server
         from tasks.tracking.mlflow_store import runs_page, tracking_uri
 
         tracking = existing_run(run).config.tracking if run else TrackingConfig()
@@ -413,7 +415,7 @@ def _is_of_the_network(error: Exception) -> bool:
 @contextmanager
 def _prefect(folder: Path, tracking: "TrackingConfig | None" = None) -> Iterator[None]:
     """Let a flow run, if MLflow will take its numbers; say where to watch it, and where its results are."""
-    from tasks.processes.local_server import prefect_api
+    from tasks.processes.prefect_server import prefect_api
     from tasks.tracking.mlflow_store import check_tracking
 
     if tracking:

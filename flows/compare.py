@@ -27,7 +27,7 @@ from tasks.comparing.cells import (
 )
 from tasks.run.run_folder import existing_run, owned
 from tasks.run.step import tell
-from tasks.tracking.run_tracking import track_comparison_result, tracked_comparison
+from tasks.tracking.comparison_tracking import track_comparison_result, tracked_comparison
 
 
 def _comparison_name() -> str:

@@ -8,14 +8,16 @@ from typing import Any
 
 from prefect import flow
 
-from mars_core.config import Configuration
+from mars_core.config import Configuration, override, validated
 from mars_core.data.pairs import DataConfig
 from mars_core.evaluation.suite import BENCHMARKS, EvaluationConfig
-from mars_core.experiment import TrackingConfig, override, validated
+from mars_core.experiment import TrackingConfig
 from mars_core.model.reward_model import ModelConfig
 from tasks.steps.evaluate_reward_model import measure_checkpoint, write_summary
-from tasks.steps.prepare import read_evaluation_sources
-from tasks.tracking.run_tracking import link_tracking, registered_checkpoint, run_page, track_evaluation
+from tasks.steps.read_evaluation_sources import read_evaluation_sources
+from tasks.tracking.evaluation_tracking import run_page, track_evaluation
+from tasks.tracking.logged_models import registered_checkpoint
+from tasks.tracking.mlflow_runs import link_tracking
 
 
 class EvaluateConfig(Configuration):

@@ -8,13 +8,15 @@ from mars_core.experiment import load
 from mars_core.report.run_report import RunReport
 from tasks.processes.open_generator import open_generator
 from tasks.run.run_folder import ArtifactRef, RunFolder, open_run
-from tasks.steps.augment_hard_pairs import augment_hard_pairs, measure_synthetic_pairs
+from tasks.steps.augment_hard_pairs import augment_hard_pairs
 from tasks.steps.evaluate_reward_model import evaluate_reward_model
-from tasks.steps.fit_reward_model import fit_reward_model, initial_reward_model
+from tasks.steps.fit_reward_model import fit_reward_model
+from tasks.steps.initial_model import initial_reward_model
 from tasks.steps.measure_contamination import measure_contamination
 from tasks.steps.measure_curvature import measure_curvature
 from tasks.steps.measure_distances import measure_semantic_distances
 from tasks.steps.measure_margins import measure_margins
+from tasks.steps.measure_synthetic_pairs import measure_synthetic_pairs
 from tasks.steps.prepare import prepare
 from tasks.steps.rewrite_close_pairs import rewrite_close_pairs
 from tasks.steps.select_hard_pairs import select_hard_pairs

@@ -15,9 +15,9 @@ from tasks.retraining.gate import decision_tags, pass_gate, publish
 from tasks.retraining.intake import take_in
 from tasks.retraining.ledger import Cycle, Ledger
 from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, load_retraining
+from tasks.run.round_metrics import best_round
 from tasks.run.run_folder import RunFolderError, existing_run, owned
 from tasks.run.step import tell
-from tasks.steps.summarise_round import best_round
 from tasks.tracking.registry import (
     CYCLE,
     Registry,

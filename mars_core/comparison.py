@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from mars_core.config import Configuration, Operational
-from mars_core.evaluation.statistics import SeedMean, holm, mean_over_seeds
-from mars_core.experiment import (
+from mars_core.config import (
     ConfigError,
-    ExperimentConfig,
+    Configuration,
+    Operational,
     flat,
     override,
     put,
@@ -28,6 +27,8 @@ from mars_core.experiment import (
     scientific,
     validated,
 )
+from mars_core.evaluation.statistics import SeedMean, holm, mean_over_seeds
+from mars_core.experiment import ExperimentConfig
 
 MATCHED = (
     "augmentation.max_paraphrases", "data", "evaluation", "fit", "generation", "guards", "model", "rounds",

@@ -20,7 +20,7 @@ from datasets import Dataset
 from pydantic import Field
 
 from mars_core.config import Configuration
-from mars_core.data.pairs import (
+from mars_core.data.formats import (
     COLUMNS,
     READERS,
     PairsError,

@@ -29,181 +29,43 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import accelerate
-import datasets
 import numpy as np
-import pyarrow.parquet
 import torch
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from datasets import Dataset
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from mars_core.config import Configuration, Operational, scientific
+from mars_core.config import scientific
 from mars_core.errors import MarsError
 from mars_core.files import digest, sha256_of, write_whole
 from mars_core.fit.cached_features import LinearGradient, cached_features
 from mars_core.fit.data_parallel import DataParallel, is_sharded, most_passes
 from mars_core.fit.gradient import Computed, NetworkGradient, PairBatch
 from mars_core.fit.snapshots import Snapshot
+from mars_core.fit.specification import FitConfig, FitError, FitSpec
 from mars_core.fit.trainable import (
-    Trainable,
     choose_weights,
     hold_frozen_in_bfloat16,
     save_checkpoint,
     trained_weights,
 )
 from mars_core.fit.training_curve import CurveFile, Progress
+from mars_core.fit.training_pairs import training_pairs
 from mars_core.model.checkpoints import content_of_checkpoint
 from mars_core.model.cpu.attention import attend_in_float32
 from mars_core.model.reward_model import ModelConfig, RewardModel, device_of
-from mars_core.objectives.bradley_terry import LossConfig, bradley_terry_loss
+from mars_core.objectives.bradley_terry import bradley_terry_loss
 
 logger = logging.getLogger(__name__)
 
 WAITING = timedelta(hours=2)
 """How long processes wait for the first one, which alone writes: NCCL's ten minutes are less than a large
 checkpoint takes on a slow disk."""
-
-PAIR = datasets.Features(
-    {name: datasets.Value("string") for name in ("pair_id", "prompt", "chosen", "rejected")}
-    | {name: datasets.Value("float32") for name in ("weight", "margin")}
-)
-
-
-class FitError(MarsError, RuntimeError):
-    """Training cannot go on; the message names the pairs of the batch."""
-
-
-class FitConfig(Configuration):
-    """How the reward model is trained in each round."""
-
-    trainable: Trainable = "all"
-    """Which weights change: all; low-rank adapters and the head; or the last layer of the head alone, on
-    features that are computed once a text, without dropout."""
-    weights: Literal["carry", "restart"] = "carry"
-    """Start a round from the previous round's weights, or from the backbone again."""
-    synthetic: Literal["round", "all"] = "round"
-    """Train on the originals and this round's synthetic pairs, or on all synthetic pairs so far."""
-    learning_rate: float = Field(2e-5, gt=0)
-    """Peak learning rate of AdamW; where the last layer alone is trained, 1e-2 to 1e-1 does something."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls to zero over a fit."""
-    loss: LossConfig = LossConfig()
-    """What is added to the Bradley–Terry loss."""
-    batch_pairs: int = Field(64, ge=1)
-    """Pairs of one optimizer step."""
-    epochs: int = Field(1, ge=1)
-    """Passes over the training pairs in each round."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay of AdamW."""
-    clip_norm: float = Field(1.0, gt=0)
-    """Largest norm of a step's gradient."""
-    dropout: float | None = Field(None, ge=0, lt=1)
-    """Dropout during fitting; by default the checkpoint's own."""
-    lora_rank: int = Field(16, ge=1)
-    """Rank of the adapters when `trainable` is lora."""
-    group_tokens: Annotated[int, Operational()] = Field(8_192, ge=1)
-    """Most padded tokens whose activations are held at once; halved by itself where memory runs out."""
-    gradient_checkpointing: Annotated[bool, Operational()] = False
-    """Compute activations twice, and hold those of one layer at a time."""
-    patience: int | None = Field(None, ge=1)
-    """Evaluations in a row without a lower −log σ(Δ) on the validation pairs after which a fit ends; the
-    weights of the lowest are kept. By default a fit runs to its end and does not look at them."""
-    evaluations_per_epoch: int = Field(4, ge=1)
-    """How often the validation pairs are scored where `patience` is set."""
-    snapshot_minutes: Annotated[float, Operational()] = Field(10.0, ge=0)
-    """Time between two savings of an unfinished fit, from which the next start goes on."""
-    launch: Annotated[tuple[str, ...], Operational()] = ()
-    """Command that starts the fit in several processes, such as [accelerate, launch, --config_file,
-    deployments/accelerate/gpus.yaml] or, on a CPU, [torchrun, --standalone, --nproc_per_node, "2"]; by
-    default it runs in one."""
-    deadline_hours: Annotated[float, Operational()] = Field(48.0, gt=0)
-    """A fit that takes longer than this is ended and fails."""
-
-
-class FitSpec(Configuration):
-    """One fit, as the training process reads it from a file."""
-
-    model: str
-    """Reference of the checkpoint to start from."""
-    pairs: list[Path]
-    """Parquet files with the columns prompt, chosen, rejected, pair_id or synthetic_id, and maybe weight
-    (1 by default) and margin (`fit.loss.margin` by default)."""
-    validation: Path | None = None
-    """Such a file of pairs to stop early by."""
-    output: Annotated[Path, Operational()]
-    """Folder of the trained checkpoint. All processes of a fit see the folder that it lies in."""
-    vectors: Annotated[Path | None, Operational()] = None
-    """File of features that scoring and a fit of the head in one process share: a `FeatureStore`."""
-    log: Annotated[Path, Operational()]
-    """File of the training curve, one JSON line a step."""
-    seed: int
-    """Seed of the head; with the round also of the shuffling and of dropout."""
-    round: int = 0
-    """Round of self-refinement: each has the same head, and an order and dropout of its own."""
-    reward_model: ModelConfig = ModelConfig()
-    """How texts go through the model."""
-    fit: FitConfig = FitConfig()
-    """How it is trained."""
-
-    @model_validator(mode="after")
-    def _stops_by_something(self) -> "FitSpec":
-        if self.fit.patience and not self.validation:
-            raise ValueError("fit.patience needs validation pairs to stop early by")
-        return self
-
-
-def training_pairs(files: list[Path], margin: float = 0.0) -> Dataset:
-    """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
-
-    Raises:
-        FitError: a file is no such table, there are no rows, or a weight is not positive; names the file
-            and the row.
-    """
-    tables = []
-    for file in files:
-        table = _table(file)
-        for name, default in (("weight", 1.0), ("margin", margin)):
-            if name not in table.column_names:
-                table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
-        table = table.select_columns(list(PAIR))
-        table = table if table.features == PAIR else table.cast(PAIR)
-        numbers = table.with_format("numpy").select_columns(["weight", "margin"])[:]
-        weight, asked = numbers["weight"], numbers["margin"]
-        for row in np.flatnonzero(~((weight > 0) & np.isfinite(weight + asked)))[:1]:
-            raise FitError(
-                f"{file}: row {row} has the weight {weight[row]:g} and the margin {asked[row]:g}; a weight "
-                "is positive, and both are finite"
-            )
-        tables.append(table)
-    pairs = datasets.concatenate_datasets(tables)
-    if not len(pairs):
-        raise FitError(f"no pairs to fit to in {', '.join(map(str, files))}")
-    return pairs
-
-
-def _table(file: Path) -> Dataset:
-    if not file.is_file():
-        raise FitError(f"{file}: no such file of pairs")
-    try:
-        table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise FitError(f"{file}: no Parquet file of pairs can be read from it: {error}") from error
-    if "synthetic_id" in table.column_names:
-        table = table.rename_column("synthetic_id", "pair_id")
-    for name in ("pair_id", "prompt", "chosen", "rejected"):
-        column = table.data.column(name) if name in table.column_names else None
-        if column is None or column.null_count or not _is_text(column.type):
-            raise FitError(f"{file}: needs a column {name} of texts, without gaps")
-    return table
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
 
 
 def fit(

@@ -12,9 +12,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.comparison import Cell, ComparisonConfig, arm_means
+from mars_core.config import scientific, to_yaml
 from mars_core.errors import MarsError
 from mars_core.evaluation.suite import sources
-from mars_core.experiment import scientific, to_yaml
 from mars_core.files import digest, write_whole
 from mars_core.report.comparison_report import (
     ComparisonReport,
@@ -26,10 +26,10 @@ from mars_core.report.comparison_report import (
 )
 from mars_core.report.wording import without_figures
 from tasks.run.prefect_api import tolerated
+from tasks.run.round_metrics import read_metrics
 from tasks.run.run_folder import RunFolder, existing_run
+from tasks.run.sources import contents, source_digest
 from tasks.run.step import VERSIONS, content_of, tell
-from tasks.steps.prepare import contents, source_digest
-from tasks.steps.summarise_round import read_metrics
 
 
 class ComparisonError(MarsError, RuntimeError):

@@ -17,7 +17,7 @@ from mars_core.method.augmentation import capacity, pairs_of, variants_for
 from mars_core.model.checkpoints import locate
 from mars_core.model.loading import has_trained_head
 from mars_core.model.reward_model import RewardModel
-from tasks.steps.prepare import read_sources
+from tasks.run.sources import read_sources
 
 UTILISATION = 0.4
 """Share of the matrix-product rate that scoring and fitting are taken to reach."""

@@ -10,13 +10,15 @@ from datasets import Dataset
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.data import pairs
-from mars_core.experiment import ExperimentConfig, load, scientific, to_yaml
+from mars_core.config import scientific, to_yaml
+from mars_core.data import formats, pairs
+from mars_core.experiment import ExperimentConfig, load
 from mars_core.files import digest, write_whole
 from tasks.retraining.ledger import Cycle, Ledger, LedgerError
 from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, cycle_folder
+from tasks.run.preflight import check
+from tasks.run.sources import source_digest
 from tasks.run.step import tell
-from tasks.steps.prepare import check, source_digest
 from tasks.tracking.registry import CHAMPION, CYCLE, Registry, fetch_champion
 
 TRUSTED, NEW = "trusted.parquet", "new.parquet"
@@ -124,12 +126,12 @@ def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
         trusted += _others(_by_content(config.gate.pairs), trusted)
         new_held = [part for new in new_held for part in _others(new, trusted)]
     if cycle.champion is not None and not trusted:
-        raise pairs.PairsError(
+        raise formats.PairsError(
             f"{config.name} has a champion, version {cycle.champion}, but no held-out pairs of earlier "
             "deliveries to compare a candidate with it on: name a source of trusted pairs in gate.pairs"
         )
     if not (trusted or new_held):
-        raise pairs.PairsError(
+        raise formats.PairsError(
             f"none of {ledger.waiting_pairs():,} accepted pairs is held out by "
             f"refine.data.heldout_share={share:g}: raise it, or min_new_pairs"
         )
@@ -162,7 +164,7 @@ def _divided(
         table = Dataset(pyarrow.parquet.read_table(ledger.accepted(name), memory_map=True))
         new = np.array([pair_id not in known for pair_id in table["pair_id"]])
         texts = zip(table["prompt"], table["rejected"], table["chosen"], strict=True)
-        known.update(table["pair_id"], (pairs.content_id(*exchanged) for exchanged in texts))
+        known.update(table["pair_id"], (formats.content_id(*exchanged) for exchanged in texts))
         is_held = np.array([pairs.prompt_position(prompt) < share for prompt in table["prompt"]])
         for part, rows in ((train, new & ~is_held), (held, new & is_held)):
             if rows.any():
@@ -172,11 +174,12 @@ def _divided(
 
 def _by_content(source: str) -> Dataset:
     """The pairs of a source, each known by its texts, as accepted pairs are."""
-    table, _ = pairs.read(source)
+    table, _ = formats.read(source)
     ids = [
-        pairs.content_id(*texts) for texts in zip(*(table[name] for name in pairs.COLUMNS[1:4]), strict=True)
+        formats.content_id(*texts)
+        for texts in zip(*(table[name] for name in formats.COLUMNS[1:4]), strict=True)
     ]
-    named = table.remove_columns("pair_id").add_column("pair_id", ids).select_columns(list(pairs.COLUMNS))
+    named = table.remove_columns("pair_id").add_column("pair_id", ids).select_columns(list(formats.COLUMNS))
     first = {pair_id: row for row, pair_id in reversed(list(enumerate(ids)))}
     return named.select(sorted(first.values()))
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
-from mars_core.config import Configuration, Operational
+from mars_core.config import ConfigError, Configuration, Operational, put, read, validated
 from mars_core.data.deliveries import IntakeConfig
 from mars_core.evaluation.promotion import GateConfig
-from mars_core.experiment import ConfigError, ExperimentConfig, put, read, validated
+from mars_core.experiment import ExperimentConfig
 
 SET_BY_RETRAINING = (
     "name",

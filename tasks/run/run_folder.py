@@ -27,8 +27,9 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
+from mars_core.config import flat, scientific, to_yaml
 from mars_core.errors import MarsError
-from mars_core.experiment import ExperimentConfig, flat, load, scientific, to_yaml
+from mars_core.experiment import ExperimentConfig, load
 from mars_core.files import digest, sha256_of, write_whole
 
 SCHEMA_VERSION = 1

@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
 from prefect.states import Completed
 
-from mars_core.experiment import scientific
+from mars_core.config import scientific
 from mars_core.files import digest
 from mars_core.model.checkpoints import content_of_checkpoint
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder

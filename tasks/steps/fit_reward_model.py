@@ -11,9 +11,8 @@ from pathlib import Path
 from accelerate.utils.memory import clear_device_cache
 
 from mars_core.experiment import ExperimentConfig
-from mars_core.fit.train import FitError, FitSpec
-from mars_core.model.loading import has_trained_head
-from mars_core.model.reward_model import RewardModel, device_of
+from mars_core.fit.specification import FitError, FitSpec
+from mars_core.model.reward_model import device_of
 from tasks.processes.child_process import run_child, run_forked_fit
 from tasks.run.progress import progress
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
@@ -106,20 +105,3 @@ def _found(command: str) -> str:
     if program is None:
         raise FitError(f"{command} of fit.launch is neither on the PATH nor beside {sys.executable}")
     return program
-
-
-@step("adopt", version=1, reads=("model",))
-def _adopt_backbone(run: RunFolder, round: int, backbone: str) -> ArtifactRef:
-    """Take a backbone that is a reward model already as the model of round 0."""
-    return run.write(f"round-{round}/model", RewardModel.load(backbone, run.config.model).save)
-
-
-def initial_reward_model(run: RunFolder, train: ArtifactRef, validation: ArtifactRef) -> ArtifactRef:
-    """The model of round 0: the backbone itself if its head is trained, else a fit on the originals alone.
-
-    Margins of a head that was just drawn are noise, and a budget must not be spent on noise.
-    """
-    backbone = run.config.model.backbone
-    if has_trained_head(backbone):
-        return _adopt_backbone(run, 0, backbone)
-    return fit_reward_model(run, 0, backbone, train, [], validation)

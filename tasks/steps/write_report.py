@@ -10,8 +10,8 @@ from mars_core.evaluation.suite import BENCHMARKS
 from mars_core.report.run_report import RunReport, markdown, rounds_table, write
 from mars_core.report.wording import without_figures
 from tasks.run.prefect_api import tolerated
+from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import RunFolder, RunFolderError
-from tasks.steps.summarise_round import best_round, read_metrics
 
 
 def run_report(run: RunFolder) -> RunReport:

@@ -22,8 +22,9 @@ from mars_core.experiment import TrackingConfig
 from mars_core.files import write_whole
 from tasks.processes.addresses import shown
 from tasks.run.run_folder import RunFolder
+from tasks.tracking.logged_models import log_model, registered_checkpoint
 from tasks.tracking.mlflow_store import fluent, reached, told, tracking_uri
-from tasks.tracking.run_tracking import log_model, registered_checkpoint, send_run
+from tasks.tracking.run_tracking import send_run
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 GATE = "mars.gate"

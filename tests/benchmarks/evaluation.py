@@ -24,7 +24,7 @@ from measuring import alternately, apart
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mars_core.data import pairs
+from mars_core.data import formats
 from mars_core.evaluation.benchmarks import rewardbench
 from mars_core.method.curvature import Moments, measure
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
@@ -119,7 +119,7 @@ def _many_pairs(data: Path) -> Dataset:
     """3,000 pairs of HH-RLHF: those of the training files, then the test files'."""
     train = ("hh_helpful_train.jsonl.gz", "hh_harmless_train.jsonl.gz")
     files = [data / name for name in (*train, *HH_TEST) if (data / name).exists()]
-    whole = datasets.concatenate_datasets([pairs.read(str(file))[0] for file in files])
+    whole = datasets.concatenate_datasets([formats.read(str(file))[0] for file in files])
     return whole.select(range(min(3_000, len(whole))))
 
 

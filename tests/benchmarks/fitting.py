@@ -17,7 +17,8 @@ from datasets import Dataset
 from material import checkpoint, preference_pairs
 from measuring import alternately, apart, peak_memory
 
-from mars_core.fit.train import FitConfig, FitSpec, _effective_batches, fit
+from mars_core.fit.specification import FitConfig, FitSpec
+from mars_core.fit.train import _effective_batches, fit
 from mars_core.model.reward_model import ModelConfig, RewardModel
 
 PAIRS = 192

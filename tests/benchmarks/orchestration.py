@@ -21,7 +21,7 @@ def overhead(_: Path | None) -> dict[str, Any]:
     from prefect import flow
 
     from mars_core.experiment import ExperimentConfig
-    from tasks.processes.local_server import prefect_api
+    from tasks.processes.prefect_server import prefect_api
     from tasks.run.run_folder import ArtifactRef, RunFolder, open_run
     from tasks.run.step import step
 

@@ -16,11 +16,11 @@ from typer import Exit
 from typer.testing import CliRunner
 
 from flows.cli import _told_errors, app
-from mars_core.data import pairs
+from mars_core.data import formats
 from mars_core.experiment import ExperimentConfig, load
 from mars_core.model.reward_model import RewardModel
+from tasks.run.preflight import check
 from tasks.run.run_folder import open_run
-from tasks.steps.prepare import check
 
 EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
 
@@ -63,7 +63,7 @@ def before_anything_starts(place, monkeypatch):
     def too_late(*args, **kwargs):
         raise AssertionError("something was started for a run that cannot be")
 
-    monkeypatch.setattr("tasks.processes.local_server.prefect_api", too_late)
+    monkeypatch.setattr("tasks.processes.prefect_server.prefect_api", too_late)
     monkeypatch.setattr(RewardModel, "load", too_late)
     return place
 
@@ -380,7 +380,7 @@ def test_exported_pairs_are_read_again_as_the_same_pairs(tiny, tmp_path, form):
     result = mars("export", tiny.run().root, "--format", form, "--output", file)
     made = pd.concat(tiny.run().table(f"round-{t}/synthetic.parquet") for t in (1, 2))
     assert f"{len(made)} synthetic pairs written to {file}" in result.stdout
-    again, left_out = pairs.read(str(file), invalid="drop")
+    again, left_out = formats.read(str(file), invalid="drop")
     texts = ["prompt", "chosen", "rejected"]
     assert set(again.to_pandas()[texts].itertuples(index=False, name=None)) == set(
         made[texts].itertuples(index=False, name=None)

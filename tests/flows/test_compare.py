@@ -17,9 +17,9 @@ from mars_core.experiment import load
 from mars_core.method.semantics import Embedder
 from mars_core.model.reward_model import pair_rewards
 from tasks.comparing.cells import drop_models_between, experiment_file, finished
+from tasks.run.preflight import check
 from tasks.run.round_models import load_reward_model
 from tasks.run.run_folder import RunFolder, existing_run
-from tasks.steps.prepare import check
 
 ARMS = {
     "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0},

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.evaluate import configuration, file_name
+from mars_core.config import ConfigError
 from mars_core.evaluation.benchmarks.rewardbench import SECTIONS
 from mars_core.evaluation.benchmarks.rewardbench2 import ties_credits
-from mars_core.experiment import ConfigError
 
 PAIRS = [
     {"id": str(n), "prompt": f"What is {n} + {n}?", "chosen": f"It is {2 * n}.", "rejected": "I do not know."}

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from mars_core.method.selection import SelectionConfig
 from mars_core.model.reward_model import RewardModel, pair_rewards
 from mars_core.report.wording import without_figures
+from tasks.run.round_metrics import read_metrics
 from tasks.run.run_folder import existing_run
-from tasks.steps.summarise_round import read_metrics
 
 PAIRS = ["pair_id", "prompt", "chosen", "rejected", "source"]
 REWARDS = ["pair_id", "reward_chosen", "reward_rejected", "margin"]

@@ -15,8 +15,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mars_core.data.pairs import PairsError, content_id, three_sets
-from mars_core.experiment import ConfigError, TrackingConfig, load
+from mars_core.config import ConfigError
+from mars_core.data.formats import PairsError, content_id
+from mars_core.data.pairs import three_sets
+from mars_core.experiment import TrackingConfig, load
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from tasks.retraining.cycle import experiment_file
 from tasks.retraining.ledger import Ledger, LedgerError
@@ -423,7 +425,7 @@ def test_the_configuration_that_comes_with_the_project_is_valid():
 
 
 def test_what_is_promoted_is_the_model_that_was_trained_and_not_the_champion_again(retraining, tmp_path):
-    from tasks.tracking.run_tracking import registered_checkpoint
+    from tasks.tracking.logged_models import registered_checkpoint
 
     retraining.deliver("second.jsonl", rows(SECOND))
     assert retraining.start().name == "Promoted"

@@ -9,7 +9,7 @@ import yaml
 from scipy import stats
 
 from mars_core.comparison import ComparisonConfig, arm_means, arms_table, cells, differences, load_comparison
-from mars_core.experiment import ConfigError
+from mars_core.config import ConfigError
 from mars_core.report.comparison_report import ComparisonReport, _forest_plot
 
 ARMS = {"uniform": {"selection.tau": 0}, "mars": {"selection.tau": 0.5, "selection.margin": "signed"}}

@@ -3,16 +3,8 @@ import sys
 
 import pytest
 
-from mars_core.experiment import (
-    ConfigError,
-    ExperimentConfig,
-    explained,
-    known_keys,
-    load,
-    scientific,
-    to_yaml,
-    validated,
-)
+from mars_core.config import ConfigError, explained, known_keys, scientific, to_yaml, validated
+from mars_core.experiment import ExperimentConfig, load
 from mars_core.files import digest
 
 
@@ -162,7 +154,8 @@ def test_only_scientific_keys_change_the_digest(write):
 def test_the_digest_is_the_same_in_another_process(write):
     file = write()
     program = (
-        "import sys; from mars_core.experiment import load, scientific; from mars_core.files import digest; "
+        "import sys; from mars_core.config import scientific; from mars_core.experiment import load;"
+        "from mars_core.files import digest; "
         "print(digest(scientific(load(sys.argv[1]))))"
     )
     other = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=True)

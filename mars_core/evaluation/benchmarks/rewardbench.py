@@ -19,7 +19,7 @@ from datasets import Dataset, Value
 from numpy.typing import ArrayLike, NDArray
 
 from mars_core.data import samples
-from mars_core.data.pairs import READERS, load_file, load_hub
+from mars_core.data.formats import READERS, load_file, load_hub
 from mars_core.errors import MarsError
 from mars_core.evaluation.contamination import Texts
 from mars_core.evaluation.statistics import (

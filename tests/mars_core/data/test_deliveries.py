@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.data.deliveries import Delivery, IntakeConfig, UnfinishedError, examine, new_deliveries
-from mars_core.data.pairs import COLUMNS, PairsError, content_id
+from mars_core.data.formats import COLUMNS, PairsError, content_id
 from mars_core.files import sha256_of
 
 LATER = time.time() + 3600

@@ -11,7 +11,8 @@ import torch
 
 from mars_core.data.samples.preferences import preferences
 from mars_core.fit.gradient import NetworkGradient, PairBatch
-from mars_core.fit.train import FitConfig, FitSpec, fit
+from mars_core.fit.specification import FitConfig, FitSpec
+from mars_core.fit.train import fit
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from mars_core.objectives.bradley_terry import LossConfig
 

@@ -15,7 +15,8 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.experiment import ConfigError, ExperimentConfig, to_yaml
+from mars_core.config import ConfigError, to_yaml
+from mars_core.experiment import ExperimentConfig
 from mars_core.files import sha256_of
 from tasks.run.run_folder import RunFolderError, existing_run, open_run
 

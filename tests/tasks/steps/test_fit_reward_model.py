@@ -9,7 +9,7 @@ import pytest
 
 from mars_core.data.samples.preferences import preferences
 from mars_core.experiment import ExperimentConfig
-from mars_core.fit.train import FitError
+from mars_core.fit.specification import FitError
 from tasks.run.run_folder import open_run
 from tasks.steps.fit_reward_model import _command, fit_reward_model
 

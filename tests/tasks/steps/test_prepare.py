@@ -9,7 +9,8 @@ from mars_core.errors import MarsError
 from mars_core.evaluation.suite import BENCHMARKS
 from mars_core.experiment import ExperimentConfig
 from tasks.run.run_folder import open_run
-from tasks.steps.prepare import prepare, source_digest
+from tasks.run.sources import source_digest
+from tasks.steps.prepare import prepare
 
 GOOD = [
     {"id": str(n), "prompt": f"What is {n} + {n}?", "chosen": f"It is {2 * n}.", "rejected": "I do not know."}

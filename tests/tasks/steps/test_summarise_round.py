@@ -5,8 +5,9 @@ import math
 import pytest
 
 from mars_core.experiment import ExperimentConfig
+from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import ArtifactRef, open_run
-from tasks.steps.summarise_round import best_round, read_metrics, summarise_round
+from tasks.steps.summarise_round import summarise_round
 
 
 @pytest.fixture

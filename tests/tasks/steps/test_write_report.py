@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from mars_core.experiment import ExperimentConfig
 from tasks.run.run_folder import RunFolderError, open_run
 from tasks.steps.write_report import run_report, write_report
-from tasks.tracking.run_tracking import link_tracking
+from tasks.tracking.mlflow_runs import link_tracking
 
 PAIRS = ["a", "b", "c", "d"]
 MARGINS = [[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, -1.0, 1.0]]

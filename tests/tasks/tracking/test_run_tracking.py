@@ -16,8 +16,11 @@ from mars_core.experiment import ExperimentConfig, TrackingConfig
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from tasks.run.run_folder import open_run
 from tasks.tracking import run_tracking as tracking
+from tasks.tracking.evaluation_tracking import run_page
+from tasks.tracking.logged_models import registered_checkpoint
+from tasks.tracking.mlflow_runs import run_address
 from tasks.tracking.mlflow_store import LOCAL_PORT, TrackingError, tracking_uri
-from tasks.tracking.run_tracking import registered_checkpoint, run_address, run_page, send_run
+from tasks.tracking.run_tracking import send_run
 
 FIGURES = {
     "validation/accuracy": 0.5,

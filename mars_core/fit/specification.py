@@ -1,0 +1,97 @@
+"""A fit as it is asked for: how a reward model is trained, on what, and where the result goes."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mars_core.config import Configuration, Operational
+from mars_core.errors import MarsError
+from mars_core.fit.trainable import (
+    Trainable,
+)
+from mars_core.model.reward_model import ModelConfig
+from mars_core.objectives.bradley_terry import LossConfig
+
+
+class FitError(MarsError, RuntimeError):
+    """Training cannot go on; the message names the pairs of the batch."""
+
+
+class FitConfig(Configuration):
+    """How the reward model is trained in each round."""
+
+    trainable: Trainable = "all"
+    """Which weights change: all; low-rank adapters and the head; or the last layer of the head alone, on
+    features that are computed once a text, without dropout."""
+    weights: Literal["carry", "restart"] = "carry"
+    """Start a round from the previous round's weights, or from the backbone again."""
+    synthetic: Literal["round", "all"] = "round"
+    """Train on the originals and this round's synthetic pairs, or on all synthetic pairs so far."""
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate of AdamW; where the last layer alone is trained, 1e-2 to 1e-1 does something."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls to zero over a fit."""
+    loss: LossConfig = LossConfig()
+    """What is added to the Bradley–Terry loss."""
+    batch_pairs: int = Field(64, ge=1)
+    """Pairs of one optimizer step."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the training pairs in each round."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of AdamW."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest norm of a step's gradient."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout during fitting; by default the checkpoint's own."""
+    lora_rank: int = Field(16, ge=1)
+    """Rank of the adapters when `trainable` is lora."""
+    group_tokens: Annotated[int, Operational()] = Field(8_192, ge=1)
+    """Most padded tokens whose activations are held at once; halved by itself where memory runs out."""
+    gradient_checkpointing: Annotated[bool, Operational()] = False
+    """Compute activations twice, and hold those of one layer at a time."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations in a row without a lower −log σ(Δ) on the validation pairs after which a fit ends; the
+    weights of the lowest are kept. By default a fit runs to its end and does not look at them."""
+    evaluations_per_epoch: int = Field(4, ge=1)
+    """How often the validation pairs are scored where `patience` is set."""
+    snapshot_minutes: Annotated[float, Operational()] = Field(10.0, ge=0)
+    """Time between two savings of an unfinished fit, from which the next start goes on."""
+    launch: Annotated[tuple[str, ...], Operational()] = ()
+    """Command that starts the fit in several processes, such as [accelerate, launch, --config_file,
+    deployments/accelerate/gpus.yaml] or, on a CPU, [torchrun, --standalone, --nproc_per_node, "2"]; by
+    default it runs in one."""
+    deadline_hours: Annotated[float, Operational()] = Field(48.0, gt=0)
+    """A fit that takes longer than this is ended and fails."""
+
+
+class FitSpec(Configuration):
+    """One fit, as the training process reads it from a file."""
+
+    model: str
+    """Reference of the checkpoint to start from."""
+    pairs: list[Path]
+    """Parquet files with the columns prompt, chosen, rejected, pair_id or synthetic_id, and maybe weight
+    (1 by default) and margin (`fit.loss.margin` by default)."""
+    validation: Path | None = None
+    """Such a file of pairs to stop early by."""
+    output: Annotated[Path, Operational()]
+    """Folder of the trained checkpoint. All processes of a fit see the folder that it lies in."""
+    vectors: Annotated[Path | None, Operational()] = None
+    """File of features that scoring and a fit of the head in one process share: a `FeatureStore`."""
+    log: Annotated[Path, Operational()]
+    """File of the training curve, one JSON line a step."""
+    seed: int
+    """Seed of the head; with the round also of the shuffling and of dropout."""
+    round: int = 0
+    """Round of self-refinement: each has the same head, and an order and dropout of its own."""
+    reward_model: ModelConfig = ModelConfig()
+    """How texts go through the model."""
+    fit: FitConfig = FitConfig()
+    """How it is trained."""
+
+    @model_validator(mode="after")
+    def _stops_by_something(self) -> "FitSpec":
+        if self.fit.patience and not self.validation:
+            raise ValueError("fit.patience needs validation pairs to stop early by")
+        return self

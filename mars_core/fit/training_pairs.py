@@ -1,0 +1,64 @@
+"""The pairs that a fit trains on, checked: several Parquet files as one table."""
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet
+from datasets import Dataset
+
+from mars_core.fit.specification import FitError
+
+PAIR = datasets.Features(
+    {name: datasets.Value("string") for name in ("pair_id", "prompt", "chosen", "rejected")}
+    | {name: datasets.Value("float32") for name in ("weight", "margin")}
+)
+
+
+def training_pairs(files: list[Path], margin: float = 0.0) -> Dataset:
+    """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
+
+    Raises:
+        FitError: a file is no such table, there are no rows, or a weight is not positive; names the file
+            and the row.
+    """
+    tables = []
+    for file in files:
+        table = _table(file)
+        for name, default in (("weight", 1.0), ("margin", margin)):
+            if name not in table.column_names:
+                table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
+        table = table.select_columns(list(PAIR))
+        table = table if table.features == PAIR else table.cast(PAIR)
+        numbers = table.with_format("numpy").select_columns(["weight", "margin"])[:]
+        weight, asked = numbers["weight"], numbers["margin"]
+        for row in np.flatnonzero(~((weight > 0) & np.isfinite(weight + asked)))[:1]:
+            raise FitError(
+                f"{file}: row {row} has the weight {weight[row]:g} and the margin {asked[row]:g}; a weight "
+                "is positive, and both are finite"
+            )
+        tables.append(table)
+    pairs = datasets.concatenate_datasets(tables)
+    if not len(pairs):
+        raise FitError(f"no pairs to fit to in {', '.join(map(str, files))}")
+    return pairs
+
+
+def _table(file: Path) -> Dataset:
+    if not file.is_file():
+        raise FitError(f"{file}: no such file of pairs")
+    try:
+        table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise FitError(f"{file}: no Parquet file of pairs can be read from it: {error}") from error
+    if "synthetic_id" in table.column_names:
+        table = table.rename_column("synthetic_id", "pair_id")
+    for name in ("pair_id", "prompt", "chosen", "rejected"):
+        column = table.data.column(name) if name in table.column_names else None
+        if column is None or column.null_count or not _is_text(column.type):
+            raise FitError(f"{file}: needs a column {name} of texts, without gaps")
+    return table
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))

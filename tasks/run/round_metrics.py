@@ -1,0 +1,24 @@
+"""The metrics of a run's finished rounds."""
+
+import json
+import math
+
+from tasks.run.run_folder import RunFolder
+
+
+def read_metrics(run: RunFolder) -> list[dict[str, float]]:
+    """The metrics of a run's finished rounds, round 0 first; a figure that does not exist is NaN."""
+    rounds = []
+    for t in range(run.config.rounds + 1):
+        file = run.path(f"round-{t}/metrics.json")
+        if not file.exists():
+            break
+        figures = json.loads(file.read_text())
+        rounds.append({name: math.nan if value is None else value for name, value in figures.items()})
+    return rounds
+
+
+def best_round(rounds: list[dict[str, float]]) -> int:
+    """The round with the greatest validation accuracy; of equals the first."""
+    accuracies = [metrics["validation/accuracy"] for metrics in rounds]
+    return accuracies.index(max(accuracies))

@@ -1,0 +1,55 @@
+"""What a run's sources of pairs and benchmarks hold now: read, and by digest."""
+
+import hashlib
+from pathlib import Path
+
+from datasets import Dataset
+
+from mars_core.data import pairs, samples
+from mars_core.evaluation.suite import read_benchmarks
+from mars_core.experiment import ExperimentConfig
+from mars_core.files import digest
+from mars_core.method.augmentation import capacity
+from mars_core.method.selection import check_budget
+
+
+def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, dict[str, Dataset]]:
+    """The three sets and the benchmarks by name; raises what `check` raises of data and budget."""
+    sets = pairs.three_sets(config.data, config.seed)
+    _check_budget(len(sets.train), config)
+    benchmarks, _ = read_benchmarks(config.evaluation)
+    return sets, benchmarks
+
+
+def _check_budget(originals: int, config: ExperimentConfig) -> None:
+    most = capacity(config.augmentation, config.selection.budget_unit)
+    check_budget(originals, config.selection, most)
+
+
+def contents(config: ExperimentConfig) -> dict[str, str]:
+    """Digest of what each source of pairs holds now: a run whose files changed prepares them anew."""
+    named = {
+        "train": config.data.train,
+        "validation": config.data.validation,
+        "heldout": config.data.heldout,
+    }
+    return {name: source_digest(source) for name, source in named.items() if source}
+
+
+def source_digest(source: str) -> str:
+    """Digest of a file, a folder's files or the built-in data; a hub dataset is its name and revision."""
+    if source.startswith("sample://preferences"):
+        return digest(samples.preferences())
+    if source == "sample://rewardbench":
+        return digest(samples.rewardbench())
+    if source == "sample://rewardbench2":
+        return digest(samples.rewardbench2())
+    path = Path(source).expanduser()
+    if not path.exists():
+        return source
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            whole.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+    return whole.hexdigest()

@@ -1,0 +1,43 @@
+"""What one model is measured on by itself: benchmarks and pairs, read and named."""
+
+from typing import Any
+
+from datasets import Dataset
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.data import formats
+from mars_core.data.pairs import DataConfig
+from mars_core.evaluation.suite import BENCHMARKS, EvaluationConfig, read_benchmarks, sources
+from tasks.run.sources import source_digest
+from tasks.run.step import tell
+
+
+@task(name="read sources", task_run_name="read sources", cache_policy=NO_CACHE, persist_result=False)
+def read_evaluation_sources(
+    evaluation: EvaluationConfig, data: DataConfig
+) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]], list[str]]:
+    """Tables by name to measure one model on (`pairs` is `data.heldout`), what each is, and remarks.
+
+    Raises:
+        RewardBenchError: a benchmark cannot be used.
+        PairsError: the pairs cannot be used.
+    """
+    tables, remarks = read_benchmarks(evaluation)
+    named = sources(evaluation)
+    if data.heldout:
+        named["pairs"] = data.heldout
+        tables["pairs"], left_out = formats.read(data.heldout, where=data.where, invalid=data.invalid)
+        remarks += [f"{data.heldout}: left out {count:,} rows: {why}" for why, count in left_out.items()]
+    remarks += [
+        f"{source} is a built-in miniature: its scores compare with no published ones"
+        for name, source in named.items()
+        if name in BENCHMARKS and source == BENCHMARKS[name].ORIGIN.sample
+    ]
+    about = {
+        name: {"source": source, "content": source_digest(source), "rows": len(tables[name])}
+        for name, source in named.items()
+    }
+    for remark in remarks:
+        tell("%s", remark)
+    return tables, about, remarks

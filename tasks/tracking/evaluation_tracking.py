@@ -1,0 +1,64 @@
+"""MLflow: the figures of one evaluation, in a run that somebody else has started."""
+
+import math
+import time
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.experiment import TrackingConfig
+from tasks.processes.addresses import shown
+from tasks.tracking.mlflow_runs import log_metrics, run_address
+from tasks.tracking.mlflow_store import (
+    TrackingError,
+    reached,
+    told,
+    tracking_uri,
+)
+
+
+def run_page(config: TrackingConfig, run_id: str) -> str:
+    """The address of a run's page, whoever started it.
+
+    Raises:
+        TrackingError: there is no such run, or MLflow is away.
+    """
+    address = shown(tracking_uri(config))
+    try:
+        return run_address(config, reached(config).get_run(run_id))
+    except Exception as error:
+        if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+            raise TrackingError(f"{address} has no run {run_id!r}; a run's id is on its page") from error
+        raise TrackingError(
+            f"the run {run_id!r} cannot be looked for: MLflow at {address} {told(error)}"
+        ) from error
+
+
+@task(name="track evaluation", task_run_name="track", cache_policy=NO_CACHE, persist_result=False)
+def track_evaluation(
+    config: TrackingConfig, run_id: str, figures: dict[str, float], files: list[Path]
+) -> None:
+    """Log figures as metrics evaluation/… of a run, apart from those of its rounds, and files beside them.
+
+    Raises:
+        TrackingError: MLflow does not take them; they lie in the files.
+    """
+
+    def send(client: MlflowClient) -> None:
+        now_ms = int(time.time() * 1000)
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        log_metrics(
+            client, run_id, [Metric(f"evaluation/{name}", value, now_ms, 0) for name, value in finite.items()]
+        )
+        for file in files:
+            client.log_artifact(run_id, str(file), "evaluation")
+
+    try:
+        send(reached(config))
+    except Exception as error:
+        raise TrackingError(
+            f"MLflow at {shown(tracking_uri(config))} {told(error)}; all figures are in {files[-1]}"
+        ) from error

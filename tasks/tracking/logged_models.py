@@ -1,0 +1,68 @@
+"""MLflow: checkpoints as logged and registered models."""
+
+import shutil
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.experiment import TrackingConfig
+from mars_core.model.reward_model import ModelConfig, RewardModel
+from tasks.processes.addresses import shown
+from tasks.run.run_folder import RunFolder
+from tasks.tracking.mlflow_store import (
+    TrackingError,
+    fluent,
+    reached,
+    told,
+    tracking_uri,
+)
+
+
+@task(name="registered model", task_run_name="{reference}", cache_policy=NO_CACHE, persist_result=False)
+def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) -> str:
+    """Fetch a registered model (models:/NAME@ALIAS or models:/NAME/VERSION); its checkpoint within a folder.
+
+    MLflow keeps the tokenizer of a transformers model apart from its network; here they come together.
+
+    Raises:
+        TrackingError: there is no such model.
+    """
+    try:
+        with fluent(reached(config).tracking_uri):
+            fetched = Path(mlflow.artifacts.download_artifacts(reference, dst_path=str(folder)))
+    except Exception as error:  # stores of artifacts raise many kinds
+        raise TrackingError(
+            f"{reference}: not to be had; MLflow at {shown(tracking_uri(config))} {told(error)}"
+        ) from error
+    tokenizer = fetched / "components" / "tokenizer"
+    if not tokenizer.is_dir():
+        return str(fetched)
+    shutil.copytree(tokenizer, fetched / "model", dirs_exist_ok=True)
+    return str(fetched / "model")
+
+
+def log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> str:
+    """Send a round's checkpoint, once, as an MLflow model for `mlflow.transformers.load_model`; its id.
+
+    The network and its tokenizer are handed over in memory: MLflow's way of logging a folder asks
+    transformers 5 for a pipeline in a form that it no longer has.
+    """
+    step = "fit" if run.path(f".steps/round-{t}-fit.json").exists() else "adopt"
+    model = run.outputs(f"round-{t}-{step}")[""]
+    if to.data.tags.get("mars.model") == model.sha256 and "mars.model.id" in to.data.tags:
+        return to.data.tags["mars.model.id"]
+    loaded = RewardModel.load(str(run.path(model)), ModelConfig(device="cpu"))
+    with fluent(client.tracking_uri), mlflow.start_run(run_id=to.info.run_id):
+        logged = mlflow.transformers.log_model(
+            transformers_model={"model": loaded.network, "tokenizer": loaded.tokenizer},
+            name="reward_model",
+            task="text-classification",
+            pip_requirements=["torch", "transformers"],
+        )
+    client.set_tag(to.info.run_id, "mars.model.id", logged.model_id)
+    client.set_tag(to.info.run_id, "mars.model", model.sha256)
+    return logged.model_id

@@ -1,0 +1,74 @@
+"""What all runs in MLflow have in common: their experiment, links, notes and metrics."""
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from prefect.artifacts import create_link_artifact
+from prefect.runtime import flow_run
+
+from mars_core.experiment import TrackingConfig
+from mars_core.report.wording import without_figures
+from tasks.processes.addresses import shown
+from tasks.run.prefect_api import tolerated
+from tasks.tracking.mlflow_store import (
+    LOCAL_PORT,
+    artifact_location,
+    tracking_uri,
+)
+
+METRICS_AT_ONCE = 1000
+"""Most metrics of one request to MLflow."""
+NOTE_LENGTH = 5000
+"""Most of a description in MLflow, in characters."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets MLflow open an experiment with its runs and charts, and not with its pages for chat applications."""
+
+
+def run_address(config: TrackingConfig, run: Run) -> str:
+    """The page of a run in MLflow; of a local store, as `mars ui` serves it."""
+    uri = tracking_uri(config)
+    server = uri if uri.startswith("http") else f"http://127.0.0.1:{LOCAL_PORT}"
+    return f"{shown(server).rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+
+
+def link_tracking(address: str) -> None:
+    """Put a page of MLflow one click away in Prefect."""
+    with tolerated():
+        create_link_artifact(key="mlflow", link=address, link_text="This run in MLflow")
+
+
+def flow_run_tags() -> dict[str, str]:
+    """The Prefect flow run that sends, as tags."""
+    return {"prefect.flow_run": str(flow_run.id), "prefect.url": str(flow_run.ui_url)}
+
+
+def prefect_link() -> str:
+    """A link in Markdown to the Prefect flow run, where there is one."""
+    return f"[This run in Prefect]({flow_run.ui_url})" if flow_run.ui_url else ""
+
+
+def note_of(page: str) -> str:
+    """A page as the description of an MLflow run: whole paragraphs, and the link to Prefect before them."""
+    text = f"{prefect_link()}\n\n{without_figures(page)}".strip()
+    return text if len(text) <= NOTE_LENGTH else text[:NOTE_LENGTH].rpartition("\n\n")[0]
+
+
+def experiment_id_of(client: MlflowClient, config: TrackingConfig) -> str:
+    """The MLflow experiment of the configuration, made where it is not there yet."""
+    found = client.get_experiment_by_name(config.experiment)
+    if found:
+        return found.experiment_id
+    location = artifact_location(tracking_uri(config))
+    return client.create_experiment(config.experiment, artifact_location=location, tags=KIND)
+
+
+def find_run(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> Run | None:
+    """A run of an experiment that has these tags."""
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found = client.search_runs([experiment_id], filter_string=wanted, max_results=1)
+    return found[0] if found else None
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
+    """Send metrics, in as many requests as they need."""
+    for start in range(0, len(metrics), METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
