@@ -7,9 +7,11 @@ scientific keys shape results and are part of the cache keys of the steps that r
 
 import difflib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
@@ -26,6 +28,26 @@ class Configuration(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys that this section had before, and what they are called now, in full."""
+
+    @classmethod
+    def resolved(cls, values: Mapping[str, Any]) -> type[Self]:
+        """The class that reads these values; a section that names a plug-in takes in the plug-in's keys."""
+        return cls
+
+    def identity(self) -> dict[str, str]:
+        """What counts in the keys of steps beside the section's own keys."""
+        return {}
+
+
+class Names(ABC):
+    """Marks a field that holds one of some names."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names."""
 
 
 class Operational:
@@ -44,7 +66,7 @@ def scientific(config: BaseModel) -> dict[str, Any]:
             continue
         value = getattr(config, name)
         values[name] = scientific(value) if isinstance(value, BaseModel) else value
-    return values
+    return values | (config.identity() if isinstance(config, Configuration) else {})
 
 
 def _one_without_password(address: str) -> str:
@@ -130,7 +152,7 @@ def validated(model: type[Config], values: Mapping[str, Any], origin: str) -> Co
         for problem in error.errors():
             key = ".".join(map(str, problem["loc"]))
             if problem["type"] == "extra_forbidden":
-                lines.append(f"{key}: no such key; the nearest is {nearest(key, known_keys(model))}")
+                lines.append(f"{key}: {_unknown(key, model, values)}")
             elif problem["type"] == "missing":
                 lines.append(f"{key}: is required")
             else:
@@ -141,13 +163,32 @@ def validated(model: type[Config], values: Mapping[str, Any], origin: str) -> Co
         raise ConfigError(f"{origin}: " + "\n  ".join(lines)) from error
 
 
-def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Dotted names of all keys of a configuration, sections included."""
+def _unknown(key: str, model: type[BaseModel], values: Mapping[str, Any]) -> str:
+    """What to do about a key that there is not."""
+    section: type[BaseModel] | None = model
+    *path, name = key.split(".")
+    for part in path:
+        field = section.model_fields.get(part) if section else None
+        section = _section(field) if field else None
+    now = section.renamed.get(name) if section and issubclass(section, Configuration) else None
+    return (
+        f"is {now} now" if now else f"no such key; the nearest is {nearest(key, known_keys(model, values))}"
+    )
+
+
+def known_keys(
+    model: type[BaseModel], values: Mapping[str, Any] | None = None, prefix: str = ""
+) -> list[str]:
+    """Dotted names of all keys of a configuration, sections included, and those of the plug-ins it names."""
+    given = values if isinstance(values, Mapping) else {}
+    if issubclass(model, Configuration):
+        with suppress(ValueError):  # an unknown plug-in is told by itself
+            model = model.resolved(given)
     names = []
     for name, field in model.model_fields.items():
         names.append(prefix + name)
         if section := _section(field):
-            names += known_keys(section, f"{prefix}{name}.")
+            names += known_keys(section, given.get(name), f"{prefix}{name}.")
     return names
 
 
@@ -197,7 +238,7 @@ def explained(config: BaseModel, prefix: str = "") -> str:
                 f"{prefix}{name} = {json.dumps(value, default=str)}\n    {meaning}{_notes(field, value)}\n"
             )
         if section:
-            lines.append(explained(value or section(), f"{prefix}{name}."))
+            lines.append(explained(section() if value is None else value, f"{prefix}{name}."))
     return "".join(lines)
 
 
@@ -208,7 +249,7 @@ def _notes(field: FieldInfo, value: Any) -> str:
         for kind in (field.annotation, *get_args(field.annotation))
         if get_origin(kind) is Literal
         for choice in get_args(kind)
-    ]
+    ] + [name for mark in field.metadata if isinstance(mark, Names) for name in mark.names()]
     notes = [f"one of {', '.join(map(str, choices))}"] if choices else []
     default = field.get_default(call_default_factory=True)
     if not field.is_required() and default != value:

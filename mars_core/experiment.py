@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from mars_core.config import Address, Configuration, Operational, read, validated
 from mars_core.data.pairs import DataConfig
@@ -54,7 +54,7 @@ class ExperimentConfig(Configuration):
     """Where the preference pairs come from."""
     model: ModelConfig = ModelConfig()
     """The reward model's backbone."""
-    selection: SelectionConfig = SelectionConfig()
+    selection: SerializeAsAny[SelectionConfig] = Field(default_factory=SelectionConfig)
     """Which pairs get synthetic variants."""
     semantics: SemanticsConfig = SemanticsConfig()
     """How the meaning of responses is compared."""

@@ -1,47 +1,33 @@
-"""Hard-pair selection: margins → a budget of synthetic pairs for every original (docs/method.md, step 2).
+"""Hard-pair selection: log q → a budget of synthetic pairs for every original (docs/method.md, step 2).
 
-`q_i = exp(−τ·s(Δ_i)) / Σ_j exp(−τ·s(Δ_j))` with `s(Δ) = Δ` (uncertain *and* mis-ranked pairs, the
-paper's second version) or `s(Δ) = |Δ|` (uncertain pairs, its first). Budgets are whole numbers by
-largest remainder, sum to B exactly and never exceed the cap; what a capped pair cannot take goes to
-the others in proportion to q.
-
-That is the strategy `softmax`; a strategy is a function from margins to log q, and `STRATEGIES` names all.
+The strategy gives log q. Budgets are whole numbers by largest remainder, sum to B exactly and never exceed the
+cap; what a capped pair cannot take goes to the others in proportion to q.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import log_softmax
-from scipy.stats import rankdata
 
-from mars_core.config import Configuration
 from mars_core.errors import MarsError
-
-Floats = NDArray[np.float64]
-MUCH = 1e3
-"""A difference of log q that leaves nothing to the smaller one."""
-SMALLEST_ERROR = 1e-3
-"""A model that ranks all originals right would double no weight but divide by zero."""
+from mars_core.extensions import PluginSection
+from mars_core.method.strategy import STRATEGIES, Floats, Signals, Strategy
 
 
 class SelectionError(MarsError, ValueError):
     """The budget cannot be spent on these pairs; the message gives both numbers."""
 
 
-class SelectionConfig(Configuration):
-    """Which pairs get synthetic variants, and how many."""
+class SelectionConfig(PluginSection):
+    """Which pairs get synthetic variants, and how many; the strategy's own keys stand beside these."""
 
-    strategy: Literal["softmax", "hardest", "boost"] = "softmax"
-    """`softmax` is the method's; `hardest` fills the pairs of the smallest s(Δ) up to the cap, one after the
-    other; `boost` follows AdaBoost's weights, which grow with every round that a pair is mis-ranked in."""
-    margin: Literal["signed", "absolute"] = "signed"
-    """`signed` prefers mis-ranked pairs (s = Δ), `absolute` the most uncertain ones (s = |Δ|)."""
-    tau: float = Field(0.5, ge=0)
-    """Sharpness τ: 0 spends the budget uniformly, larger values concentrate it on small margins."""
+    strategy: Annotated[str, STRATEGIES] = "softmax"
+    """How the budget is divided: `softmax` is the method's; `hardest` fills the pairs of the smallest s(Δ) up to
+    the cap; `boost` follows AdaBoost's weights. Or a class of your own, as module:attribute."""
     budget: int = Field(2000, ge=1)
     """B, the synthetic units bought in a round."""
     budget_unit: Literal["pairs", "paraphrases"] = "pairs"
@@ -49,77 +35,46 @@ class SelectionConfig(Configuration):
     cap: int | None = Field(None, ge=1)
     """Most units that one pair may get; at most, and by default, its augmentation capacity."""
 
+    def open(self) -> Strategy:
+        """The strategy with its keys."""
+        strategy: Strategy = super().open()
+        return strategy
+
 
 def allocate(
-    pair_ids: Sequence[str],
-    margins: ArrayLike,
-    config: SelectionConfig,
-    capacity: int,
-    previous: ArrayLike | None = None,
+    pair_ids: Sequence[str], signals: Signals, config: SelectionConfig, capacity: int
 ) -> pd.DataFrame:
     """Divide the budget over pairs.
 
     Args:
         pair_ids: [n] ids, which break ties between equal remainders.
-        margins: [n] margins Δ of the current reward model.
-        config: τ, the kind of margin, B and the cap.
+        signals: what the strategy reads of them.
+        config: the strategy, B and the cap.
         capacity: most units that the augmentation can make of one pair.
-        previous: [n] probabilities of the round before, uniform by default; only `boost` has a memory.
 
     Returns:
-        Columns pair_id, margin (float32), probability (float64, sums to 1), budget (int64, sums to B).
+        Columns pair_id, probability (float64, sums to 1), budget (int64, sums to B).
 
     Raises:
-        SelectionError: there are no pairs, or n·cap < B.
+        SelectionError: there are no pairs, n·cap < B, or the strategy gave no [n] numbers.
     """
-    margins = np.asarray(margins, dtype=np.float32)
-    check_budget(len(margins), config, capacity)
+    n = len(pair_ids)
+    check_budget(n, config, capacity)
     cap = effective_cap(config, capacity)
-    before = np.ones(len(margins)) if previous is None else np.asarray(previous, dtype=np.float64)
-    logits = STRATEGIES[config.strategy](margins.astype(np.float64), config, before)
-    shares = capped_shares(logits, config.budget, cap)
+    log_q = np.asarray(config.open().log_q(signals), dtype=np.float64)
+    if log_q.shape != (n,) or np.isnan(log_q).any() or np.isposinf(log_q).any():
+        raise SelectionError(
+            f"selection.strategy={config.strategy} gave log q of shape {log_q.shape} for {n} pairs, of which "
+            f"{int(np.isnan(log_q).sum() + np.isposinf(log_q).sum())} are no numbers"
+        )
+    shares = capped_shares(log_q, config.budget, cap)
     return pd.DataFrame(
         {
             "pair_id": np.asarray(pair_ids, dtype=object),
-            "margin": margins,
-            "probability": np.exp(log_softmax(logits)),
+            "probability": np.exp(log_softmax(log_q)),
             "budget": largest_remainder(shares, config.budget, cap, np.asarray(pair_ids, dtype=str)),
         }
     )
-
-
-def softmax(margins: Floats, config: SelectionConfig, previous: Floats) -> Floats:
-    """−τ·s(Δ): the method's own."""
-    return -config.tau * _hardness(margins, config)
-
-
-def hardest(margins: Floats, config: SelectionConfig, previous: Floats) -> Floats:
-    """The limit of `softmax` for τ → ∞: all that a pair can take goes to the smallest s(Δ) first."""
-    ranks: Floats = rankdata(_hardness(margins, config), method="dense")
-    return -MUCH * ranks
-
-
-def boost(margins: Floats, config: SelectionConfig, previous: Floats) -> Floats:
-    """AdaBoost's weights: ln D_t(i) ± α_t, + for a mis-ranked pair, with α_t = ½ ln((1 − ε_t) / ε_t).
-
-    ε_t is the share of D_t, the previous weights, that the current model mis-ranks; a model that is no
-    better than a coin changes nothing. Freund and Schapire (1997), "A decision-theoretic generalization of
-    on-line learning and an application to boosting", figure 2, with the reward model as weak learner.
-    """
-    weights = previous / previous.sum()
-    wrong = margins <= 0
-    error = float(np.clip(weights[wrong].sum(), SMALLEST_ERROR, 0.5))
-    alpha = np.log((1 - error) / error) / 2
-    logits: Floats = np.log(np.maximum(weights, np.finfo(np.float64).tiny)) + np.where(wrong, alpha, -alpha)
-    return logits
-
-
-STRATEGIES: dict[str, Callable[[Floats, SelectionConfig, Floats], Floats]] = {
-    "softmax": softmax,
-    "hardest": hardest,
-    "boost": boost,
-}
-"""Name → function from margins [n], configuration and previous probabilities [n] to log q [n] + constant."""
 
 
 def effective_cap(config: SelectionConfig, capacity: int) -> int:
@@ -170,7 +125,3 @@ def largest_remainder(shares: Floats, budget: int, cap: int, pair_ids: NDArray[n
     takers = order[budgets[order] < cap]
     budgets[takers[: budget - int(budgets.sum())]] += 1
     return budgets
-
-
-def _hardness(margins: Floats, config: SelectionConfig) -> Floats:
-    return np.abs(margins) if config.margin == "absolute" else margins

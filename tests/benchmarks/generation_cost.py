@@ -18,6 +18,7 @@ from mars_core.generation import Request
 from mars_core.generation.instructions import messages
 from mars_core.method.augmentation import PARTS, ROLES, AugmentationConfig, capacity, variants_for
 from mars_core.method.selection import SelectionConfig, allocate
+from mars_core.method.strategy import Signals
 from mars_core.model.checkpoints import locate
 
 RECORDED = Path(__file__).with_name("hh_helpful_margins.npz")
@@ -31,7 +32,8 @@ def tokens_per_pair(_: Path | None) -> dict[str, Any]:
     originals, config = len(recorded["margin"]), AugmentationConfig(max_paraphrases=FIXED)
     pair_ids = [f"{row:04d}" for row in range(originals)]
     selection = SelectionConfig(tau=0.5, budget=2 * originals)
-    budgets = allocate(pair_ids, recorded["margin"], selection, capacity(config, "pairs"))["budget"]
+    signals = Signals(margins=recorded["margin"].astype(np.float64))
+    budgets = allocate(pair_ids, signals, selection, capacity(config, "pairs"))["budget"]
     ours = np.zeros((originals, len(PARTS)), dtype=np.int64)
     for row, budget in enumerate(budgets):
         if budget:

@@ -1,0 +1,201 @@
+"""Extension points: what a configuration swaps by a name.
+
+    STRATEGIES = ExtensionPoint("selection strategy", "mars_core.method.strategies", lambda: Strategy)
+
+    class SelectionConfig(PluginSection):
+        strategy: Annotated[str, STRATEGIES] = "softmax"
+        budget: int = 2000
+
+A name is that of a file in the point's package, or `module:attribute` of a user's own. Each plug-in is a class with
+its configuration inside, `Config`. The keys that stand beside the name are its own, but for those that the section
+has itself; an unknown one is an error, as everywhere.
+
+A user's plug-in executes code, so it is taken from a configuration only, never from a checkpoint. Its identity, the
+version that it declares or else the digest of its source, is part of the key of every step that reads the section.
+It must be importable wherever steps, fits and workers run.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from abc import ABC
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import ValidationError, create_model, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from mars_core.config import Configuration, Names, nearest
+from mars_core.errors import MarsError
+from mars_core.files import sha256_of
+
+
+class ExtensionError(MarsError, ValueError):
+    """There is no such plug-in, or it cannot be used; the message names what there is."""
+
+
+class Plugin(ABC):
+    """What all plug-ins have in common: a configuration of their own, and maybe a version."""
+
+    class Config(Configuration):
+        """The keys of the plug-in; none by default."""
+
+    version: ClassVar[str | None] = None
+    """What a user's own counts by in the keys of steps; by default the digest of its source."""
+
+    def __init__(self, config: Any) -> None:
+        """Keep the configuration, which has the keys of `Config`."""
+        self.config = config
+
+
+P = TypeVar("P", bound=Plugin)
+
+
+class ExtensionPoint(Names, Generic[P]):
+    """A kind of plug-in, and where those of this package are."""
+
+    def __init__(self, kind: str, package: str, base: Callable[[], type[P]]) -> None:
+        """`base` gives the class that the plug-ins derive from; it is asked once one is looked for."""
+        self.kind, self.package, self._base = kind, package, base
+
+    def names(self) -> list[str]:
+        """The names of those in this package: its files."""
+        package = importlib.import_module(self.package)
+        return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+    def find(self, name: str) -> type[P]:
+        """The class of a plug-in.
+
+        Args:
+            name: that of a file in the package, or `module:attribute`.
+
+        Raises:
+            ExtensionError: it is not there, cannot be imported, or is of another kind.
+        """
+        if self.is_own(name):
+            return self._import_own(name)
+        if name not in self.names():
+            raise ExtensionError(
+                f"there is no {self.kind} {name!r}; there are {', '.join(self.names())}, or module:attribute of "
+                f"your own. The nearest is {nearest(name, self.names())}"
+            )
+        module = importlib.import_module(f"{self.package}.{name}")
+        [plugin] = (
+            value
+            for value in vars(module).values()
+            if isinstance(value, type)
+            and issubclass(value, self._base())
+            and value.__module__ == module.__name__
+        )
+        return plugin
+
+    @staticmethod
+    def is_own(name: str) -> bool:
+        """Whether a name is a user's `module:attribute`."""
+        return ":" in name
+
+    def identity(self, name: str) -> str | None:
+        """What a user's plug-in counts by in the keys of steps; none for those of this package."""
+        if not self.is_own(name):
+            return None
+        plugin = self.find(name)
+        source = inspect.getsourcefile(plugin)
+        return plugin.version or (sha256_of(Path(source)) if source else name)
+
+    def _import_own(self, name: str) -> type[P]:
+        module, _, attribute = name.partition(":")
+        try:
+            plugin = getattr(importlib.import_module(module), attribute)
+        except AttributeError:
+            raise ExtensionError(f"{self.kind} {name!r}: the module {module} has no {attribute}") from None
+        except Exception as error:  # the module is the user's, and raises what it likes
+            raise ExtensionError(
+                f"{self.kind} {name!r}: {module} cannot be imported ({type(error).__name__}: {error}); it must be "
+                "on the Python path wherever steps run"
+            ) from error
+        if not (isinstance(plugin, type) and issubclass(plugin, self._base())):
+            raise ExtensionError(
+                f"{self.kind} {name!r}: is no class that derives from {self._base().__name__}"
+            )
+        return plugin
+
+
+class PluginSection(Configuration):
+    """A section with one field that names a plug-in, whose keys stand beside it.
+
+    What is read from a file is an object of a class that has both: `of_plugin` makes it.
+    """
+
+    plugin: ClassVar[type[Plugin] | None] = None
+    """The plug-in whose keys this class has."""
+    options_field: ClassVar[str | None] = None
+    """The field that holds the plug-in's keys, where they do not stand beside the others."""
+
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        """Make an object that has the plug-in's keys as well."""
+        return super().__new__(cls.resolved(values) if cls.plugin is None else cls)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _take_in_the_plugin(cls, values: Any, handler: Callable[[Any], Self]) -> Self:
+        if cls.plugin is not None or not isinstance(values, Mapping):
+            return handler(values)
+        field, point = cls._choice()
+        try:
+            resolved = cls.resolved(values)
+        except ExtensionError as error:
+            unknown = PydanticCustomError("unknown_plugin", "{said}", {"said": str(error)})
+            detail = InitErrorDetails(type=unknown, loc=(field,), input=values.get(field))
+            raise ValidationError.from_exception_data(cls.__name__, [detail]) from None
+        return resolved.model_validate(values)
+
+    @classmethod
+    def resolved(cls, values: Mapping[str, Any]) -> type[Self]:
+        """The class that has the keys of the plug-in that `values` name.
+
+        Raises:
+            ExtensionError: there is no such plug-in.
+        """
+        if cls.plugin is not None:
+            return cls
+        field, point = cls._choice()
+        name = values.get(field, cls.model_fields[field].default)
+        return _with_keys_of(cls, point.find(str(name)))
+
+    def identity(self) -> dict[str, str]:
+        """What a user's plug-in counts by beside its keys."""
+        field, point = self._choice()
+        found = point.identity(getattr(self, field))
+        return {} if found is None else {f"{field} version": found}
+
+    def open(self) -> Any:
+        """The plug-in with these keys."""
+        assert self.plugin is not None
+        return self.plugin(self)
+
+    @classmethod
+    def _choice(cls) -> tuple[str, ExtensionPoint[Any]]:
+        """The field that names the plug-in, and of what kind it is."""
+        [choice] = (
+            (name, mark)
+            for name, field in cls.model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, ExtensionPoint)
+        )
+        return choice
+
+
+@functools.cache
+def _with_keys_of(section: type[Any], plugin: type[Plugin]) -> type[Any]:
+    """A section's class with the keys of a plug-in beside its own, or in the field that is for them."""
+    bases: tuple[type[Any], ...] = (section, plugin.Config)
+    fields: dict[str, Any] = {}
+    if section.options_field:
+        bases, fields = (section,), {section.options_field: (plugin.Config, plugin.Config())}
+    resolved = create_model(
+        section.__name__, __base__=bases, __module__=section.__module__, __doc__=section.__doc__, **fields
+    )
+    resolved.plugin = plugin
+    return resolved

@@ -1,0 +1,35 @@
+"""AdaBoost's weights, with the reward model as weak learner."""
+
+import numpy as np
+
+from mars_core.method.strategy import Floats, Signals, Strategy
+
+SMALLEST_ERROR = 1e-3
+"""A model that ranks all originals right would double no weight but divide by zero."""
+
+
+class Boost(Strategy):
+    """Weights that grow with every round that a pair is mis-ranked in.
+
+    Freund and Schapire (1997), "A decision-theoretic generalization of on-line learning and an application to
+    boosting", figure 2.
+    """
+
+    reads = frozenset({"margins", "previous"})
+
+    def log_q(self, signals: Signals) -> Floats:
+        """ln D_t(i) ± α_t, + for a mis-ranked pair, with α_t = ½ ln((1 − ε_t) / ε_t).
+
+        ε_t is the share of D_t, the previous weights, that the current model mis-ranks; a model that is no
+        better than a coin changes nothing.
+        """
+        assert signals.margins is not None
+        assert signals.previous is not None
+        weights = signals.previous / signals.previous.sum()
+        wrong = signals.margins <= 0
+        error = float(np.clip(weights[wrong].sum(), SMALLEST_ERROR, 0.5))
+        alpha = np.log((1 - error) / error) / 2
+        log_q: Floats = np.log(np.maximum(weights, np.finfo(np.float64).tiny)) + np.where(
+            wrong, alpha, -alpha
+        )
+        return log_q

@@ -1,0 +1,62 @@
+"""A selection strategy: signals of the originals → log q, by which the budget is divided.
+
+    selection: {strategy: softmax, tau: 0.5, margin: signed, budget: 2000}
+
+`mars_core.method.selection` turns log q into whole budgets.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mars_core.extensions import ExtensionPoint, Plugin
+
+Floats = NDArray[np.float64]
+Signal = Literal["margins", "distances", "features", "spread", "previous", "weights"]
+"""A field of `Signals`."""
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What is known of n originals; only the signals that the strategy names are there."""
+
+    margins: Floats | None = None
+    """[n] logit P(chosen ≻ rejected) by the current reward model; for Bradley–Terry r(chosen) − r(rejected)."""
+    distances: Floats | None = None
+    """[n] semantic distances of the two responses."""
+    features: Floats | None = None
+    """[n, d] φ(x, y⁺) − φ(x, y⁻), what enters the last layer of the head."""
+    spread: Floats | None = None
+    """[n] how unsure the objective is of the two rewards: the root of the sum of their variances."""
+    previous: Floats | None = None
+    """[n] q of the round before; uniform in the first."""
+    weights: Floats | None = None
+    """[n] the rows' own weights; 1 where the data have none."""
+
+
+class Strategy(Plugin):
+    """Signals → log q."""
+
+    reads: ClassVar[frozenset[Signal]] = frozenset({"margins"})
+    """The signals that are computed for it; the others are None."""
+
+    @abstractmethod
+    def log_q(self, signals: Signals) -> Floats:
+        """Logarithms of the probabilities, [n], up to a constant."""
+
+
+def hardness(margins: Floats, kind: Literal["signed", "absolute"]) -> Floats:
+    """s(Δ) of margins [n]; the smaller, the harder.
+
+    Args:
+        margins: Δ of each pair.
+        kind: `signed` for s = Δ (uncertain *and* mis-ranked pairs, the paper's second version), `absolute` for
+            s = |Δ| (uncertain pairs, its first).
+    """
+    return np.abs(margins) if kind == "absolute" else margins
+
+
+STRATEGIES = ExtensionPoint("selection strategy", "mars_core.method.strategies", lambda: Strategy)
