@@ -1,25 +1,24 @@
 """Extension points: what a configuration swaps by a name.
 
-    STRATEGIES = ExtensionPoint("selection strategy", "mars_core.method.strategies", lambda: Strategy)
+    STRATEGIES = ExtensionPoint("selection strategy", Strategy)
 
     class SelectionConfig(PluginSection):
         strategy: Annotated[str, STRATEGIES] = "softmax"
         budget: int = 2000
 
-A name is that of a file in the point's package, or `module:attribute` of a user's own. Each plug-in is a class with
-its configuration inside, `Config`. The keys that stand beside the name are its own, but for those that the section
-has itself; an unknown one is an error, as everywhere.
+A name is that of a file beside the base class's, or `module:attribute` of a user's own. Each plug-in is a
+class with its configuration inside, `Config`. The keys that stand beside the name are its own, but for those
+that the section has itself; an unknown one is an error, as everywhere.
 
-A user's plug-in executes code, so it is taken from a configuration only, never from a checkpoint. Its identity, the
-version that it declares or else the digest of its source, is part of the key of every step that reads the section.
-It must be importable wherever steps, fits and workers run.
+A user's plug-in executes code, so it is taken from a configuration only, never from a checkpoint. Its
+identity, the version that it declares or else the digest of its source, is part of the key of every step that
+reads the section. It must be importable wherever steps, fits and workers run.
 """
 
 import functools
 import importlib
 import inspect
 import pkgutil
-from abc import ABC
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -36,7 +35,7 @@ class ExtensionError(MarsError, ValueError):
     """There is no such plug-in, or it cannot be used; the message names what there is."""
 
 
-class Plugin(ABC):
+class Plugin:
     """What all plug-ins have in common: a configuration of their own, and maybe a version."""
 
     class Config(Configuration):
@@ -54,22 +53,23 @@ P = TypeVar("P", bound=Plugin)
 
 
 class ExtensionPoint(Names, Generic[P]):
-    """A kind of plug-in, and where those of this package are."""
+    """A kind of plug-in; those of this package are files beside that of the class they derive from."""
 
-    def __init__(self, kind: str, package: str, base: Callable[[], type[P]]) -> None:
-        """`base` gives the class that the plug-ins derive from; it is asked once one is looked for."""
-        self.kind, self.package, self._base = kind, package, base
+    def __init__(self, kind: str, base: type[P]) -> None:
+        """`kind` is what messages call it."""
+        self.kind, self.base = kind, base
+        self.package, _, self._file = base.__module__.rpartition(".")
 
     def names(self) -> list[str]:
-        """The names of those in this package: its files."""
+        """The names of those in this package."""
         package = importlib.import_module(self.package)
-        return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+        return sorted({module.name for module in pkgutil.iter_modules(package.__path__)} - {self._file})
 
     def find(self, name: str) -> type[P]:
         """The class of a plug-in.
 
         Args:
-            name: that of a file in the package, or `module:attribute`.
+            name: that of a file, or `module:attribute`.
 
         Raises:
             ExtensionError: it is not there, cannot be imported, or is of another kind.
@@ -78,15 +78,15 @@ class ExtensionPoint(Names, Generic[P]):
             return self._import_own(name)
         if name not in self.names():
             raise ExtensionError(
-                f"there is no {self.kind} {name!r}; there are {', '.join(self.names())}, or module:attribute of "
-                f"your own. The nearest is {nearest(name, self.names())}"
+                f"there is no {self.kind} {name!r}; there are {', '.join(self.names())}, or module:attribute "
+                f"of your own. The nearest is {nearest(name, self.names())}"
             )
         module = importlib.import_module(f"{self.package}.{name}")
         [plugin] = (
             value
             for value in vars(module).values()
             if isinstance(value, type)
-            and issubclass(value, self._base())
+            and issubclass(value, self.base)
             and value.__module__ == module.__name__
         )
         return plugin
@@ -105,27 +105,27 @@ class ExtensionPoint(Names, Generic[P]):
         return plugin.version or (sha256_of(Path(source)) if source else name)
 
     def _import_own(self, name: str) -> type[P]:
-        module, _, attribute = name.partition(":")
+        place, _, attribute = name.partition(":")
         try:
-            plugin = getattr(importlib.import_module(module), attribute)
-        except AttributeError:
-            raise ExtensionError(f"{self.kind} {name!r}: the module {module} has no {attribute}") from None
+            module = importlib.import_module(place)
         except Exception as error:  # the module is the user's, and raises what it likes
             raise ExtensionError(
-                f"{self.kind} {name!r}: {module} cannot be imported ({type(error).__name__}: {error}); it must be "
+                f"{self.kind} {name!r}: {place} cannot be imported ({type(error).__name__}: {error}); it "
+                "must be "
                 "on the Python path wherever steps run"
             ) from error
-        if not (isinstance(plugin, type) and issubclass(plugin, self._base())):
-            raise ExtensionError(
-                f"{self.kind} {name!r}: is no class that derives from {self._base().__name__}"
-            )
+        plugin = getattr(module, attribute, None)
+        if plugin is None:
+            raise ExtensionError(f"{self.kind} {name!r}: the module {place} has no {attribute}")
+        if not (isinstance(plugin, type) and issubclass(plugin, self.base)):
+            raise ExtensionError(f"{self.kind} {name!r}: is no class that derives from {self.base.__name__}")
         return plugin
 
 
 class PluginSection(Configuration):
     """A section with one field that names a plug-in, whose keys stand beside it.
 
-    What is read from a file is an object of a class that has both: `of_plugin` makes it.
+    What is read from a file is an object of a class that has both; `resolved` makes it.
     """
 
     plugin: ClassVar[type[Plugin] | None] = None
@@ -142,11 +142,11 @@ class PluginSection(Configuration):
     def _take_in_the_plugin(cls, values: Any, handler: Callable[[Any], Self]) -> Self:
         if cls.plugin is not None or not isinstance(values, Mapping):
             return handler(values)
-        field, point = cls._choice()
         try:
             resolved = cls.resolved(values)
         except ExtensionError as error:
             unknown = PydanticCustomError("unknown_plugin", "{said}", {"said": str(error)})
+            field, _ = cls._choice()
             detail = InitErrorDetails(type=unknown, loc=(field,), input=values.get(field))
             raise ValidationError.from_exception_data(cls.__name__, [detail]) from None
         return resolved.model_validate(values)
@@ -162,7 +162,8 @@ class PluginSection(Configuration):
             return cls
         field, point = cls._choice()
         name = values.get(field, cls.model_fields[field].default)
-        return _with_keys_of(cls, point.find(str(name)))
+        resolved: type[Self] = _with_keys_of(cls, point.find(str(name)))
+        return resolved
 
     def identity(self) -> dict[str, str]:
         """What a user's plug-in counts by beside its keys."""
@@ -188,14 +189,15 @@ class PluginSection(Configuration):
 
 
 @functools.cache
-def _with_keys_of(section: type[Any], plugin: type[Plugin]) -> type[Any]:
+def _with_keys_of(section: Any, plugin: Any) -> type[Any]:
     """A section's class with the keys of a plug-in beside its own, or in the field that is for them."""
     bases: tuple[type[Any], ...] = (section, plugin.Config)
     fields: dict[str, Any] = {}
     if section.options_field:
         bases, fields = (section,), {section.options_field: (plugin.Config, plugin.Config())}
-    resolved = create_model(
+    resolved: Any = create_model(
         section.__name__, __base__=bases, __module__=section.__module__, __doc__=section.__doc__, **fields
     )
     resolved.plugin = plugin
-    return resolved
+    with_keys: type[Any] = resolved
+    return with_keys

@@ -17,11 +17,11 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from mars_core.fit.gradient import Computed, PairBatch
+from mars_core.fit.gradient import Computed, PairBatch, margins_of
 from mars_core.model.batching import TokenBudget
 from mars_core.model.rendering import text_name
 from mars_core.model.reward_model import WINDOW, RewardModel
-from mars_core.objectives.bradley_terry import LossConfig
+from mars_core.objectives.objective import TextOutputs
 
 
 class LinearGradient:
@@ -30,7 +30,6 @@ class LinearGradient:
     def __init__(
         self,
         model: RewardModel,
-        loss: LossConfig,
         rows: dict[bytes, int],
         features: NDArray[np.float32],
         tokens: NDArray[np.int64],
@@ -40,33 +39,38 @@ class LinearGradient:
 
         `cut` counts the texts that lost tokens to the limit; they are rendered here, and not at every step.
         """
-        self.model, self.loss = model, loss
+        self.model = model
         self.rows, self.features, self.tokens, self.cut = rows, features, tokens, cut
 
-    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
-        """Rewards of texts whose features are kept, [n]."""
-        return self._linear(self._rows(prompts, responses)).detach().cpu().numpy()
+    @torch.no_grad()
+    def readouts(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
+        """Readouts of texts whose features are kept, [n, q]."""
+        self.model.train(False)
+        readouts = self.model.objective.readout(self._outputs(self._rows(prompts, responses)))
+        found: NDArray[np.float32] = readouts.cpu().numpy()
+        return found
 
     def __call__(self, batch: PairBatch, seed: int) -> Computed:
         """Add the gradient of the batch's loss; there is no dropout to draw, and no padding."""
-        rows = self._rows(batch.prompts * 2, batch.chosen + batch.rejected)
-        rewards = self._linear(rows).view(2, -1)
-        batch.loss(rewards, self.loss).backward()  # type: ignore[no-untyped-call]
+        rows, objective = self._rows(batch.prompts * 2, batch.chosen + batch.rejected), self.model.objective
+        objective.modules.train()
+        outputs, penalty = self._outputs(rows), objective.penalty()
+        losses = batch.losses(objective, outputs)
+        batch.loss(losses, penalty).backward()  # type: ignore[no-untyped-call]
         tokens = int(self.tokens[rows].sum())
-        return Computed(rewards.detach().cpu().numpy(), tokens, tokens)
+        value = 0.0 if penalty is None else float(penalty)
+        return Computed(margins_of(objective, outputs), losses.detach().cpu().numpy(), value, tokens, tokens)
 
     def _rows(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
         return [self.rows[text_name(*text)] for text in zip(prompts, responses, strict=True)]
 
-    def _linear(self, rows: list[int]) -> torch.Tensor:
-        features = torch.from_numpy(self.features[rows]).to(self.model.device)
-        rewards: torch.Tensor = self.model.scalar_layer(features)
-        return rewards.squeeze(-1)
+    def _outputs(self, rows: list[int]) -> TextOutputs:
+        return self.model.of_features(torch.from_numpy(self.features[rows]).to(self.model.device))
 
 
 @contextmanager
 def cached_features(
-    model: RewardModel, loss: LossConfig, tables: Sequence[Dataset], file: Path, processes: Any
+    model: RewardModel, tables: Sequence[Dataset], file: Path, processes: Any
 ) -> Iterator[LinearGradient]:
     """Compute the features of all texts of some tables of pairs; `file` keeps them for a `with` block.
 
@@ -86,7 +90,7 @@ def cached_features(
         _compute(model, _texts(tables), rows, features, tokens, cuts, processes)
         counts[:] = processes.reduce(torch.from_numpy(counts).to(processes.device)).cpu().numpy()
         cut = dict(zip(("prompts_cut", "responses_cut"), cuts.tolist(), strict=True))
-        yield LinearGradient(model, loss, rows, features, tokens, cut)
+        yield LinearGradient(model, rows, features, tokens, cut)
     finally:
         if processes.is_main_process:
             file.unlink()

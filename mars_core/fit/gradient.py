@@ -8,7 +8,7 @@ plain loop, whose padding this avoids.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mars_core.model.batching import tight_batches, token_batches
 from mars_core.model.reward_model import RewardModel
-from mars_core.objectives.bradley_terry import LossConfig, preference_loss
+from mars_core.objectives.objective import Noise, Objective, PairOutputs, TextOutputs
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,11 @@ class PairBatch:
     weights: torch.Tensor
     """[n] how much each pair counts."""
     margins: torch.Tensor
-    """[n] the margin asked of each pair."""
+    """[n] the margin asked of each pair; nan where none is."""
     total_weight: float
     """Sum of the weights of the whole effective batch."""
+    noise: Noise
+    """What the loss draws for each pair."""
 
     @property
     def characters(self) -> NDArray[np.intp]:
@@ -50,22 +52,32 @@ class PairBatch:
         prompts, chosen, rejected = (
             [column[row] for row in rows] for column in (self.prompts, self.chosen, self.rejected)
         )
-        weights = self.weights[rows] * factor
-        return PairBatch(prompts, chosen, rejected, weights, self.margins[rows], self.total_weight)
+        weights, noise = self.weights[rows] * factor, replace(self.noise, rows=self.noise.rows[rows])
+        return PairBatch(prompts, chosen, rejected, weights, self.margins[rows], self.total_weight, noise)
 
-    def loss(self, rewards: torch.Tensor, config: LossConfig) -> torch.Tensor:
-        """Σ wᵢℓᵢ of these pairs over the whole effective batch's Σ wᵢ; `rewards` is [2, n]."""
-        device = rewards.device
-        losses = preference_loss(rewards[0], rewards[1], self.margins.to(device), config)
-        return self.weights.to(device) @ losses / self.total_weight
+    def losses(self, objective: Objective, outputs: TextOutputs) -> torch.Tensor:
+        """ℓ of each pair, [n], from the outputs of the chosen texts and then of the rejected ones, [2n]."""
+        n, device = len(self.weights), outputs.outputs.device
+        halves = outputs.rows(slice(n)), outputs.rows(slice(n, None))
+        return objective.losses(PairOutputs(*halves, self.margins.to(device), self.noise))
+
+    def loss(self, losses: torch.Tensor, penalty: torch.Tensor | None = None) -> torch.Tensor:
+        """Σ wᵢℓᵢ of these pairs over the whole effective batch's Σ wᵢ, and their share of its one penalty."""
+        weights = self.weights.to(losses.device)
+        loss = weights @ losses / self.total_weight
+        return loss if penalty is None else loss + penalty * weights.sum() / self.total_weight
 
 
 @dataclass(frozen=True)
 class Computed:
     """What computing a gradient brought to light."""
 
-    rewards: NDArray[np.float32]
-    """[2, n] rewards of the chosen and of the rejected responses."""
+    margins: NDArray[np.float32]
+    """[n] logit P(chosen ≻ rejected) of each pair."""
+    losses: NDArray[np.float32]
+    """[n] ℓ of each pair."""
+    penalty: float = 0.0
+    """What the objective adds to a batch's mean loss."""
     tokens: int = 0
     """Tokens of the texts."""
     padded_tokens: int = 0
@@ -82,7 +94,6 @@ class NetworkGradient:
     def __init__(
         self,
         model: RewardModel,
-        loss: LossConfig,
         group_tokens: int,
         agree: Callable[[int], int] | None = None,
     ) -> None:
@@ -92,7 +103,6 @@ class NetworkGradient:
         gets the number of passes that this process needs, and returns how many it has to make.
         """
         self.model = model
-        self.loss = loss
         self.group_tokens = group_tokens
         self.agree = agree
         embedding = model.network.get_input_embeddings()
@@ -101,10 +111,9 @@ class NetworkGradient:
         if self.embedding is not None:
             self.embedding.sparse = True
 
-    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
-        """Rewards without dropout, [n]."""
-        self.model.network.eval()
-        return self.model.score(prompts, responses)
+    def readouts(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
+        """Readouts without dropout, [n, q]."""
+        return self.model.readouts(prompts, responses)
 
     def __call__(self, batch: PairBatch, seed: int) -> Computed:
         """Add the gradient of the batch's loss; `seed` draws the dropout.
@@ -114,12 +123,12 @@ class NetworkGradient:
         Raises:
             RuntimeError: a single pair does not fit into memory.
         """
-        self.model.network.train()
+        self.model.train()
         rendering = self.model.renderer.render(batch.prompts * 2, batch.chosen + batch.rejected)
         while True:
             torch.manual_seed(seed)
             try:
-                rewards, padded_tokens = self._accumulate(rendering.ids, batch)
+                margins, losses, penalty, padded_tokens = self._accumulate(rendering.ids, batch)
                 break
             except RuntimeError as error:
                 longest = max(map(len, rendering.ids))
@@ -130,26 +139,39 @@ class NetworkGradient:
                 "Memory ran out: going on with fit.group_tokens=%d, half of before.", self.group_tokens
             )
             self.model.network.zero_grad()
+            self.model.objective.modules.zero_grad()
             clear_device_cache(garbage_collection=True)
         if self.embedding is not None and self.embedding.weight.grad is not None:
             self.embedding.weight.grad = self.embedding.weight.grad.to_dense()
         tokens = sum(map(len, rendering.ids))
-        return Computed(rewards, tokens, padded_tokens, rendering.prompts_cut, rendering.responses_cut)
+        cut = rendering.prompts_cut, rendering.responses_cut
+        return Computed(margins, losses, penalty, tokens, padded_tokens, *cut)
 
-    def _accumulate(self, ids: list[list[int]], batch: PairBatch) -> tuple[NDArray[np.float32], int]:
-        """Rewards, [2, n], and the tokens computed; `ids` holds the n chosen and the n rejected texts."""
-        rewards = np.empty(len(ids), dtype=np.float32)
-        padded_tokens = 0
+    def _accumulate(
+        self, ids: list[list[int]], batch: PairBatch
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], float, int]:
+        """Margins and losses, [n], the penalty, and the tokens computed.
+
+        `ids` holds the n chosen and the n rejected texts.
+        """
+        objective = self.model.objective
+        margins, losses = np.empty((2, len(ids) // 2), dtype=np.float32)
+        value, padded_tokens = 0.0, 0
         for pairs, factor, passes in self._groups(np.array([len(text) for text in ids])):
             # Inside one context the weights are cast to bfloat16 once, and not for every pass.
             with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.model.bfloat16):
-                outputs = torch.cat([self.model.logits([ids[i] for i in texts]) for texts in passes])
-            computed = np.concatenate(passes)
-            in_order = outputs[torch.from_numpy(np.argsort(computed))].view(2, -1)
-            batch.part(pairs, factor).loss(in_order, self.loss).backward()  # type: ignore[no-untyped-call]
-            rewards[computed] = outputs.detach().cpu().numpy()
+                found = TextOutputs.together(
+                    [self.model.forward([ids[i] for i in texts]) for texts in passes]
+                )
+            in_order = found.rows(torch.from_numpy(np.argsort(np.concatenate(passes))))
+            part, penalty = batch.part(pairs, factor), objective.penalty()
+            of_part = part.losses(objective, in_order)
+            part.loss(of_part, penalty).backward()  # type: ignore[no-untyped-call]
+            losses[pairs] = of_part.detach().cpu().numpy()
+            margins[pairs] = margins_of(objective, in_order)
+            value = 0.0 if penalty is None else float(penalty)
             padded_tokens += sum(self.model.computed_tokens([len(ids[i]) for i in texts]) for texts in passes)
-        return rewards.reshape(2, -1), padded_tokens
+        return margins, losses, value, padded_tokens
 
     def _groups(
         self, lengths: NDArray[np.intp]
@@ -172,3 +194,11 @@ class NetworkGradient:
             else:
                 passes = tight_batches(lengths[texts], batch_tokens, PASS_TOKENS)
             yield pairs, 1.0, [texts[some] for some in passes]
+
+
+@torch.no_grad()
+def margins_of(objective: Objective, outputs: TextOutputs) -> NDArray[np.float32]:
+    """logit P(chosen ≻ rejected), [n], from the outputs of n chosen texts and then of n rejected ones."""
+    chosen, rejected = objective.readout(outputs).chunk(2)
+    margins: NDArray[np.float32] = objective.logit(chosen, rejected).cpu().numpy()
+    return margins

@@ -1,17 +1,16 @@
 """A fit as it is asked for: how a reward model is trained, on what, and where the result goes."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from mars_core.config import Configuration, Operational
 from mars_core.errors import MarsError
-from mars_core.fit.trainable import (
-    Trainable,
-)
+from mars_core.fit.trainable import Trainable
 from mars_core.model.reward_model import ModelConfig
-from mars_core.objectives.bradley_terry import LossConfig
+from mars_core.objectives.objective import ObjectiveConfig
 
 
 class FitError(MarsError, RuntimeError):
@@ -20,6 +19,8 @@ class FitError(MarsError, RuntimeError):
 
 class FitConfig(Configuration):
     """How the reward model is trained in each round."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"loss": "fit.objective"}
 
     trainable: Trainable = "all"
     """Which weights change: all; low-rank adapters and the head; or the last layer of the head alone, on
@@ -32,8 +33,8 @@ class FitConfig(Configuration):
     """Peak learning rate of AdamW; where the last layer alone is trained, 1e-2 to 1e-1 does something."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls to zero over a fit."""
-    loss: LossConfig = LossConfig()
-    """What is added to the Bradley–Terry loss."""
+    objective: SerializeAsAny[ObjectiveConfig] = Field(default_factory=ObjectiveConfig)
+    """What is minimised."""
     batch_pairs: int = Field(64, ge=1)
     """Pairs of one optimizer step."""
     epochs: int = Field(1, ge=1)
@@ -72,7 +73,7 @@ class FitSpec(Configuration):
     """Reference of the checkpoint to start from."""
     pairs: list[Path]
     """Parquet files with the columns prompt, chosen, rejected, pair_id or synthetic_id, and maybe weight
-    (1 by default) and margin (`fit.loss.margin` by default)."""
+    (1 by default) and margin (what the objective says by default)."""
     validation: Path | None = None
     """Such a file of pairs to stop early by."""
     output: Annotated[Path, Operational()]

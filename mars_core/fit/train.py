@@ -1,4 +1,4 @@
-"""Fit a reward model to preference pairs by the Bradley–Terry loss −log σ(Δ) (docs/method.md, step 6).
+"""Fit a reward model to preference pairs, by the loss of its objective (docs/method.md, step 6).
 
     python -m mars_core.fit.train SPEC.json
 
@@ -59,7 +59,7 @@ from mars_core.fit.training_pairs import training_pairs
 from mars_core.model.checkpoints import content_of_checkpoint
 from mars_core.model.cpu.attention import attend_in_float32
 from mars_core.model.reward_model import ModelConfig, RewardModel, device_of
-from mars_core.objectives.bradley_terry import bradley_terry_loss
+from mars_core.objectives.objective import Noise, preference_loss
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def fit(
         ModelError: the checkpoint cannot be loaded.
     """
     config, processes = spec.fit, _processes(spec.reward_model)
-    pairs = training_pairs(spec.pairs, config.loss.margin)
+    pairs = training_pairs(spec.pairs)
     validation = training_pairs([spec.validation]) if config.patience and spec.validation else None
     steps_per_epoch = math.ceil(len(pairs) / config.batch_pairs)
     steps = config.epochs * steps_per_epoch
@@ -105,7 +105,7 @@ def fit(
         shared = DataParallel(gradient, list(weights.values()), processes)
         for step, rows in _effective_batches(len(pairs), spec, progress.step):
             started = time.monotonic()
-            pair_ids, batch = _batch(pairs[rows])
+            pair_ids, batch = _batch(pairs[rows], Noise(_entropy(spec, NOISE), step, rows))
             computed = shared(batch, _seed(spec, DROPOUT, step))
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.clip_norm)
             _stop_if_broken(step, pair_ids, computed, norm, model.bfloat16)
@@ -113,7 +113,7 @@ def fit(
             _update(optimizer, learning_rate)
 
             seconds = time.monotonic() - started
-            figures = progress.add(step // steps_per_epoch, batch, computed, config.loss, seconds)
+            figures = progress.add(step // steps_per_epoch, batch, computed, seconds)
             figures |= {"steps": steps, "learning_rate": learning_rate, "gradient_norm": float(norm)}
             if validation and _evaluates(config, step + 1, steps_per_epoch):
                 figures["validation_loss"] = _validation_loss(gradient, validation, processes)
@@ -158,7 +158,13 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
     """The model to start from, with the weights chosen that are to change."""
     where = {"device": str(processes.device)} if processes.num_processes > 1 else {}
     config = spec.reward_model.model_copy(update=where)
-    model = RewardModel.load(spec.model, config, seed=spec.seed, dropout=spec.fit.dropout)
+    objective = spec.fit.objective
+    model = RewardModel.load(spec.model, config, objective, seed=spec.seed, dropout=spec.fit.dropout)
+    if model.objective.modules and is_sharded(processes):
+        raise FitError(
+            f"fit.objective={objective.name} has modules of its own, which FSDP does not shard: launch it "
+            "without"
+        )
     choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
     if _holds_bfloat16(spec, model, processes):
         hold_frozen_in_bfloat16(model)
@@ -212,19 +218,18 @@ def _gradient(
     spec: FitSpec, model: RewardModel, tables: list[Dataset | None], processes: Any
 ) -> Iterator[NetworkGradient | LinearGradient]:
     """What computes the gradient, of the whole network or, on cached features, of its last layer."""
-    if spec.fit.trainable == "head":
+    if spec.fit.trainable == "head" and "states" not in model.objective.reads:
         texts = [table for table in tables if table]
-        with cached_features(model, spec.fit.loss, texts, _beside(spec, "features"), processes) as gradient:
+        with cached_features(model, texts, _beside(spec, "features"), processes) as gradient:
             yield gradient
     else:
-        yield NetworkGradient(model, spec.fit.loss, spec.fit.group_tokens, most_passes(processes))
+        yield NetworkGradient(model, spec.fit.group_tokens, most_passes(processes))
 
 
-def _batch(rows: dict[str, Any]) -> tuple[list[str], PairBatch]:
+def _batch(rows: dict[str, Any], noise: Noise) -> tuple[list[str], PairBatch]:
     weights, margins = (torch.tensor(rows[name]) for name in ("weight", "margin"))
-    return rows["pair_id"], PairBatch(
-        rows["prompt"], rows["chosen"], rows["rejected"], weights, margins, float(weights.sum())
-    )
+    texts = rows["prompt"], rows["chosen"], rows["rejected"]
+    return rows["pair_id"], PairBatch(*texts, weights, margins, float(weights.sum()), noise)
 
 
 def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -246,15 +251,14 @@ def _evaluates(config: FitConfig, steps: int, steps_per_epoch: int) -> bool:
 def _validation_loss(
     gradient: NetworkGradient | LinearGradient, validation: Dataset, processes: Any
 ) -> float:
-    """Mean −log σ(Δ) over the validation pairs; with FSDP every process computes all of them."""
+    """Mean −log P(chosen ≻ rejected) over the validation pairs; with FSDP every process computes all of
+    them."""
     count = 1 if is_sharded(processes) else processes.num_processes
     sums = torch.zeros(2, dtype=torch.float64, device=processes.device)
     part = validation.shard(count, processes.process_index % count)
     if len(part):
-        rewards = gradient.rewards(part["prompt"][:] * 2, part["chosen"][:] + part["rejected"][:]).reshape(
-            2, -1
-        )
-        losses = bradley_terry_loss(torch.from_numpy(rewards[0] - rewards[1]))
+        readouts = gradient.readouts(part["prompt"][:] * 2, part["chosen"][:] + part["rejected"][:])
+        losses = preference_loss(torch.from_numpy(gradient.model.margins(*np.split(readouts, 2))))
         sums += torch.tensor([float(losses.sum()), len(part)]).to(sums)
     total, pairs = processes.reduce(sums).tolist()
     return float(total / pairs)
@@ -263,7 +267,7 @@ def _validation_loss(
 def _stop_if_broken(
     step: int, pair_ids: list[str], computed: Computed, norm: torch.Tensor, bfloat16: bool
 ) -> None:
-    margins = computed.rewards[0] - computed.rewards[1]
+    margins = computed.margins
     if np.isfinite(margins).all() and torch.isfinite(norm):
         return
     broken = [pair_id for pair_id, margin in zip(pair_ids, margins, strict=True) if not np.isfinite(margin)]
@@ -287,7 +291,7 @@ def _ended(unfinished: Snapshot, progress: Progress) -> FitError:
     return FitError(f"{ending}; the next start goes on from there")
 
 
-ORDER, DROPOUT = range(2)
+ORDER, DROPOUT, NOISE = range(3)
 """What is drawn from the seed and the round."""
 
 
@@ -295,6 +299,11 @@ def _seed(spec: FitSpec, what: int, which: int) -> int:
     """A seed of its own for the order of an epoch, and for the dropout of a step."""
     sequence = np.random.SeedSequence([spec.seed, spec.round], spawn_key=(what, which))
     return int(sequence.generate_state(1)[0])
+
+
+def _entropy(spec: FitSpec, what: int) -> tuple[int, ...]:
+    """Where noise of a kind begins; the step and the row come to it."""
+    return spec.seed, spec.round, what
 
 
 def _effective_batches(pairs: int, spec: FitSpec, done: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -357,9 +366,8 @@ def _save(spec: FitSpec, model: RewardModel, best: Snapshot, unfinished: Snapsho
         return
     if is_sharded(processes) or _holds_bfloat16(spec, model, processes):
         trained = trained_weights(model)
-        model = RewardModel.load(
-            spec.model, spec.reward_model.model_copy(update={"device": "cpu"}), seed=spec.seed
-        )
+        on_cpu = spec.reward_model.model_copy(update={"device": "cpu"})
+        model = RewardModel.load(spec.model, on_cpu, spec.fit.objective, seed=spec.seed)
         choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
         weights = trained_weights(model)
         if is_sharded(processes):

@@ -11,7 +11,10 @@ Trainable = Literal["all", "lora", "head"]
 
 
 def choose_weights(model: RewardModel, trainable: Trainable, lora_rank: int) -> None:
-    """Let gradients reach all weights, new low-rank adapters and the head, or the scalar layer alone."""
+    """Let gradients reach all weights, new low-rank adapters and the head, or the head's last layer alone.
+
+    The objective's own modules are always trained.
+    """
     if trainable == "head":
         model.network.requires_grad_(False)
         model.scalar_layer.requires_grad_(True)
@@ -43,8 +46,9 @@ def hold_frozen_in_bfloat16(model: RewardModel) -> None:
 
 
 def trained_weights(model: RewardModel) -> dict[str, torch.nn.Parameter]:
-    """The weights that a fit changes, by name."""
-    return {name: weight for name, weight in model.network.named_parameters() if weight.requires_grad}
+    """The weights that a fit changes, by name; those of the objective's own modules are among them."""
+    own = {f"objective.{name}": weight for name, weight in model.objective.own_weights()}
+    return {name: weight for name, weight in model.network.named_parameters() if weight.requires_grad} | own
 
 
 def save_checkpoint(model: RewardModel, folder: Path) -> None:

@@ -9,7 +9,6 @@ import torch
 
 from mars_core.files import write_whole
 from mars_core.fit.gradient import Computed, PairBatch
-from mars_core.objectives.bradley_terry import LossConfig
 
 
 @dataclass
@@ -39,12 +38,10 @@ class Progress:
     stale: int = 0
     """Evaluations since then."""
 
-    def add(
-        self, epoch: int, batch: PairBatch, computed: Computed, config: LossConfig, seconds: float
-    ) -> dict[str, float]:
-        """Count one step; its figures."""
-        loss = float(batch.loss(torch.from_numpy(computed.rewards), config))
-        margins = computed.rewards[0] - computed.rewards[1]
+    def add(self, epoch: int, batch: PairBatch, computed: Computed, seconds: float) -> dict[str, float]:
+        """Count one step; its metrics."""
+        loss = float(batch.loss(torch.from_numpy(computed.losses))) + computed.penalty
+        margins = computed.margins
         n = len(margins)
         if epoch > self.epoch:
             self.epoch, self.epoch_pairs, self.epoch_correct = epoch, 0, 0

@@ -15,8 +15,10 @@ PAIR = datasets.Features(
 )
 
 
-def training_pairs(files: list[Path], margin: float = 0.0) -> Dataset:
+def training_pairs(files: list[Path]) -> Dataset:
     """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
+
+    The weight is 1 and the margin nan, which is none, where a file has no such column.
 
     Raises:
         FitError: a file is no such table, there are no rows, or a weight is not positive; names the file
@@ -25,13 +27,14 @@ def training_pairs(files: list[Path], margin: float = 0.0) -> Dataset:
     tables = []
     for file in files:
         table = _table(file)
-        for name, default in (("weight", 1.0), ("margin", margin)):
+        asks = "margin" in table.column_names
+        for name, default in (("weight", 1.0), ("margin", np.nan)):
             if name not in table.column_names:
                 table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
         table = table.select_columns(list(PAIR))
         table = table if table.features == PAIR else table.cast(PAIR)
         numbers = table.with_format("numpy").select_columns(["weight", "margin"])[:]
-        weight, asked = numbers["weight"], numbers["margin"]
+        weight, asked = numbers["weight"], numbers["margin"] if asks else np.zeros(len(table), np.float32)
         for row in np.flatnonzero(~((weight > 0) & np.isfinite(weight + asked)))[:1]:
             raise FitError(
                 f"{file}: row {row} has the weight {weight[row]:g} and the margin {asked[row]:g}; a weight "

@@ -1,7 +1,7 @@
 """Hard-pair selection: log q → a budget of synthetic pairs for every original (docs/method.md, step 2).
 
-The strategy gives log q. Budgets are whole numbers by largest remainder, sum to B exactly and never exceed the
-cap; what a capped pair cannot take goes to the others in proportion to q.
+The strategy gives log q. Budgets are whole numbers by largest remainder, sum to B exactly and never exceed
+the cap; what a capped pair cannot take goes to the others in proportion to q.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 
 from mars_core.errors import MarsError
 from mars_core.extensions import PluginSection
-from mars_core.method.strategy import STRATEGIES, Floats, Signals, Strategy
+from mars_core.method.strategies.strategy import STRATEGIES, Floats, Signals, Strategy
 
 
 class SelectionError(MarsError, ValueError):
@@ -26,8 +26,8 @@ class SelectionConfig(PluginSection):
     """Which pairs get synthetic variants, and how many; the strategy's own keys stand beside these."""
 
     strategy: Annotated[str, STRATEGIES] = "softmax"
-    """How the budget is divided: `softmax` is the method's; `hardest` fills the pairs of the smallest s(Δ) up to
-    the cap; `boost` follows AdaBoost's weights. Or a class of your own, as module:attribute."""
+    """How the budget is divided: `softmax` is the method's; `hardest` fills the pairs of the smallest s(Δ) up
+    to the cap; `boost` follows AdaBoost's weights. Or a class of your own, as module:attribute."""
     budget: int = Field(2000, ge=1)
     """B, the synthetic units bought in a round."""
     budget_unit: Literal["pairs", "paraphrases"] = "pairs"

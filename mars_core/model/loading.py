@@ -1,8 +1,13 @@
-"""A checkpoint as a network with one output and its tokenizer; adapters are merged into their base.
+"""A checkpoint as a network, its tokenizer and its objective; adapters are merged into their base.
+
+Beside what plain `transformers` reads, a checkpoint names the objective that it was trained by, in
+`objective.json`, and holds that one's own weights, in `objective.safetensors`. Without a name it is
+Bradley–Terry.
 
 Code from a checkpoint is never executed, and only safetensors are read unless `allow_bin` says otherwise.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +16,15 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from mars_core.model.checkpoints import Location, ModelError, locate
+from mars_core.objectives.objective import OBJECTIVES, Objective, ObjectiveConfig
 
 ADAPTER = "adapter_model.safetensors"
+OBJECTIVE, OBJECTIVE_WEIGHTS = "objective.json", "objective.safetensors"
 HEADS = ("score", "classifier")
 """What a network may call its head."""
 
@@ -34,31 +43,98 @@ class Loaded(NamedTuple):
     """Modules that the checkpoint lacked and that were drawn, the head's among them."""
 
 
-def has_trained_head(reference: str) -> bool:
-    """Whether the checkpoint is a reward model: sequence classification with one trained output.
+def has_trained_head(reference: str, objective: ObjectiveConfig | None = None) -> bool:
+    """Whether the checkpoint is a reward model: sequence classification with the objective's outputs,
+    trained.
+
+    Args:
+        reference: of the checkpoint.
+        objective: the configured one; by default that of the checkpoint.
 
     Raises:
-        ModelError: it is not there, or its trained head has another number of outputs.
+        ModelError: it is not there, its trained head has another number of outputs, or it was trained by
+            another objective.
     """
+    outputs = objective_of(reference, objective).open().outputs
     location = locate(reference)
     if _is_adapter(location):
-        return _has_head(location) or has_trained_head(_base_of(_adapter(reference, location)))
-    return _is_reward_model(reference, _settings(reference, location))
+        return _has_head(location) or has_trained_head(_base_of(_adapter(reference, location)), objective)
+    return _is_reward_model(reference, _settings(reference, location), outputs)
 
 
-def load_checkpoint(reference: str, allow_bin: bool, *, seed: int, dropout: float | None) -> Loaded:
-    """As `RewardModel.load`, before anything is done with the network."""
+def objective_of(reference: str, configured: ObjectiveConfig | None) -> ObjectiveConfig:
+    """The objective of a checkpoint: the configured one where there is one, else the one that it names.
+
+    Raises:
+        ModelError: the checkpoint was trained by another objective, or names one that is not known here: one
+            of somebody's own is taken from a configuration only.
+    """
+    location = locate(reference)
+    named = _file(location, OBJECTIVE)
+    if named is None and not _is_trained(reference, location):
+        return configured or ObjectiveConfig()
+    stored = json.loads(named.read_text()) if named else {"name": ObjectiveConfig().name}
+    if configured is not None:
+        if configured.name != stored["name"]:
+            raise ModelError(
+                f"{reference} was trained by the objective {stored['name']}, and the configured one is "
+                f"{configured.name}: name that one, or start from a backbone without a head"
+            )
+        return configured
+    if OBJECTIVES.is_own(stored["name"]) or stored["name"] not in OBJECTIVES.names():
+        raise ModelError(
+            f"{reference} was trained by the objective {stored['name']}, which is not known here: a "
+            "checkpoint executes no code, so name it in the configuration (objective.name)"
+        )
+    try:
+        return ObjectiveConfig.model_validate(stored)
+    except ValidationError as error:
+        raise ModelError(f"{reference}: its {OBJECTIVE} cannot be read: {error}") from error
+
+
+def load_own_weights(reference: str, objective: Objective) -> None:
+    """Read the objective's own weights, where the checkpoint has them; else they stay as they were drawn."""
+    file = _file(locate(reference), OBJECTIVE_WEIGHTS) if objective.modules else None
+    if file is not None:
+        objective.modules.load_state_dict(load_file(file))
+
+
+def save_objective(objective: Objective, folder: Path) -> None:
+    """Write an objective's name, keys and own weights into the folder of a checkpoint."""
+    (folder / OBJECTIVE).write_text(objective.config.model_dump_json(indent=2) + "\n")
+    if objective.modules:
+        weights = {name: weight.detach().cpu() for name, weight in objective.modules.state_dict().items()}
+        save_file(weights, folder / OBJECTIVE_WEIGHTS)
+
+
+def _file(location: Location, name: str) -> Path | None:
+    """A file of a checkpoint, of the hub too, where there is one."""
+    found = transformers.utils.cached_file(
+        location.path,
+        name,
+        revision=location.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return Path(found) if found else None
+
+
+def load_checkpoint(
+    reference: str, outputs: int, allow_bin: bool, *, seed: int, dropout: float | None
+) -> Loaded:
+    """As `RewardModel.load`, before anything is done with the network; its head has `outputs`."""
     location = locate(reference)
     if _is_adapter(location):
         import peft
 
         adapter = _adapter(reference, location)
-        base = load_checkpoint(_base_of(adapter), allow_bin, seed=seed, dropout=dropout)
+        base = load_checkpoint(_base_of(adapter), outputs, allow_bin, seed=seed, dropout=dropout)
         adapted = peft.PeftModel.from_pretrained(base.network, location.path)
         return base._replace(network=adapted.merge_and_unload())
     settings = _settings(reference, location)
-    trained = _is_reward_model(reference, settings)
-    settings.num_labels = 1
+    trained = _is_reward_model(reference, settings, outputs)
+    settings.num_labels = outputs
     if dropout is not None:
         for part in (settings, settings.get_text_config()):
             for name, rate in part.to_dict().items():
@@ -139,12 +215,25 @@ def _has_head(location: Location) -> bool:
     return any(not {*HEADS}.isdisjoint(name.split(".")) and "lora_" not in name for name in names)
 
 
-def _is_reward_model(reference: str, settings: Any) -> bool:
-    trained = any(name.endswith("ForSequenceClassification") for name in settings.architectures or ())
-    if trained and settings.num_labels != 1:
+def _is_trained(reference: str, location: Location) -> bool:
+    """Whether the checkpoint has a trained head, of however many outputs."""
+    if _is_adapter(location):
+        base = _base_of(_adapter(reference, location))
+        return _has_head(location) or _is_trained(base, locate(base))
+    return _has_classifier(_settings(reference, location))
+
+
+def _has_classifier(settings: Any) -> bool:
+    return any(name.endswith("ForSequenceClassification") for name in settings.architectures or ())
+
+
+def _is_reward_model(reference: str, settings: Any, outputs: int) -> bool:
+    trained = _has_classifier(settings)
+    if trained and settings.num_labels != outputs:
         raise ModelError(
-            f"{reference}: its head has {settings.num_labels} outputs; a reward model has one. "
-            "Name a checkpoint with num_labels = 1, or a backbone without a head."
+            f"{reference}: its head has {settings.num_labels} outputs; a reward model has "
+            f"{'one' if outputs == 1 else f'{outputs} under this objective'}. "
+            f"Name a checkpoint with num_labels = {outputs}, or a backbone without a head."
         )
     return trained
 

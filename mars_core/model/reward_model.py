@@ -1,4 +1,4 @@
-"""A reward model r(x, y): load, save, score. Rewards and margins are float32.
+"""A reward model r(x, y): load, save, score. Readouts, rewards and margins are float32.
 
 `mars_core.model.checkpoints` says how a model is named, `mars_core.model.loading` what is read of it.
 """
@@ -9,9 +9,10 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import MethodType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,11 @@ from mars_core.model.checkpoints import ModelError
 from mars_core.model.cpu.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.model.cpu.unpadded_encoder import can_run_unpadded, computed_tokens, one_row, run_unpadded
 from mars_core.model.feature_store import Features, FeatureStore, features_of
-from mars_core.model.loading import HEADS, load_checkpoint
+from mars_core.model.loading import HEADS, load_checkpoint, load_own_weights, objective_of, save_objective
 from mars_core.model.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.model.rendering import Renderer, Rendering, tokens_name
+from mars_core.model.shared_weights import with_shared_weights
+from mars_core.objectives.objective import Objective, ObjectiveConfig, TextOutputs
 
 logger = logging.getLogger(__name__)
 
@@ -69,22 +72,43 @@ def device_of(config: ModelConfig) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class RewardModel:
-    """A transformer with one scalar output, its tokenizer, and where and how it runs."""
+class Scored(NamedTuple):
+    """What scoring finds of some texts."""
 
-    def __init__(self, network: Any, tokenizer: Any, config: ModelConfig) -> None:
-        """Wrap a loaded network; `load` is the usual way in."""
+    readouts: NDArray[np.float32]
+    """[texts, q] what the objective keeps of each text."""
+    features: NDArray[np.float32]
+    """[texts, d] what enters the head's last layer, where it was asked for; else [texts, 0]."""
+    prompts_cut: int
+    """Texts that lost the beginning of their prompt to the limit of tokens."""
+    responses_cut: int
+    """Texts that lost the end of their response to it."""
+
+
+class RewardModel:
+    """A transformer with a head, its tokenizer, its objective, and where and how it runs."""
+
+    def __init__(
+        self, network: Any, tokenizer: Any, config: ModelConfig, objective: Objective | None = None
+    ) -> None:
+        """Wrap a loaded network, which stays as it is; `load` is the usual way in.
+
+        The objective is Bradley–Terry by default; its own modules are built.
+        """
         self.device = torch.device(device_of(config))
-        self.network = network.to(self.device)
+        self.network = with_shared_weights(network.to(self.device))
         self.tokenizer = tokenizer
+        self.objective = objective or ObjectiveConfig().open()
+        self.objective.modules.to(self.device)
         self.renderer = Renderer(tokenizer, min(config.max_length, _positions(network, tokenizer)))
         self.config = config
         self.bfloat16 = _uses_bfloat16(config.precision, self.device)
-        self.head = _head(network)
+        self.head = _head(self.network)
         self.head.forward = MethodType(_in_float32, self.head)
-        self.unpadded = can_run_unpadded(self.network, self.renderer.max_length)
+        reads_states = "states" in self.objective.reads
+        self.unpadded = not reads_states and can_run_unpadded(self.network, self.renderer.max_length)
         """Whether the texts of a forward pass are computed without padding."""
-        self.whole_layers = False
+        self.whole_layers = reads_states
         """Whether the network is only called as a whole, for something acts where its layers are."""
         self.drawn: list[str] = []
         """Modules that the checkpoint lacked and that were drawn, the head's among them."""
@@ -92,35 +116,52 @@ class RewardModel:
             run_unpadded(self.network)
         self.store: FeatureStore | None = None
         """Where features are looked up before they are computed, if anywhere."""
-        self.prompts_cut = 0
-        """Texts scored so far that lost the beginning of their prompt to the limit of tokens."""
-        self.responses_cut = 0
-        """Texts scored so far that lost the end of their response to it."""
 
     @classmethod
     def load(
-        cls, reference: str, config: ModelConfig, *, seed: int = 0, dropout: float | None = None
+        cls,
+        reference: str,
+        config: ModelConfig,
+        objective: ObjectiveConfig | None = None,
+        *,
+        seed: int = 0,
+        dropout: float | None = None,
     ) -> "RewardModel":
-        """Load a checkpoint; a backbone without a head gets one with one output, drawn by `seed`.
+        """Load a checkpoint; a backbone without a head gets that of the objective, drawn by `seed`.
 
         Low-rank adapters are merged into the checkpoint that they name. `dropout` replaces every dropout
-        rate of the checkpoint.
+        rate of the checkpoint. Without `objective` it is the one that the checkpoint names, else
+        Bradley–Terry.
 
         Raises:
-            ModelError: no checkpoint there, no safetensors, weights missing, or a trained head of other
-                than one output.
+            ModelError: no checkpoint there, no safetensors, weights missing, a trained head of other outputs
+                than the objective's, or trained by another objective, or by one that is not known here.
         """
-        loaded = load_checkpoint(reference, config.allow_bin, seed=seed, dropout=dropout)
-        model = cls(loaded.network, loaded.tokenizer, config)
+        opened = objective_of(reference, objective).open()
+        loaded = load_checkpoint(reference, opened.outputs, config.allow_bin, seed=seed, dropout=dropout)
+        width = _scalar_layer(_head(loaded.network)).in_features
+        opened.modules = torch.nn.ModuleDict(opened.build(width))
+        load_own_weights(reference, opened)
+        model = cls(loaded.network, loaded.tokenizer, config, opened)
         model.drawn = loaded.drawn
         return model
 
+    def train(self, mode: bool = True) -> None:
+        """Draw dropout, or none."""
+        self.network.train(mode)
+        self.objective.modules.train(mode)
+
     def keep_features(self, file: Path) -> None:
-        """Compute the features of a text once for all models that differ from this one in the scalar layer.
+        """Compute the features of a text once for all models that differ from this one in the head's last
+        layer.
+
+        Under an objective that reads the states of all tokens nothing is kept.
 
         Rewards are then made of features that another model may have computed, in batches of its own: in
         bfloat16 they are as close to this model's as those of two ways to batch are.
         """
+        if "states" in self.objective.reads:
+            return
         trained = {id(weight) for weight in self.scalar_layer.parameters()}
         body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
         self.store = FeatureStore(
@@ -128,17 +169,44 @@ class RewardModel:
         )
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads."""
+        """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads, and its
+        objective."""
         self.network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        save_objective(self.objective, folder)
 
-    def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
-        """One forward pass: float32 rewards, [texts], with gradients where these are enabled."""
+    def forward(self, ids: Sequence[Sequence[int]]) -> TextOutputs:
+        """One forward pass: what the objective reads of texts, with gradients where these are enabled."""
+        return self._forward(ids, pooled="pooled" in self.objective.reads)
+
+    def _forward(self, ids: Sequence[Sequence[int]], *, pooled: bool) -> TextOutputs:
+        """As `forward`; with what enters the head's last layer, whether or not the objective reads it."""
         inputs = one_row(self.network, ids) if self.unpadded else padded(ids, self.tokenizer.pad_token_id)
         inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            rewards: torch.Tensor = self.network(**inputs).logits
-        return rewards.float().squeeze(-1)
+        features, states = list[torch.Tensor](), list[torch.Tensor]()
+        with ExitStack() as hooks:
+            if pooled:
+                seen = self.scalar_layer.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+                hooks.callback(seen.remove)
+            if "states" in self.objective.reads:
+                body = self.network.base_model
+                seen = body.register_forward_hook(lambda *call: states.append(call[2].last_hidden_state))
+                hooks.callback(seen.remove)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+                outputs = self.network(**inputs).logits.float()
+        lengths = torch.tensor([len(text) for text in ids], device=self.device)
+        if (
+            features and features[0].dim() == 3
+        ):  # a decoder's head scores every token, of which the last one counts
+            features[0] = features[0][torch.arange(len(ids)), lengths - 1]
+        if states:
+            own = torch.arange(states[0].shape[1], device=self.device) < lengths[:, None]
+            states[0] = states[0].float() * own[..., None]
+        return TextOutputs(
+            outputs,
+            features[0].float() if features else None,
+            *((states[0], lengths) if states else (None, None)),
+        )
 
     def computed_tokens(self, lengths: Sequence[int]) -> int:
         """How many tokens a forward pass over texts of these lengths computes, padding included."""
@@ -150,35 +218,49 @@ class RewardModel:
 
     @property
     def scalar_layer(self) -> torch.nn.Linear:
-        """The last layer of the head, d → 1: r = features · weight + bias (where it has a bias)."""
-        layers = [layer for layer in self.head.modules() if isinstance(layer, torch.nn.Linear)]
-        return layers[-1]
-
-    def _forward(self, ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rewards, as `logits`, and features of one forward pass."""
-        seen: list[torch.Tensor] = []
-        hook = self.scalar_layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            rewards = self.logits(ids)
-        finally:
-            hook.remove()
-        features = seen[0].float()
-        if features.dim() == 3:  # a decoder's head scores every token, of which the last one counts
-            features = features[torch.arange(len(ids)), [len(text) - 1 for text in ids]]
-        return rewards, features
+        """The last layer of the head, d → k: outputs = features · weight + bias (where it has a bias)."""
+        return _scalar_layer(self.head)
 
     def score(
         self, prompts: Sequence[str], responses: Sequence[str], on_scored: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
         """Rewards of aligned prompts and responses, [n] float32; see `score_windows`."""
+        return self.rewards(self.readouts(prompts, responses, on_scored))
+
+    def readouts(
+        self, prompts: Sequence[str], responses: Sequence[str], on_scored: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Readouts of aligned prompts and responses, [n, q] float32; see `score_windows`."""
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts are not aligned with {len(responses)} responses")
         windows = (
             (prompts[start : start + WINDOW], responses[start : start + WINDOW])
             for start in range(0, len(prompts), WINDOW)
         )
-        scored = (rewards for rewards, _ in self.score_windows(windows, on_scored))
-        return np.concatenate([np.empty(0, np.float32), *scored])
+        scored = [window.readouts for window in self.score_windows(windows, on_scored)]
+        return np.concatenate(scored) if scored else np.empty((0, 1), np.float32)
+
+    @torch.inference_mode()
+    def rewards(self, readouts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """r(x, y), [n], from readouts [n, q]."""
+        found: NDArray[np.float32] = self.objective.reward(self._on_device(readouts)).cpu().numpy()
+        return found
+
+    @torch.inference_mode()
+    def margins(self, chosen: NDArray[np.float32], rejected: NDArray[np.float32]) -> NDArray[np.float32]:
+        """logit P(chosen ≻ rejected), [n], from readouts [n, q]."""
+        logits = self.objective.logit(self._on_device(chosen), self._on_device(rejected))
+        found: NDArray[np.float32] = logits.cpu().numpy()
+        return found
+
+    @torch.inference_mode()
+    def uncertainties(self, readouts: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The rewards' variances, [n], from readouts [n, q], where the objective knows them."""
+        found = self.objective.uncertainty(self._on_device(readouts))
+        return None if found is None else found.cpu().numpy()
+
+    def _on_device(self, numbers: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(numbers).to(self.device)
 
     @torch.inference_mode()
     def score_windows(
@@ -187,36 +269,42 @@ class RewardModel:
         on_scored: Callable[[int], None] | None = None,
         *,
         keep_features: bool = False,
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Rewards of texts that come window by window, of which one at a time is held.
+    ) -> Iterator[Scored]:
+        """Readouts of texts that come window by window, of which one at a time is held.
 
         Each distinct sequence of tokens is computed once, whatever its windows, in a batch of neighbours in
         length. Where the network is a decoder, the responses to one prompt share its prefix. Where features
-        are kept in a store, the rewards of a window are made of them together, so that those of one text in
+        are kept in a store, the readouts of a window are made of them together, so that those of one text in
         two windows may differ in the last bit.
 
         Args:
             windows: aligned prompts and responses.
             on_scored: told how many more texts are done.
-            keep_features: also give the features, and make the rewards of them; then a text is computed once
+            keep_features: also give the features, and make the readouts of them; then a text is computed once
                 in each window that it occurs in.
 
         Yields:
-            The rewards of each window, [texts] float32, and its features, [texts, d] float32 (see
-            `features`), or nothing, [texts, 0].
+            What was found in each window.
 
         Raises:
+            ModelError: features are asked for, and the objective reads more than they hold.
             OutOfMemoryError: one text alone does not fit into memory.
         """
-        self.network.eval()
+        self.train(False)
         budget = TokenBudget(self.config.batch_tokens)
-        rewards_of_windows = self._by_features if self.store or keep_features else self._by_rewards
-        cut_before = self.prompts_cut, self.responses_cut
-        n = 0
-        for rewards, features in rewards_of_windows(windows, budget, on_scored or _tell_nobody):
-            n += len(rewards)
-            yield rewards, features if keep_features else features[:, :0]
-        cut = self.prompts_cut - cut_before[0], self.responses_cut - cut_before[1]
+        if keep_features and "states" in self.objective.reads:
+            raise ModelError(
+                f"the objective {self.objective.name} reads the states of all tokens, so that its margins do "
+                "not follow from what enters the last layer"
+            )
+        readouts_of_windows = self._by_features if self.store or keep_features else self._by_readouts
+        n = prompts_cut = responses_cut = 0
+        for window in readouts_of_windows(windows, budget, on_scored or _tell_nobody):
+            n += len(window.readouts)
+            prompts_cut += window.prompts_cut
+            responses_cut += window.responses_cut
+            yield window if keep_features else window._replace(features=window.features[:, :0])
+        cut = prompts_cut, responses_cut
         if any(cut):
             logger.warning(
                 "Of %d texts, %d lost the beginning of their prompt and %d the end of their response to the "
@@ -224,39 +312,45 @@ class RewardModel:
                 n, *cut, self.renderer.max_length,
             )  # fmt: skip
 
-    def _by_rewards(
+    def _by_readouts(
         self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Rewards of windows, without features; those of known tokens are not computed again."""
+    ) -> Iterator[Scored]:
+        """Readouts of windows, without features; those of known tokens are not computed again."""
         scorer = self._scorer()
-        known: dict[bytes, float] = {}
+        known: dict[bytes, tuple[float, ...]] = {}
         for prompts, responses in windows:
             rendering = self.renderer.render(prompts, responses)
-            self.prompts_cut += rendering.prompts_cut
-            self.responses_cut += rendering.responses_cut
             digests = [tokens_name(ids) for ids in rendering.ids]
             copies = Counter(digests)
             new = {digest: text for text, digest in enumerate(digests) if digest not in known}
             on_scored(sum(copies[digest] for digest in copies.keys() - new.keys()))
-            for batch, rewards, _ in scorer._batches(list(new.values()), rendering, budget):
-                known |= zip((digests[text] for text in batch), rewards.tolist(), strict=True)
+            for batch, readouts, _ in scorer._batches(list(new.values()), rendering, budget):
+                known |= zip((digests[text] for text in batch), map(tuple, readouts.tolist()), strict=True)
                 on_scored(sum(copies[digests[text]] for text in batch))
             scored = np.array([known[digest] for digest in digests], dtype=np.float32)
-            yield scored, np.empty((len(scored), 0), np.float32)
+            nothing = np.empty((len(scored), 0), np.float32)
+            yield Scored(scored, nothing, rendering.prompts_cut, rendering.responses_cut)
 
     def _by_features(
         self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Rewards of windows and their features, of which the rewards are made.
+    ) -> Iterator[Scored]:
+        """Readouts of windows and their features, of which the readouts are made.
 
         Of all of a window together: how many features were found in a store changes none of them.
         """
         for prompts, responses in windows:
             found = self.features(prompts, responses, budget, on_scored)
-            self.prompts_cut += int(found.prompts_cut.sum())
-            self.responses_cut += int(found.responses_cut.sum())
-            rewards = self.scalar_layer(torch.from_numpy(found.distinct).to(self.device)).squeeze(-1)
-            yield rewards.cpu().numpy()[found.rows], found.distinct[found.rows]
+            readouts = self.of_features(torch.from_numpy(found.distinct).to(self.device))
+            yield Scored(
+                self.objective.readout(readouts).cpu().numpy()[found.rows],
+                found.distinct[found.rows],
+                int(found.prompts_cut.sum()),
+                int(found.responses_cut.sum()),
+            )
+
+    def of_features(self, features: torch.Tensor) -> TextOutputs:
+        """What the head makes of texts' features, [m, d]."""
+        return TextOutputs(self.scalar_layer(features), features)
 
     @torch.inference_mode()
     def features(
@@ -277,7 +371,7 @@ class RewardModel:
             budget: tokens of a forward pass.
             on_computed: told how many more of the n texts are done.
         """
-        self.network.eval()
+        self.train(False)
         waiting = len(prompts)
 
         def compute(rendering: Rendering) -> NDArray[np.float32]:
@@ -301,7 +395,7 @@ class RewardModel:
     def _batches(
         self, texts: Sequence[int], rendering: Rendering, budget: TokenBudget
     ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-        """Rewards and features of `texts` of the rendering, batch after batch."""
+        """Readouts and features of `texts` of the rendering, batch after batch."""
         shared = not self.whole_layers and can_share_prefixes(self.network)
         if shared:
             rows, lengths = rows_by_prompt(texts, rendering, 2 * self.renderer.max_length)
@@ -314,39 +408,45 @@ class RewardModel:
             try:
                 if shared:
                     packed = pack(some, rendering, self.tokenizer.pad_token_id)
-                    rewards, features = self._packed_forward(packed)
-                    if rewards.isfinite().all():  # else a NaN, which weights of 0 let through, is its row's
-                        return rewards, features
-                return self._forward(ids)
+                    readouts, features = self._packed_forward(packed)
+                    if readouts.isfinite().all():  # else a NaN, which weights of 0 let through, is its row's
+                        return readouts, features
+                return self._readouts_and_features(ids)
             except RuntimeError as error:
                 if len(batch) > 1 or len(ids) == 1 or not should_reduce_batch_size(error):
                     raise
             clear_device_cache()
             return self._apart(ids, budget.tokens)
 
-        for batch, (rewards, features) in budget.run(forward, lengths):
-            yield [text for row in batch for text in rows[row]], rewards, features
+        for batch, (readouts, features) in budget.run(forward, lengths):
+            yield [text for row in batch for text in rows[row]], readouts, features
+
+    def _readouts_and_features(self, ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of one forward pass, [m, q] and [m, d]."""
+        found = self._forward(ids, pooled=True)
+        assert found.pooled is not None
+        return self.objective.readout(found), found.pooled
 
     def _apart(self, ids: Sequence[Sequence[int]], tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_forward`, of the texts of one row that does not fit into memory."""
+        """As `_readouts_and_features`, of the texts of one row that does not fit into memory."""
 
         def forward(batch: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
-            return self._forward([ids[text] for text in batch])
+            return self._readouts_and_features([ids[text] for text in batch])
 
         batches, results = zip(*TokenBudget(tokens).run(forward, list(map(len, ids))), strict=True)
-        rewards, features = zip(*results, strict=True)
+        readouts, features = zip(*results, strict=True)
         in_order = torch.from_numpy(np.argsort(np.concatenate(batches))).to(self.device)
-        return torch.cat(rewards)[in_order], torch.cat(features)[in_order]
+        return torch.cat(readouts)[in_order], torch.cat(features)[in_order]
 
     def _packed_forward(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_forward`, of the texts in shared rows."""
+        """As `_readouts_and_features`, of the texts in shared rows."""
         inputs = {name: tensor.to(self.device) for name, tensor in packed.inputs.items()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             states = self.network.base_model(**inputs, use_cache=False).last_hidden_state
             row, end = packed.ends.to(self.device).T
             features = states[row, end].float()  # a decoder's head is its scalar layer
-            rewards: torch.Tensor = self.head(features)
-        return rewards.float().squeeze(-1), features
+            outputs: torch.Tensor = self.head(features)
+        return self.objective.readout(TextOutputs(outputs.float(), features)), features
 
     def _scorer(self) -> "RewardModel":
         """This model as it scores: on a CPU, a copy with faster linear layers."""
@@ -359,25 +459,49 @@ class RewardModel:
         return scorer
 
 
+class PairRewards(NamedTuple):
+    """Scored preference pairs."""
+
+    table: pd.DataFrame
+    """Columns pair_id, reward_chosen, reward_rejected, margin (float32), in the order of the pairs; with
+    readout_chosen and readout_rejected, lists, where a readout is more than the reward; with variance_chosen
+    and variance_rejected where the objective knows how unsure it is."""
+    prompts_cut: int
+    """Texts that lost the beginning of their prompt to the limit of tokens."""
+    responses_cut: int
+    """Texts that lost the end of their response to it."""
+
+
+def readouts_of(table: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The readouts, [n, q] each, of the chosen and rejected responses in a table of `PairRewards`."""
+    if "readout_chosen" in table:
+        chosen, rejected = (np.stack(table[f"readout_{side}"].to_list()) for side in ("chosen", "rejected"))
+        return chosen.astype(np.float32), rejected.astype(np.float32)
+    chosen, rejected = (
+        table[f"reward_{side}"].to_numpy(np.float32)[:, None] for side in ("chosen", "rejected")
+    )
+    return chosen, rejected
+
+
 def pair_rewards(
     model: RewardModel,
     pairs: Dataset,
     on_scored: Callable[[int], None] | None = None,
     on_features: Callable[[NDArray[np.float32], NDArray[np.float32]], None] | None = None,
-) -> pd.DataFrame:
-    """Score preference pairs (docs/method.md, step 1): Δ = r(x, y⁺) − r(x, y⁻).
+) -> PairRewards:
+    """Score preference pairs (docs/method.md, step 1): rewards, and the margin logit P(chosen ≻ rejected).
 
     Args:
-        model: the current reward model; counts the texts that it cut.
+        model: the current reward model.
         pairs: columns pair_id, prompt, chosen, rejected; read in windows, so their texts need not fit
             into memory.
         on_scored: told how many of the 2n texts are done.
         on_features: given ψ = φ(x, y⁺) − φ(x, y⁻) [m, d] and Δ [m] of the pairs, some at a time, where φ are
-            the features that enter the scalar layer.
+            the features that enter the head's last layer.
 
     Returns:
-        Columns pair_id, reward_chosen, reward_rejected, margin (float32), in the order of `pairs`. The
-        margin of responses that have the same tokens is exactly 0.
+        The table, and how many texts were cut. Under Bradley–Terry the margin of responses that have the same
+        tokens is exactly 0.
 
     Raises:
         ModelError: a reward is NaN or infinite; names the pairs.
@@ -388,25 +512,32 @@ def pair_rewards(
         (window["prompt"] * 2, window["chosen"] + window["rejected"]) for window in texts.iter(WINDOW // 2)
     )
     halves = []
-    for rewards, features in model.score_windows(windows, on_scored, keep_features=bool(on_features)):
-        halves.append(rewards.reshape(2, -1))
+    prompts_cut = responses_cut = 0
+    for window in model.score_windows(windows, on_scored, keep_features=bool(on_features)):
+        halves.append(window.readouts.reshape(2, len(window.readouts) // 2, -1))
+        prompts_cut += window.prompts_cut
+        responses_cut += window.responses_cut
         if on_features:
-            phi = features.reshape(2, len(features) // 2, -1)
-            on_features(phi[0] - phi[1], halves[-1][0] - halves[-1][1])
-    chosen, rejected = np.concatenate([np.empty((2, 0), np.float32), *halves], axis=1)
+            phi = window.features.reshape(2, len(window.features) // 2, -1)
+            on_features(phi[0] - phi[1], model.margins(*halves[-1]))
+    readouts = np.concatenate(halves, axis=1) if halves else np.empty((2, 0, 1), np.float32)
+    chosen, rejected = map(model.rewards, readouts)
+    margins = model.margins(*readouts)
     pair_ids = np.asarray(pairs["pair_id"][:], dtype=object)
-    broken = pair_ids[~(np.isfinite(chosen) & np.isfinite(rejected))]
+    broken = pair_ids[~(np.isfinite(chosen) & np.isfinite(rejected) & np.isfinite(margins))]
     if len(broken):
         listed = ", ".join(broken[:5])
         raise ModelError(f"the rewards of {len(broken)} of {len(pairs)} pairs are NaN or infinite: {listed}")
-    return pd.DataFrame(
-        {
-            "pair_id": pair_ids,
-            "reward_chosen": chosen,
-            "reward_rejected": rejected,
-            "margin": chosen - rejected,
-        }
+    table = pd.DataFrame(
+        {"pair_id": pair_ids, "reward_chosen": chosen, "reward_rejected": rejected, "margin": margins}
     )
+    for side, own, reward in zip(("chosen", "rejected"), readouts, (chosen, rejected), strict=True):
+        if own.shape[1] > 1 or not np.array_equal(own[:, 0], reward):
+            table[f"readout_{side}"] = list(own)
+        variance = model.uncertainties(own)
+        if variance is not None:
+            table[f"variance_{side}"] = variance
+    return PairRewards(table, prompts_cut, responses_cut)
 
 
 def _tell_nobody(more: int) -> None:
@@ -453,6 +584,11 @@ def _positions(network: Any, tokenizer: Any) -> int:
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
             limits.append(table.num_embeddings - table.padding_idx - 1)
     return min(int(limit) for limit in limits if limit)
+
+
+def _scalar_layer(head: Any) -> torch.nn.Linear:
+    layers = [layer for layer in head.modules() if isinstance(layer, torch.nn.Linear)]
+    return layers[-1]
 
 
 def _head(network: Any) -> Any:

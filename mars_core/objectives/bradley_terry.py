@@ -1,39 +1,49 @@
-"""The loss of a preference pair: Bradley–Terry, with the options that reward modelling adds to it."""
+"""Bradley–Terry: P(chosen ≻ rejected) = σ(Δ) with Δ = r(x, y⁺) − r(x, y⁻)."""
 
 import torch
 from pydantic import Field
 
 from mars_core.config import Configuration
+from mars_core.objectives.objective import Objective, PairOutputs
 
 
-class LossConfig(Configuration):
-    """What a fit adds to −log σ(Δ); by default nothing.
+class BradleyTerry(Objective):
+    """The loss −log σ(Δ), with the options that reward modelling adds to it.
 
-    The loss of pair i is ℓᵢ = −(1−ε) log σ(Δᵢ−mᵢ) − ε log σ(mᵢ−Δᵢ) + c (r⁺ᵢ+r⁻ᵢ)², that of an effective
-    batch Σ wᵢℓᵢ / Σ wᵢ.
+    The loss of pair i is ℓᵢ = −(1−ε) log σ(Δᵢ−mᵢ) − ε log σ(mᵢ−Δᵢ) + c (r⁺ᵢ+r⁻ᵢ)². Its curvature in Δ,
+    σ(Δ)(1−σ(Δ)), is greatest at Δ = 0.
     """
 
-    margin: float = Field(0.0, ge=0)
-    """m: how far the chosen reward is to lie above the rejected one; a column `margin` of the pairs wins."""
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    """ε: the share of pairs whose label is taken to be wrong."""
-    centring: float = Field(0.0, ge=0)
-    """c: how strongly the two rewards of a pair are drawn towards a mean of zero."""
+    class Config(Configuration):
+        """What is added to −log σ(Δ); by default nothing."""
 
+        margin: float = Field(0.0, ge=0)
+        """m: how far the chosen reward is to lie above the rejected one; a column `margin` of the pairs
+        wins."""
+        label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+        """ε: the share of pairs whose label is taken to be wrong."""
+        centring: float = Field(0.0, ge=0)
+        """c: how strongly the two rewards of a pair are drawn towards a mean of zero."""
 
-def bradley_terry_loss(margins: torch.Tensor) -> torch.Tensor:
-    """−log σ(Δ) of each pair, [n] → [n]; its curvature σ(Δ)(1−σ(Δ)) is greatest at Δ = 0."""
-    return torch.nn.functional.softplus(-margins)
+    config: Config
+    is_linear = True
 
+    def losses(self, pairs: PairOutputs) -> torch.Tensor:
+        """ℓ of each pair."""
+        chosen, rejected = self.reward(pairs.chosen.outputs), self.reward(pairs.rejected.outputs)
+        asked = torch.nan_to_num(pairs.asked_margins, nan=self.config.margin)
+        beyond = chosen - rejected - asked
+        loss = torch.nn.functional.softplus(-beyond)
+        if self.config.label_smoothing:
+            loss = torch.lerp(loss, torch.nn.functional.softplus(beyond), self.config.label_smoothing)
+        if self.config.centring:
+            loss = loss + self.config.centring * (chosen + rejected) ** 2
+        return loss
 
-def preference_loss(
-    chosen: torch.Tensor, rejected: torch.Tensor, margins: torch.Tensor, config: LossConfig
-) -> torch.Tensor:
-    """ℓ of each pair, [n], from its two rewards, [n], and the margin that is asked of it, [n]."""
-    beyond = chosen - rejected - margins
-    loss = bradley_terry_loss(beyond)
-    if config.label_smoothing:
-        loss = torch.lerp(loss, bradley_terry_loss(-beyond), config.label_smoothing)
-    if config.centring:
-        loss = loss + config.centring * (chosen + rejected) ** 2
-    return loss
+    def reward(self, readout: torch.Tensor) -> torch.Tensor:
+        """The head's one output."""
+        return readout.squeeze(-1)
+
+    def logit(self, chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+        """Δ."""
+        return self.reward(chosen) - self.reward(rejected)

@@ -18,7 +18,7 @@ from mars_core.generation import Request
 from mars_core.generation.instructions import messages
 from mars_core.method.augmentation import PARTS, ROLES, AugmentationConfig, capacity, variants_for
 from mars_core.method.selection import SelectionConfig, allocate
-from mars_core.method.strategy import Signals
+from mars_core.method.strategies.strategy import Signals
 from mars_core.model.checkpoints import locate
 
 RECORDED = Path(__file__).with_name("hh_helpful_margins.npz")

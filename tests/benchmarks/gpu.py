@@ -26,7 +26,7 @@ from material import sentences, word_tokenizer
 from measuring import apart
 
 from mars_core.model.batching import padded
-from mars_core.objectives.bradley_terry import bradley_terry_loss
+from mars_core.objectives.objective import preference_loss
 
 MAX_LENGTH = 512
 WORDS = 1_000
@@ -89,7 +89,7 @@ def plain_loop(start: Path, file: Path, pairs: int, size: int, bfloat16: bool) -
             inputs = {name: tensor.to(device) for name, tensor in padded(ids, tokenizer.pad_token_id).items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 chosen, rejected = network(**inputs).logits.squeeze(-1).chunk(2)
-            loss = bradley_terry_loss(chosen.float() - rejected.float()).mean() * size / fitting.BATCH
+            loss = preference_loss(chosen.float() - rejected.float()).mean() * size / fitting.BATCH
             loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

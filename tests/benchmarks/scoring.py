@@ -162,7 +162,7 @@ def prefix_sharing(_: Path | None) -> Figures:
             ids = model.renderer.render(prompts, responses).ids
             scores = np.empty(len(ids), dtype=np.float32)
             for batch in token_batches([len(text) for text in ids], model.config.batch_tokens):
-                scores[batch] = model.logits([ids[i] for i in batch]).cpu().numpy()
+                scores[batch] = model.forward([ids[i] for i in batch]).outputs.squeeze(-1).cpu().numpy()
             return {"seconds": time.perf_counter() - started, "computed": sum(computed), "scores": scores}
 
     runs = alternately({"ours": shared, "each by itself": each_by_itself}, ROUNDS)

@@ -101,7 +101,7 @@ def test_margins_are_those_of_the_previous_rounds_model(run):
     originals = Dataset.from_pandas(run.table("train.parquet"))
     for t in (1, 2):
         model = RewardModel.load(str(run.root / f"round-{t - 1}/model"), settings)
-        fresh = pair_rewards(model, originals)
+        fresh = pair_rewards(model, originals).table
         pd.testing.assert_frame_equal(
             fresh, run.table(f"round-{t}/margins.parquet"), check_dtype=False, rtol=0, atol=1e-6
         )
@@ -151,7 +151,7 @@ def test_no_rewrite_flips_the_order_of_its_pair_by_the_model_that_asked_for_it(r
         rewrites = run.table(f"round-{t}/rewrites.parquet").set_index("pair_id")
         model = RewardModel.load(str(run.root / f"round-{t - 1}/model"), config.model)
         pairs = rewrites[["chosen", "rejected"]].assign(prompt=originals["prompt"].loc[rewrites.index])
-        now = pair_rewards(model, Dataset.from_pandas(pairs))["margin"].to_numpy()
+        now = pair_rewards(model, Dataset.from_pandas(pairs)).table["margin"].to_numpy()
         margins = run.table(f"round-{t}/margins.parquet").set_index("pair_id")["margin"]
         before = margins.loc[rewrites.index].to_numpy()
         assert (-now <= np.maximum(0, -before) + config.guards.order_tolerance + 1e-5).all()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mars_core.method.strategy import Floats, Signals, Strategy
+from mars_core.method.strategies.strategy import Floats, Signals, Strategy
 
 SMALLEST_ERROR = 1e-3
 """A model that ranks all originals right would double no weight but divide by zero."""

@@ -5,7 +5,7 @@ from typing import Literal
 from scipy.stats import rankdata
 
 from mars_core.config import Configuration
-from mars_core.method.strategy import Floats, Signals, Strategy, hardness
+from mars_core.method.strategies.strategy import Floats, Signals, Strategy, hardness
 
 MUCH = 1e3
 """A difference of log q that leaves nothing to the smaller one."""

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from mars_core.config import Configuration
-from mars_core.method.strategy import Floats, Signals, Strategy, hardness
+from mars_core.method.strategies.strategy import Floats, Signals, Strategy, hardness
 
 
 class Softmax(Strategy):

@@ -7,10 +7,11 @@ in the same pass over the output, and BERT's GELU overwrites its input. The arit
 order of sums.
 """
 
-import copy
 from typing import Any
 
 import torch
+
+from mars_core.model.shared_weights import with_shared_weights
 
 PACKED_FOR = 4096
 """Tokens of a pass that weights are laid out for; they serve any other number as well."""
@@ -60,11 +61,8 @@ def with_onednn_linear(network: Any, head: torch.nn.Module, dtype: torch.dtype) 
     )
 
     outside = set(network.modules()) - set(head.modules())
-    copies: dict[int, Any] = {
-        id(layer): OneDnnLinear(layer, dtype) for layer in outside if type(layer) is torch.nn.Linear
-    }
-    copies |= {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    scorer = copy.deepcopy(network, copies)
+    instead = {id(layer): OneDnnLinear(layer, dtype) for layer in outside if type(layer) is torch.nn.Linear}
+    scorer = with_shared_weights(network, instead)
     for module in scorer.modules():
         if isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation):
             module.intermediate_act_fn = _InPlaceGELU()

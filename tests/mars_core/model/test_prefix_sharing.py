@@ -43,11 +43,16 @@ def read_tokens(decoder):
 def apart(model, prompts, responses):
     """Rewards of texts of which each is computed by itself."""
     with torch.inference_mode():
-        return np.concatenate([model.logits([ids]) for ids in model.renderer.render(prompts, responses).ids])
+        return np.concatenate(
+            [
+                model.forward([ids]).outputs.squeeze(-1)
+                for ids in model.renderer.render(prompts, responses).ids
+            ]
+        )
 
 
 def test_a_shared_prefix_changes_no_margin(decoder):
-    margins = pair_rewards(decoder, PAIRS)["margin"]
+    margins = pair_rewards(decoder, PAIRS).table["margin"]
     chosen, rejected = (apart(decoder, PAIRS["prompt"], PAIRS[side]) for side in ("chosen", "rejected"))
     np.testing.assert_allclose(margins, chosen - rejected, rtol=0, atol=1e-5)
 

@@ -87,8 +87,13 @@ def test_a_reward_does_not_depend_on_the_batch(name, request):
 
 
 def test_each_distinct_text_goes_through_the_network_once(minilm, monkeypatch):
-    rows, scored, forward = [], [], RewardModel.logits
-    monkeypatch.setattr(RewardModel, "logits", lambda self, ids: (rows.extend(ids), forward(self, ids))[1])
+    rows, scored, forward = [], [], RewardModel._forward
+
+    def noted(self, ids, **what):
+        rows.extend(ids)
+        return forward(self, ids, **what)
+
+    monkeypatch.setattr(RewardModel, "_forward", noted)
     rewards = minilm.score(["a", "b", "a", "a"], ["x", "x", "x", "y"], scored.append)
     assert len(rows) == 3
     assert rewards[0] == rewards[2]
@@ -97,13 +102,13 @@ def test_each_distinct_text_goes_through_the_network_once(minilm, monkeypatch):
 
 def test_no_texts_have_no_rewards(decoder):
     assert decoder.score([], []).shape == (0,)
-    table = pair_rewards(decoder, PAIRS.select([]))
+    table = pair_rewards(decoder, PAIRS.select([])).table
     assert list(table) == ["pair_id", "reward_chosen", "reward_rejected", "margin"]
     assert len(table) == 0
 
 
 def test_one_pair_has_one_margin(decoder):
-    assert len(pair_rewards(decoder, PAIRS.select([3]))) == 1
+    assert len(pair_rewards(decoder, PAIRS.select([3])).table) == 1
 
 
 @pytest.mark.parametrize("name", ["minilm", "decoder"])
@@ -112,7 +117,7 @@ def test_what_is_the_same_in_tokens_has_a_margin_of_exactly_zero(name, request, 
     same = {"pair_id": "same", "prompt": "Hi", "chosen": "A lark sings.", "rejected": " A lark sings.\n"}
     others = [{"pair_id": str(n), "prompt": "Hi", "chosen": "lark " * n, "rejected": "No."} for n in range(9)]
     monkeypatch.setattr("mars_core.model.reward_model.WINDOW", 4)
-    table = pair_rewards(model, Dataset.from_list([*others, same, {**same, "prompt": "Hi "}]))
+    table = pair_rewards(model, Dataset.from_list([*others, same, {**same, "prompt": "Hi "}])).table
     assert (table["margin"] == 0).tolist() == [False] * 9 + [True] * 2
 
 
@@ -143,8 +148,13 @@ def test_a_decoder_scores_the_same_on_either_padding_side(side, decoder):
 
 
 def test_the_same_tokens_in_two_windows_are_scored_once(minilm, monkeypatch):
-    rows, forward = [], RewardModel.logits
-    monkeypatch.setattr(RewardModel, "logits", lambda self, ids: (rows.extend(ids), forward(self, ids))[1])
+    rows, forward = [], RewardModel._forward
+
+    def noted(self, ids, **what):
+        rows.extend(ids)
+        return forward(self, ids, **what)
+
+    monkeypatch.setattr(RewardModel, "_forward", noted)
     monkeypatch.setattr("mars_core.model.reward_model.WINDOW", 2)
     scored = []
     rewards = minilm.score(["a", "b", "a", "a ", "c"], ["x"] * 5, scored.append)
@@ -154,24 +164,25 @@ def test_the_same_tokens_in_two_windows_are_scored_once(minilm, monkeypatch):
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(minilm, minilm_rewards, monkeypatch, caplog):
-    forward = RewardModel.logits
+    forward = RewardModel._forward
 
-    def in_little_memory(self, ids):
+    def in_little_memory(self, ids, **what):
         if len(ids) * max(map(len, ids)) > 300:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
-        return forward(self, ids)
+        return forward(self, ids, **what)
 
-    monkeypatch.setattr(RewardModel, "logits", in_little_memory)
+    monkeypatch.setattr(RewardModel, "_forward", in_little_memory)
     np.testing.assert_allclose(minilm.score(*TEXTS), minilm_rewards, rtol=0, atol=1e-5)
     assert "Out of memory; going on with batches of" in caplog.text
 
 
-def test_cut_texts_are_counted_over_all_calls(decoder):
+def test_cut_texts_are_counted(decoder):
     short = RewardModel(decoder.network, decoder.tokenizer, FLOAT32.model_copy(update={"max_length": 32}))
     long = "lark " * 90
-    short.score([long, "Why?"], ["Yes.", long])
-    short.score([long], ["Yes."])
-    assert (short.prompts_cut, short.responses_cut) == (3, 1)
+    rows = [{"pair_id": "a", "prompt": long, "chosen": "Yes.", "rejected": long}]
+    rows += [{"pair_id": "b", "prompt": "Why?", "chosen": "Yes.", "rejected": "No."}]
+    scored = pair_rewards(short, Dataset.from_list(rows))
+    assert (scored.prompts_cut, scored.responses_cut) == (2, 1)
 
 
 def test_a_long_text_loses_the_beginning_of_its_prompt_and_this_is_counted(decoder, caplog):
@@ -230,7 +241,7 @@ def test_the_head_that_adapters_are_trained_with_stays_in_float32_for_scoring(
 
 def test_margins_are_chosen_minus_rejected(minilm, minilm_rewards):
     scored = []
-    table = pair_rewards(minilm, PAIRS, scored.append)
+    table = pair_rewards(minilm, PAIRS, scored.append).table
     assert list(table) == ["pair_id", "reward_chosen", "reward_rejected", "margin"]
     assert list(table["pair_id"]) == list(PAIRS["pair_id"])
     assert {str(dtype) for dtype in table.dtypes[1:]} == {"float32"}
@@ -288,7 +299,10 @@ def test_a_reward_is_linear_in_its_features(name, request):
     assert features.dtype == np.float32
     rewards = torch.nn.functional.linear(torch.from_numpy(features), layer.weight, layer.bias)
     torch.testing.assert_close(
-        rewards.squeeze(-1), model.logits(model.renderer.render(*texts).ids), rtol=0, atol=1e-6
+        rewards.squeeze(-1),
+        model.forward(model.renderer.render(*texts).ids).outputs.squeeze(-1),
+        rtol=0,
+        atol=1e-6,
     )
 
 
@@ -304,7 +318,7 @@ def test_scoring_gives_the_features_of_both_responses_too(name, request, monkeyp
         "mars_core.model.reward_model.WINDOW", 4
     )  # two pairs at a time, one text of which comes twice
     given = []
-    scored = pair_rewards(model, Dataset.from_list(rows), on_features=lambda *part: given.append(part))
+    scored = pair_rewards(model, Dataset.from_list(rows), on_features=lambda *part: given.append(part)).table
     differences, margins = (np.concatenate(parts) for parts in zip(*given, strict=True))
     weight = model.scalar_layer.weight.detach().numpy()[0]
     np.testing.assert_array_equal(margins, scored["margin"])
@@ -401,7 +415,7 @@ def test_of_a_composite_configuration_the_part_for_text_decides(decoder, tmp_pat
     model = RewardModel.load(str(tmp_path), FLOAT32)
     texts = ["What is a lark?"] * 3, ["A bird.", "A small songbird that sings in flight.", "No idea."]
     with torch.inference_mode():
-        alone = [float(model.logits([ids])) for ids in model.renderer.render(*texts).ids]
+        alone = [float(model.forward([ids]).outputs) for ids in model.renderer.render(*texts).ids]
     np.testing.assert_allclose(model.score(*texts), alone, rtol=0, atol=1e-4)
 
 

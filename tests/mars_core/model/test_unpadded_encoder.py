@@ -105,9 +105,9 @@ def test_adapters_get_the_gradients_of_a_padded_batch():
         if "lora_B" in name:  # else zero, and so would be the gradient of lora_A
             torch.nn.init.normal_(weight, std=0.05)
     texts = texts_of([3, 40, 7])
-    in_a_row = gradients_of(model.logits(texts), model.network)
+    in_a_row = gradients_of(model.forward(texts).outputs.squeeze(-1), model.network)
     model.call_whole_layers()
-    assert distance(in_a_row, gradients_of(model.logits(texts), model.network)) < 1e-5
+    assert distance(in_a_row, gradients_of(model.forward(texts).outputs.squeeze(-1), model.network)) < 1e-5
 
 
 @torch.inference_mode()
@@ -230,7 +230,7 @@ def test_bfloat16_is_as_near_to_float32_as_in_a_padded_batch(sharpness):
 
     def computed(unpadded, bfloat16):
         model.unpadded, model.bfloat16 = unpadded, bfloat16
-        rewards = model.logits(texts)
+        rewards = model.forward(texts).outputs.squeeze(-1)
         return rewards.detach(), gradients_of(rewards, model.network)
 
     exact = computed(False, False)

@@ -2,42 +2,51 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from mars_core.objectives.bradley_terry import LossConfig, bradley_terry_loss, preference_loss
+from mars_core.objectives.objective import Noise, ObjectiveConfig, PairOutputs, TextOutputs, preference_loss
 
 CHOSEN, REJECTED = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.0, 1.0, 0.5])
-NO_MARGIN = torch.zeros(3)
+NO_MARGIN = torch.full((3,), torch.nan)
+
+
+def losses(asked=NO_MARGIN, **keys):
+    texts = (TextOutputs(rewards[:, None]) for rewards in (CHOSEN, REJECTED))
+    return ObjectiveConfig(**keys).open().losses(PairOutputs(*texts, asked, Noise()))
 
 
 def test_the_loss_is_minus_log_sigma_of_the_margin():
     margins = torch.linspace(-80, 80, 161)
     exact = -torch.log(torch.sigmoid(margins.double()))
-    torch.testing.assert_close(bradley_terry_loss(margins).double(), exact, rtol=1e-6, atol=1e-6)
-    assert bradley_terry_loss(margins).shape == margins.shape
+    torch.testing.assert_close(preference_loss(margins).double(), exact, rtol=1e-6, atol=1e-6)
+    assert preference_loss(margins).shape == margins.shape
 
 
 def test_by_default_nothing_is_added():
-    loss = preference_loss(CHOSEN, REJECTED, NO_MARGIN, LossConfig())
-    torch.testing.assert_close(loss, -logsigmoid(CHOSEN - REJECTED))
+    torch.testing.assert_close(losses(), -logsigmoid(CHOSEN - REJECTED))
 
 
 def test_a_margin_is_asked_of_each_pair():
     margins = torch.tensor([0.0, 1.0, 2.0])
-    loss = preference_loss(CHOSEN, REJECTED, margins, LossConfig())
-    torch.testing.assert_close(loss, -logsigmoid(CHOSEN - REJECTED - margins))
+    torch.testing.assert_close(losses(margins), -logsigmoid(CHOSEN - REJECTED - margins))
+
+
+def test_the_configured_margin_is_asked_of_pairs_that_ask_for_none():
+    asked = torch.tensor([torch.nan, 0.0, 2.0])
+    margins = torch.tensor([1.0, 0.0, 2.0])
+    torch.testing.assert_close(losses(asked, margin=1.0), -logsigmoid(CHOSEN - REJECTED - margins))
 
 
 def test_smoothing_takes_some_labels_to_be_wrong():
-    loss = preference_loss(CHOSEN, REJECTED, NO_MARGIN, LossConfig(label_smoothing=0.2))
+    loss = losses(label_smoothing=0.2)
     difference = CHOSEN - REJECTED
     torch.testing.assert_close(loss, -0.8 * logsigmoid(difference) - 0.2 * logsigmoid(-difference))
 
 
 def test_centring_draws_the_mean_of_a_pair_towards_zero():
-    loss = preference_loss(CHOSEN, REJECTED, NO_MARGIN, LossConfig(centring=0.5))
+    loss = losses(centring=0.5)
     torch.testing.assert_close(loss, -logsigmoid(CHOSEN - REJECTED) + 0.5 * (CHOSEN + REJECTED) ** 2)
 
 
 @pytest.mark.parametrize("wrong", [{"margin": -1}, {"label_smoothing": 0.5}, {"centring": -0.1}])
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="Input should be"):
-        LossConfig(**wrong)
+        ObjectiveConfig(**wrong)

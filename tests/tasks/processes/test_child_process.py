@@ -21,14 +21,14 @@ FAMILY = ["sh", "-c", "sleep 1000 & echo $$ $!; wait"]
 STUBBORN = ["sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.1; done"]
 LEASHING = f"""
 import pathlib, time
-from tasks.child_process import leashed
+from tasks.processes.child_process import leashed
 with leashed({FAMILY}, log=pathlib.Path("log"), capture=True) as child:
     print(child.stdout.readline(), flush=True)
     time.sleep(1000)
 """
 FITTING = """
 import functools, pathlib
-from tasks.child_process import run_forked_fit
+from tasks.processes.child_process import run_forked_fit
 show = functools.partial(print, flush=True)
 run_forked_fit(pathlib.Path("fit.json"), log=pathlib.Path("log"), on_line=show, deadline_seconds=120)
 """

@@ -22,8 +22,8 @@ from tasks.run.run_folder import RunFolderError, existing_run, open_run
 
 OWNER = """
 import sys, time
-from mars_core.config import load
-from tasks.run_folder import open_run
+from mars_core.experiment import load
+from tasks.run.run_folder import open_run
 with open_run(load(sys.argv[1])):
     print("open", flush=True)
     time.sleep(1000)

@@ -77,7 +77,7 @@ def test_what_an_original_cannot_use_moves_by_q_and_keeps_the_cap(spent):
 def test_of_a_pool_the_easiest_pairs_by_the_current_model_are_kept(spent):
     pool, model = spent([3, 0, 3])
     kept, _ = spent([1, 0, 1], augmentation={"pool": 3})
-    margins = pair_rewards(model, pool.rename_column("synthetic_id", "pair_id"))["margin"].to_numpy()
+    margins = pair_rewards(model, pool.rename_column("synthetic_id", "pair_id")).table["margin"].to_numpy()
     rows = pd.DataFrame({"parent": pool["parent_id"][:], "id": pool["synthetic_id"][:], "margin": margins})
     assert set(kept["synthetic_id"]) == set(rows.loc[rows.groupby("parent")["margin"].idxmax(), "id"])
 

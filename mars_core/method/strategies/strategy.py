@@ -24,7 +24,8 @@ class Signals:
     """What is known of n originals; only the signals that the strategy names are there."""
 
     margins: Floats | None = None
-    """[n] logit P(chosen ≻ rejected) by the current reward model; for Bradley–Terry r(chosen) − r(rejected)."""
+    """[n] logit P(chosen ≻ rejected) by the current reward model; for Bradley–Terry r(chosen) −
+    r(rejected)."""
     distances: Floats | None = None
     """[n] semantic distances of the two responses."""
     features: Floats | None = None
@@ -53,10 +54,10 @@ def hardness(margins: Floats, kind: Literal["signed", "absolute"]) -> Floats:
 
     Args:
         margins: Δ of each pair.
-        kind: `signed` for s = Δ (uncertain *and* mis-ranked pairs, the paper's second version), `absolute` for
-            s = |Δ| (uncertain pairs, its first).
+        kind: `signed` for s = Δ (uncertain *and* mis-ranked pairs, the paper's second version), `absolute`
+            for s = |Δ| (uncertain pairs, its first).
     """
     return np.abs(margins) if kind == "absolute" else margins
 
 
-STRATEGIES = ExtensionPoint("selection strategy", "mars_core.method.strategies", lambda: Strategy)
+STRATEGIES: ExtensionPoint[Strategy] = ExtensionPoint("selection strategy", Strategy)  # type: ignore[type-abstract]

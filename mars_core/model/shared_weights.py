@@ -1,0 +1,16 @@
+"""A copy of a network whose modules may be changed, and whose weights are those of the network."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+
+def with_shared_weights(network: Any, instead: Mapping[int, Any] | None = None) -> Any:
+    """Copy a network but for its parameters and buffers, which the copy shares.
+
+    Args:
+        network: stays as it is.
+        instead: by the id of a module, what stands in its place in the copy.
+    """
+    known = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    return copy.deepcopy(network, known | dict(instead or {}))

@@ -1,0 +1,189 @@
+"""An objective: what a reward model is trained to minimise, and what its outputs then mean.
+
+    fit: {objective: {name: bradley_terry, label_smoothing: 0.1}}
+
+It says how many outputs the head has, what else it reads of a text, the loss, and two numbers: the reward of
+a text, and the margin of a pair, which is logit P(chosen ≻ rejected). Selection, guards, statistics and
+reports use that margin, so that τ and tolerances mean the same under every objective.
+
+Between the network and these numbers stands the *readout*, the q numbers that are kept of a text: rewards and
+margins are functions of readouts, which scoring computes once a text.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mars_core.extensions import ExtensionPoint, Plugin, PluginSection
+
+Reads = Literal["pooled", "states"]
+"""What a network gives of a text beside the head's outputs; a field of `TextOutputs`."""
+
+
+@dataclass(frozen=True)
+class TextOutputs:
+    """What a network gives for m texts, in float32; what the objective does not read is None."""
+
+    outputs: torch.Tensor
+    """[m, k] of the head."""
+    pooled: torch.Tensor | None = None
+    """[m, d] what enters the head's last layer: the pooled state of an encoder, a decoder's last token's."""
+    states: torch.Tensor | None = None
+    """[m, T, d] the last layer's states of all tokens, zeros behind a text's end."""
+    tokens: torch.Tensor | None = None
+    """[m] how many of the T are a text's own, where `states` are there."""
+
+    def rows(self, rows: torch.Tensor | slice) -> "TextOutputs":
+        """Those of some of the texts."""
+        pooled, states, tokens = (_maybe(part, rows) for part in (self.pooled, self.states, self.tokens))
+        return TextOutputs(self.outputs[rows], pooled, states, tokens)
+
+    @staticmethod
+    def together(parts: Sequence["TextOutputs"]) -> "TextOutputs":
+        """Those of several passes, one after the other."""
+        longest = max((part.states.shape[1] for part in parts if part.states is not None), default=0)
+
+        def joined(name: str) -> torch.Tensor | None:
+            tensors = [getattr(part, name) for part in parts]
+            if tensors[0] is None:
+                return None
+            if name == "states":
+                tensors = [
+                    torch.nn.functional.pad(states, (0, 0, 0, longest - states.shape[1]))
+                    for states in tensors
+                ]
+            return torch.cat(tensors)
+
+        outputs = torch.cat([part.outputs for part in parts])
+        return TextOutputs(outputs, joined("pooled"), joined("states"), joined("tokens"))
+
+
+def _maybe(tensor: torch.Tensor | None, rows: torch.Tensor | slice) -> torch.Tensor | None:
+    return None if tensor is None else tensor[rows]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random numbers of the rows of an effective batch.
+
+    They follow from the seed, the round, the step and the row alone, so that a fit that goes on from a
+    snapshot, and one that divides its batches differently, draws the same.
+    """
+
+    entropy: tuple[int, ...] = ()
+    """Seed and round."""
+    step: int = 0
+    rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    """[n] number of each pair among the training pairs."""
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Standard normal numbers, [n, *shape] float32; the same at every call."""
+        return self._drawn("standard_normal", shape)
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        """Numbers from [0, 1), [n, *shape] float32; the same at every call."""
+        return self._drawn("random", shape)
+
+    def _drawn(self, kind: str, shape: tuple[int, ...]) -> torch.Tensor:
+        numbers = np.empty((len(self.rows), *shape), np.float32)
+        for place, row in enumerate(self.rows.tolist()):
+            sequence = np.random.SeedSequence(self.entropy, spawn_key=(self.step, row))
+            numbers[place] = getattr(np.random.default_rng(sequence), kind)(shape, dtype=np.float32)
+        return torch.from_numpy(numbers)
+
+
+@dataclass(frozen=True)
+class PairOutputs:
+    """What the loss of n pairs is computed from."""
+
+    chosen: TextOutputs
+    rejected: TextOutputs
+    asked_margins: torch.Tensor
+    """[n] the margin that a row of the data asks for; nan where it asks for none."""
+    noise: Noise
+    """Drawn anew for each step and row."""
+
+
+class Objective(Plugin):
+    """A loss, and what a network's outputs mean under it.
+
+    Its own modules, if it has some, are trained with the head and saved beside the checkpoint.
+    """
+
+    reads: ClassVar[frozenset[Reads]] = frozenset()
+    """What is read of a text beside the head's outputs."""
+    is_linear: ClassVar[bool] = False
+    """Whether the margin is linear in what enters the head's last layer; the theory's curvature is of
+    such."""
+
+    def __init__(self, config: Any) -> None:
+        """Begin without own modules; `build` makes them once the network's width is known."""
+        super().__init__(config)
+        self.modules = torch.nn.ModuleDict()
+
+    @property
+    def outputs(self) -> int:
+        """k, the outputs of the head."""
+        return 1
+
+    @property
+    def name(self) -> str:
+        """What a configuration calls it."""
+        return str(self.config.name)
+
+    def build(self, width: int) -> dict[str, torch.nn.Module]:
+        """Own modules by name, drawn from torch's generator; `width` is d of `TextOutputs`."""
+        return {}
+
+    @abstractmethod
+    def losses(self, pairs: PairOutputs) -> torch.Tensor:
+        """The loss of each pair, [n]."""
+
+    def penalty(self) -> torch.Tensor | None:
+        """A term of the own modules alone, added to the mean loss of each effective batch once."""
+        return None
+
+    def readout(self, texts: TextOutputs) -> torch.Tensor:
+        """What is kept of m texts, [m, q]; by default the head's outputs. Nothing is drawn."""
+        return texts.outputs
+
+    @abstractmethod
+    def reward(self, readout: torch.Tensor) -> torch.Tensor:
+        """r(x, y), [m], from readouts [m, q]."""
+
+    @abstractmethod
+    def logit(self, chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+        """The margin, logit P(chosen ≻ rejected), [n], from readouts [n, q]; equal texts have 0."""
+
+    def uncertainty(self, readout: torch.Tensor) -> torch.Tensor | None:
+        """The reward's variance, [m], from readouts [m, q], if the objective knows it."""
+        return None
+
+    def own_weights(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
+        """The parameters of the own modules, by name."""
+        return self.modules.named_parameters()
+
+
+OBJECTIVES: ExtensionPoint[Objective] = ExtensionPoint("objective", Objective)  # type: ignore[type-abstract]
+
+
+class ObjectiveConfig(PluginSection):
+    """What a fit minimises; the objective's own keys stand beside its name."""
+
+    name: Annotated[str, OBJECTIVES] = "bradley_terry"
+    """The objective, or a class of your own, as module:attribute."""
+
+    def open(self) -> Objective:
+        """The objective with its keys."""
+        objective: Objective = super().open()
+        return objective
+
+
+def preference_loss(logits: torch.Tensor) -> torch.Tensor:
+    """−log P(chosen ≻ rejected) of each pair, [n], from its margin, [n]: what validation goes by."""
+    return torch.nn.functional.softplus(-logits)
