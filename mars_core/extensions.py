@@ -162,7 +162,8 @@ class PluginSection(Configuration):
             return cls
         field, point = cls._choice()
         name = values.get(field, cls.model_fields[field].default)
-        resolved: type[Self] = _with_keys_of(cls, point.find(str(name)))
+        section: Any = cls
+        resolved: type[Self] = _with_keys_of(section, point.find(str(name)))  # type: ignore[arg-type]
         return resolved
 
     def identity(self) -> dict[str, str]:
@@ -195,7 +196,8 @@ def _with_keys_of(section: Any, plugin: Any) -> type[Any]:
     fields: dict[str, Any] = {}
     if section.options_field:
         bases, fields = (section,), {section.options_field: (plugin.Config, plugin.Config())}
-    resolved: Any = create_model(
+    make: Any = create_model
+    resolved = make(
         section.__name__, __base__=bases, __module__=section.__module__, __doc__=section.__doc__, **fields
     )
     resolved.plugin = plugin

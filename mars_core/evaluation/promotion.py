@@ -11,7 +11,9 @@ A refusal is of two kinds. A candidate that is *shown* to fall, or that breaks a
 against the data that it was trained on. One that is only not shown to hold, for want of pairs, does not.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,19 +21,22 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from mars_core.config import Configuration
-from mars_core.evaluation.benchmarks import rewardbench
+from mars_core.evaluation.benchmarks.benchmark import Benchmark, check_same_rows
 from mars_core.evaluation.statistics import as_sample, paired_accuracy_difference
 
 
 class GateConfig(Configuration):
     """How much a candidate may be worse than the champion, and on what that is decided."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"rewardbench_margin": "gate.benchmark_margin"}
+
     margin: float = Field(0.03, ge=0, le=1)
     """The candidate is refused unless its held-out accuracy is shown to fall by less than this."""
-    rewardbench_margin: float = Field(0.03, ge=0, le=1)
-    """The same of the RewardBench total, where RewardBench is run: the mean of the sections that it has."""
+    benchmark_margin: float = Field(0.03, ge=0, le=1)
+    """The same of the total of each benchmark that weighs its rows, such as RewardBench: the mean of the
+    sections that it has."""
     section_limit: float = Field(0.05, ge=0, le=1)
-    """The candidate is refused if its score in a section of RewardBench falls by more than this."""
+    """The candidate is refused if its score in a section of such a benchmark falls by more than this."""
     pairs: str | None = None
     """Source of trusted pairs that are held out of training and decide beside those of earlier deliveries."""
 
@@ -82,7 +87,7 @@ def decide(
     candidate: ArrayLike,
     champion: ArrayLike | None,
     trusted: ArrayLike,
-    benchmark: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+    benchmarks: Sequence[tuple[Benchmark, pd.DataFrame, pd.DataFrame]] = (),
 ) -> Decision:
     """Compare a candidate with the champion.
 
@@ -91,7 +96,7 @@ def decide(
         candidate: [n] margins of the held-out pairs by the candidate.
         champion: [n] margins of the same pairs by the champion; none where there is no champion.
         trusted: [n] whether a pair decides: whether it came before the candidate's delivery.
-        benchmark: RewardBench results (as `rewardbench.results`) of candidate and champion.
+        benchmarks: each benchmark that was run, with its table of results of candidate and champion.
 
     Raises:
         ValueError: there is a champion and no trusted pair, or the arrays are not of the same pairs.
@@ -110,8 +115,8 @@ def decide(
     checks = [_accuracy("held-out accuracy", margins[decides], other[decides], config.margin)]
     if not decides.all():
         checks.append(_accuracy("held-out accuracy of the new delivery", margins[~decides], other[~decides]))
-    if benchmark is not None:
-        checks += _rewardbench(config, *benchmark)
+    for results in benchmarks:
+        checks += _benchmark(config, *results)
     failed = [check for check in checks if not check.passed]
     if not failed:
         return Decision(True, f"{_said(checks[0])} No figure falls by more than its limit.", checks)
@@ -144,17 +149,21 @@ def _accuracy(
     return Check(name, candidate.size, *accuracies, *difference, bound, passed, note=note)
 
 
-def _rewardbench(config: GateConfig, candidate: pd.DataFrame, champion: pd.DataFrame) -> list[Check]:
-    rewardbench.check_same_rows(candidate, champion)
-    right = [frame["correct"].to_numpy(dtype=float) for frame in (candidate, champion)]
-    sections = rewardbench.row_weights(candidate)
+def _benchmark(
+    config: GateConfig, benchmark: Benchmark, candidate: pd.DataFrame, champion: pd.DataFrame
+) -> list[Check]:
+    sections = benchmark.row_weights(candidate)
+    if not sections:
+        return []
+    check_same_rows(candidate, champion)
+    right = [table["correct"].to_numpy(dtype=float) for table in (candidate, champion)]
     checks = []
     for name, weights in {"total": np.mean(list(sections.values()), axis=0), **sections}.items():
         whole = name == "total"
-        bound = -(config.rewardbench_margin if whole else config.section_limit)
+        bound = -(config.benchmark_margin if whole else config.section_limit)
         difference = paired_accuracy_difference(right[0], right[1], weights)
         passed = difference.low > bound if whole else difference.value >= bound
-        title = f"RewardBench {name.removeprefix('section/')}"
+        title = f"{benchmark.title} {name.rpartition('/')[2]}"
         scores = float(weights @ right[0]), float(weights @ right[1])
         n = int(np.count_nonzero(weights))
         checks.append(Check(title, n, *scores, *difference, bound, passed, by_interval=whole))

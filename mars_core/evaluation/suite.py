@@ -1,32 +1,39 @@
 """What a reward model is measured on, and how it scores the rows of benchmarks."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
 
 from mars_core.config import Configuration, Operational
-from mars_core.evaluation.benchmarks import rewardbench, rewardbench2
-from mars_core.evaluation.benchmarks.rewardbench import Origin, RewardBenchError
-from mars_core.evaluation.contamination import Texts
+from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS, Benchmark, BenchmarkError
 from mars_core.evaluation.length_bias import lengths
-from mars_core.evaluation.statistics import PairedDifference
+from mars_core.extensions import ExtensionError
 from mars_core.model.checkpoints import ModelError
 from mars_core.model.reward_model import RewardModel
+
+Suite = Mapping[str, Benchmark]
+"""Benchmarks by their keys, which begin the names of their metrics and of their tables."""
+OF_PAIRS = {"train", "validation", "heldout", "pairs"}
+"""Keys that no benchmark may have: sets of pairs have them."""
 
 
 class EvaluationConfig(Configuration):
     """What a reward model is measured on besides the validation and the held-out pairs."""
 
-    rewardbench: str | None = None
-    """RewardBench: sample://rewardbench, a local file, or a hub dataset such as
-    allenai/reward-bench@REVISION; by default it is not run."""
-    rewardbench2: str | None = None
-    """RewardBench 2: sample://rewardbench2, a local .jsonl[.gz] or .parquet file, or a hub dataset such as
-    allenai/reward-bench-2@REVISION; by default it is not run."""
+    renamed: ClassVar[Mapping[str, str]] = {
+        "rewardbench": "evaluation.benchmarks.rewardbench",
+        "rewardbench2": "evaluation.benchmarks.rewardbench2",
+    }
+
+    benchmarks: dict[str, str] = Field(default={})
+    """Name of each benchmark → its source: a local file, or a hub dataset such as
+    allenai/reward-bench@REVISION. A name is rewardbench, rewardbench2 (sample://NAME is the built-in
+    miniature of these), or module:attribute of a class of your own."""
     benchmark_rounds: Literal["all", "last"] = "all"
     """Rounds after which the benchmarks are run. After the last alone, as in a comparison, that round is the
     result that MLflow shows, whatever validation says."""
@@ -34,98 +41,119 @@ class EvaluationConfig(Configuration):
     """Refuse a benchmark whose subsets have not their official numbers of rows, instead of a warning; the
     built-in samples, far smaller by intent, are exempt."""
 
+    @field_validator("benchmarks")
+    @classmethod
+    def _known(cls, sources: dict[str, str]) -> dict[str, str]:
+        for name in sources:
+            try:
+                BENCHMARKS.find(name)
+            except ExtensionError as error:
+                raise ValueError(str(error)) from None
+        keys = [key_of(name) for name in sources]
+        if len(set(keys)) < len(keys) or not OF_PAIRS.isdisjoint(keys):
+            raise ValueError(
+                f"the keys of benchmarks are {', '.join(keys)}: each may occur once, and none may be "
+                f"{', '.join(sorted(OF_PAIRS))}"
+            )
+        return sources
 
-class Benchmark(Protocol):
-    """What the module of a benchmark has: reading, the texts to score, the table of results, the scores."""
+    @property
+    def suite(self) -> Suite:
+        """The benchmarks that are to be run."""
+        return {key_of(name): BENCHMARKS.find(name)(Configuration()) for name in self.benchmarks}
 
-    ORIGIN: Origin
+    @property
+    def sources(self) -> dict[str, str]:
+        """Their sources, by the same keys."""
+        return {key_of(name): source for name, source in self.benchmarks.items()}
 
-    def read(self, source: str) -> Dataset:
-        """Its rows, checked."""
-
-    def count_warnings(self, benchmark: Dataset) -> list[str]:
-        """What its number of rows differs in from the official one, in sentences."""
-
-    def texts(self, benchmark: Dataset) -> Texts:
-        """The texts to score."""
-
-    def results(self, benchmark: Dataset, rewards: ArrayLike) -> pd.DataFrame:
-        """Its rows with the rewards of their texts."""
-
-    def score(self, frame: pd.DataFrame) -> dict[str, float]:
-        """The scores by name."""
-
-    def differences(self, frame: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDifference]:
-        """What one model scores above another on the same rows, for the main scores."""
+    def identity(self) -> dict[str, str]:
+        """What benchmarks of a user's own count by beside their sources."""
+        found = {name: BENCHMARKS.identity(name) for name in self.benchmarks}
+        return {f"{name} version": version for name, version in found.items() if version is not None}
 
 
-BENCHMARKS: dict[str, Benchmark] = {"rewardbench": rewardbench, "rewardbench2": rewardbench2}
-"""Each under the key of its source in the configuration, which also begins the names of its figures."""
-
-
-def sources(config: EvaluationConfig) -> dict[str, str]:
-    """The sources of the benchmarks that are to be run."""
-    return {name: source for name in BENCHMARKS if (source := getattr(config, name))}
+def key_of(name: str) -> str:
+    """The key of a benchmark: its name, or the attribute of a user's own module."""
+    return name.rpartition(":")[2]
 
 
 def read_benchmarks(config: EvaluationConfig) -> tuple[dict[str, Dataset], list[str]]:
     """The rows of the benchmarks that are to be run, and warnings about their numbers.
 
     Raises:
-        RewardBenchError: one cannot be used or, where `config.strict`, there is something to warn about.
+        BenchmarkError: one cannot be used or, where `config.strict`, there is something to warn about.
         PairsError: a file or hub dataset cannot be loaded.
     """
     rows, warnings = {}, list[str]()
-    for name, source in sources(config).items():
-        rows[name] = BENCHMARKS[name].read(source)
-        if source == BENCHMARKS[name].ORIGIN.sample:
+    for key, benchmark in config.suite.items():
+        source = config.sources[key]
+        rows[key] = benchmark.read(source)
+        if source == benchmark.sample:
             continue
-        told = BENCHMARKS[name].count_warnings(rows[name])
+        told = benchmark.count_warnings(rows[key])
         if told and config.strict:
-            raise RewardBenchError("\n  ".join([f"{source}: its counts are not the official ones:", *told]))
+            raise BenchmarkError("\n  ".join([f"{source}: its counts are not the official ones:", *told]))
         warnings += told
     return rows, warnings
 
 
-def number_of_texts(benchmarks: Mapping[str, Dataset]) -> int:
+def number_of_texts(suite: Suite, rows: Mapping[str, Dataset]) -> int:
     """How many texts `benchmark_results` scores."""
-    return sum(len(BENCHMARKS[name].texts(rows).rows) for name, rows in benchmarks.items())
+    return sum(len(suite[key].texts(table).rows) for key, table in rows.items())
+
+
+class BenchmarkResults(NamedTuple):
+    """A benchmark, scored."""
+
+    key: str
+    table: pd.DataFrame
+    """As of `Benchmark.results`; of a pairwise one with a column margin, logit P(chosen ≻ rejected)."""
+    prompts_cut: int
+    """Texts that lost the beginning of their prompt to the limit of tokens."""
+    responses_cut: int
+    """Texts that lost the end of their response to it."""
 
 
 def benchmark_results(
-    model: RewardModel, benchmarks: Mapping[str, Dataset], on_scored: Callable[[int], None] | None = None
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Score the rows of benchmarks, by name, in one pass over their distinct texts.
+    model: RewardModel,
+    suite: Suite,
+    rows: Mapping[str, Dataset],
+    on_scored: Callable[[int], None] | None = None,
+) -> Iterator[BenchmarkResults]:
+    """Score the rows of benchmarks, by key, in one pass over their distinct texts.
 
     Yields:
-        Name and table of results of each benchmark, as soon as it is scored; what `model` counts as cut
-        grows by its texts. `BENCHMARKS[name].score` has its scores.
+        Each benchmark as soon as it is scored; `Benchmark.score` of its table has its scores.
 
     Raises:
         ModelError: a reward is NaN or infinite; names the rows as subset/id.
     """
-    texts = {name: BENCHMARKS[name].texts(table) for name, table in benchmarks.items()}
+    texts = {key: suite[key].texts(table) for key, table in rows.items()}
     windows = ((some.prompts, some.responses) for some in texts.values())
-    for name, (rewards, _) in zip(texts, model.score_windows(windows, on_scored), strict=True):
-        broken = [texts[name].rows[int(text)] for text in np.flatnonzero(~np.isfinite(rewards))]
+    for key, window in zip(texts, model.score_windows(windows, on_scored), strict=True):
+        rewards = model.rewards(window.readouts)
+        broken = [texts[key].rows[int(text)] for text in np.flatnonzero(~np.isfinite(rewards))]
         if broken:
             listed = ", ".join(broken[:5])
             raise ModelError(
                 f"the rewards of {len(broken)} of {len(rewards)} texts are NaN or infinite: {listed}"
             )
-        yield name, BENCHMARKS[name].results(benchmarks[name], rewards)
+        table = suite[key].results(rows[key], rewards)
+        if suite[key].pairwise:
+            table = table.assign(margin=model.margins(*np.split(window.readouts, 2)))
+        yield BenchmarkResults(key, table, window.prompts_cut, window.responses_cut)
 
 
-def length_rules(name: str, rows: Dataset) -> dict[str, float]:
-    """Totals that two rules get on the n rows of a benchmark, by its own scoring with lengths for rewards.
+def length_rules(benchmark: Benchmark, rows: Dataset) -> dict[str, float]:
+    """Headlines that two rules get on the n rows of a benchmark, by its own scoring with lengths for rewards.
 
     `longer_wins` prefers the longest response and `shorter_wins` the shortest; responses of one length are
-    equal rewards. A total that the rows do not define is nan.
+    equal rewards. A score that the rows do not define is nan.
     """
-    benchmark = BENCHMARKS[name]
-    characters = lengths(benchmark.texts(rows).responses)
+    characters: NDArray[np.int64] = lengths(benchmark.texts(rows).responses)
     return {
-        rule: benchmark.score(benchmark.results(rows, rewards))["total"]
+        rule: benchmark.score(benchmark.results(rows, rewards))[benchmark.headline]
         for rule, rewards in (("longer_wins", characters), ("shorter_wins", -characters))
     }
 

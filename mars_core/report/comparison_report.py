@@ -4,7 +4,7 @@ Words that claim a difference appear only with ten seeds or more and an adjusted
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,15 +25,12 @@ from mars_core.comparison import (
     differences,
 )
 from mars_core.evaluation.statistics import SeedMean
+from mars_core.evaluation.suite import Suite
+from mars_core.report.score_sections import scores_of
 from mars_core.report.wording import ABSENT, count, interval, number, p_value, share, signed, table
 
 COLUMNS = {
     "heldout/accuracy": ("held-out", share),
-    "rewardbench/total": ("RewardBench", share),
-    "rewardbench/section/chat": ("chat", share),
-    "rewardbench/section/chat-hard": ("chat-hard", share),
-    "rewardbench/section/safety": ("safety", share),
-    "rewardbench/section/reasoning": ("reasoning", share),
     "heldout/snr": ("SNR", number),
     "heldout/calibration_error": ("calibration error", share),
     "curvature/gamma_curv/0.5": ("γ_curv", number),
@@ -44,7 +41,7 @@ COLUMNS = {
     "llm_tokens": ("LLM tokens", count),
     "seconds": ("seconds", count),
 }
-"""Figure of a cell → heading, how it reads."""
+"""Metric of a cell → heading, how it reads; those of benchmarks come after the first."""
 LEGEND = (
     "All figures are of the last round, but for topped up, LLM tokens and seconds, which are of all rounds. "
     "SNR is the mean of the held-out margins over their standard deviation; γ_curv is the theory's, at the "
@@ -59,8 +56,6 @@ WITHOUT_INTERVAL = (
 )  # fmt: skip
 PACKAGES = ("mars", "torch", "transformers", "sentence-transformers", "numpy")
 """Packages whose versions shape the figures."""
-TESTED = ("heldout/accuracy", "rewardbench/total")
-"""Figures whose differences are tested, each a family of its own."""
 
 
 @dataclass(frozen=True)
@@ -78,26 +73,42 @@ class ComparisonReport:
     failed: dict[str, str]
     """Name of each failed cell → what ended it."""
 
+    @property
+    def suite(self) -> Suite:
+        """The benchmarks, which all cells have in common."""
+        return self.cells[0].experiment.evaluation.suite
+
+    @property
+    def columns(self) -> dict[str, tuple[str, Callable[[float], str]]]:
+        """The columns of the table of means: metric → heading, how it reads."""
+        return columns_of(self.suite, self.results)
+
 
 def packages() -> str:
     """Versions here of the packages that shape a cell's figures."""
     return ", ".join(f"{name} {version(name)}" for name in PACKAGES)
 
 
-def known_figures(results: pd.DataFrame) -> list[str]:
-    """The columns of the table of means that some finished cell has."""
-    return [figure for figure in COLUMNS if figure in results and results[figure].notna().any()]
+def columns_of(suite: Suite, results: pd.DataFrame) -> dict[str, tuple[str, Callable[[float], str]]]:
+    """The columns of the table of means that some finished cell has: metric → heading, how it reads."""
+    of_benchmarks = {
+        key: (label, share) for label, key in scores_of(suite, [dict.fromkeys(map(str, results), 0.0)]).items()
+    }
+    first, *others = COLUMNS.items()
+    columns = dict([first]) | of_benchmarks | dict(others)
+    return {name: about for name, about in columns.items() if name in results and results[name].notna().any()}
 
 
 def means_table(report: ComparisonReport) -> tuple[list[str], list[list[str]]]:
     """Headers, and a row for every arm: mean and 95% t-interval over seeds of each figure that is known."""
-    means = {figure: arm_means(report.results, figure) for figure in known_figures(report.results)}
+    columns = report.columns
+    means = {figure: arm_means(report.results, figure) for figure in columns}
     finished = report.results["arm"].value_counts()
     rows = []
     for arm in dict.fromkeys(report.results["arm"]):
-        cells = [_mean(of_arms.get(arm), figure) for figure, of_arms in means.items()]
+        cells = [_mean(of_arms.get(arm), figure, columns[figure][1]) for figure, of_arms in means.items()]
         rows.append([arm, count(finished[arm]), *cells])
-    return ["arm", "seeds", *(COLUMNS[figure][0] for figure in means)], rows
+    return ["arm", "seeds", *(heading for heading, _ in columns.values())], rows
 
 
 def differences_table(report: ComparisonReport, figure: str) -> tuple[list[str], list[list[str]]]:
@@ -138,7 +149,10 @@ def markdown(report: ComparisonReport) -> str:
         "for its largest, its margins were too even for τ to select by.",
     ]
     for figure in _tested(report):
-        parts += [f"## Paired differences: {COLUMNS[figure][0]}", table(*differences_table(report, figure))]
+        parts += [
+            f"## Paired differences: {report.columns[figure][0]}",
+            table(*differences_table(report, figure)),
+        ]
     parts += [
         "Differences are paired by seed; p is that of a t-test, Holm's p adjusts it over a table's rows. "
         f"A difference is claimed only from {SEEDS_FOR_A_CLAIM} seeds and Holm's p < {share(ALPHA)} on. "
@@ -150,7 +164,7 @@ def markdown(report: ComparisonReport) -> str:
         "Means over seeds. What the last round shows may depend on how many there were.",
         "![Held-out accuracy over rounds](figures/curves.png)",
     ]
-    if any(cell.experiment.generation.backend == "rules" for cell in report.cells):
+    if not all(cell.experiment.generation.by_language_model for cell in report.cells):
         parts.append(
             "The synthetic texts come from rules, not from a language model: these figures compare the "
             "machinery of the arms, not what a language model would make of them."
@@ -200,13 +214,14 @@ def _matched(results: pd.DataFrame) -> str:
 
 
 def _tested(report: ComparisonReport) -> list[str]:
-    return [figure for figure in TESTED if figure in known_figures(report.results)]
+    """The metrics whose differences are tested, each a family of its own."""
+    headlines = (f"{key}/{one.headline}" for key, one in report.suite.items())
+    return [name for name in ("heldout/accuracy", *headlines) if name in report.columns]
 
 
-def _mean(mean: SeedMean | None, figure: str) -> str:
+def _mean(mean: SeedMean | None, figure: str, show: Callable[[float], str]) -> str:
     if mean is None:
         return ABSENT
-    show = COLUMNS[figure][1]
     return (
         show(mean.value)
         if figure in WITHOUT_INTERVAL

@@ -14,18 +14,29 @@ from mars_core.evaluation.calibration import expected_calibration_error, reliabi
 from mars_core.report import wording
 from mars_core.report.tables import Rounds
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of Okabe and Ito, which the colour-blind can tell apart; the markers tell the lines apart too."""
-MARKERS = "osD^v"
+MARKERS = "osD^vP*"
 WIDTH_INCHES = 8.0
 MARGIN_LABEL = "margin of an original, r(chosen) − r(rejected), by the previous round's model"
 SYNTHETIC_LABEL = "margin of a synthetic pair, r(chosen) − r(rejected)"
 
 
-def accuracy(rounds: Rounds, best: int, sections: Mapping[str, str]) -> Figure:
-    """Accuracies over rounds; `sections` names the metrics of RewardBench's, none where it was not run."""
-    figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2 if sections else 1, squeeze=False)[0]
+def accuracy(rounds: Rounds, best: int, benchmarks: Mapping[str, Mapping[str, str]]) -> Figure:
+    """Accuracies over rounds, a panel for pairs and one for each benchmark.
+
+    Args:
+        rounds: their metrics.
+        best: the round that is marked.
+        benchmarks: title of each → what a line is called → its metric.
+    """
+    columns = min(2, 1 + len(benchmarks))
+    rows = math.ceil((1 + len(benchmarks)) / columns)
+    figure = Figure(figsize=(WIDTH_INCHES, 4.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[1 + len(benchmarks) :]:
+        panel.remove()
+    panels = panels[: 1 + len(benchmarks)]
     pairs = {"validation": "validation/accuracy", "held-out": "heldout/accuracy"}
     _draw_accuracies(panels[0], rounds, best, pairs)
     panels[0].set(title="preference pairs", ylabel="accuracy (share of pairs)")
@@ -33,9 +44,9 @@ def accuracy(rounds: Rounds, best: int, sections: Mapping[str, str]) -> Figure:
     if bands:
         ends = bands[0]["heldout/chance_low"], bands[0]["heldout/chance_high"]
         panels[0].axhspan(*ends, color="0.88", zorder=0, label="chance, 95% on held-out")
-    if sections:
-        _draw_accuracies(panels[1], rounds, best, {"total": "rewardbench/total", **sections})
-        panels[1].set(title="RewardBench", ylabel="accuracy (weighted share)")
+    for panel, (title, lines) in zip(panels[1:], benchmarks.items(), strict=True):
+        _draw_accuracies(panel, rounds, best, lines)
+        panel.set(title=title, ylabel="score (share)")
     for panel in panels:
         panel.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.23), ncols=2, frameon=False, fontsize="small"

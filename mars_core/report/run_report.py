@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mars_core.evaluation.statistics import CONFIDENCE, PairedDifference
+from mars_core.evaluation.suite import Suite
 from mars_core.files import write_whole
 from mars_core.report import figures as report_figures
 from mars_core.report import score_sections as report_scores
@@ -57,10 +58,14 @@ class RunReport:
     difference: PairedDifference | None
     """Held-out accuracy of the best round, or where that is round 0 of the last, minus that of round 0; None
     where there is only round 0."""
+    suite: Suite
+    """The benchmarks that were run."""
     benchmarks: dict[str, PairedDifference]
-    """The same differences of RewardBench's scores, `total` first; empty where RewardBench was not run."""
+    """The same differences of their scores, by title and score; empty where none was run."""
     generator: str
     """Who wrote the synthetic texts: `rules`, or `vllm:` and the name of the served model."""
+    by_language_model: bool
+    """Whether that is a language model."""
     margins: dict[int, NDArray[Any]]
     """Round ≥ 1 → margins [n] of the originals by the previous round's model."""
     budgets: dict[int, NDArray[Any]]
@@ -89,8 +94,7 @@ def rounds_table(report: RunReport) -> tuple[list[str], list[list[str]]]:
         ("chance", partial(joined, share, "–"), "heldout/chance_low", "heldout/chance_high"),
         ("mean margin", number, "heldout/mean_margin"),
         ("SNR", number, "heldout/snr"),
-        ("RewardBench", share, "rewardbench/total"),
-        *((section, share, key) for section, key in report_scores.section_keys(report.rounds).items()),
+        *((label, share, key) for label, key in report_scores.scores_of(report.suite, report.rounds).items()),
         ("seconds", count, "seconds"),
     ]
     entries = present(report.rounds, entries)
@@ -110,9 +114,13 @@ def figures(report: RunReport) -> dict[str, Figure]:
 def _drawings(report: RunReport) -> dict[str, Callable[[], Figure]]:
     if not report.is_drawn:
         return {}
-    sections = report_scores.section_keys(report.rounds)
+    panels = {
+        one.title: {"total": f"{key}/{one.headline}", **sections}
+        for key, one in report.suite.items()
+        if (sections := report_scores.section_keys(key, one, report.rounds))
+    }
     drawings: dict[str, Callable[[], Figure]] = {
-        "accuracy": partial(report_figures.accuracy, report.rounds, report.best, sections)
+        "accuracy": partial(report_figures.accuracy, report.rounds, report.best, panels)
     }
     if report.heldout:
         drawings["calibration"] = partial(report_figures.calibration, report.heldout)
@@ -146,10 +154,9 @@ def markdown(report: RunReport) -> str:
         "are of the held-out pairs too.",
         *shown["accuracy"],
         *report_scores.against_round_0(compared, report.difference, report.benchmarks),
-        *report_scores.what_could_fool(rounds, compared),
+        *report_scores.what_could_fool(rounds, compared, report.suite),
         *shown["calibration"],
-        *report_scores.rewardbench(rounds),
-        *report_scores.rewardbench2(rounds),
+        *(part for key, one in report.suite.items() for part in report_scores.benchmark(key, one, rounds)),
         *report_synthetic.spending(rounds),
         *shown["margins"],
         *shown["budget"],
@@ -206,7 +213,7 @@ def _result(report: RunReport) -> list[str]:
         "round was chosen on validation, not on held-out. A later round may also have had more optimizer "
         "steps, so a gain over round 0 need not come from the synthetic pairs."
     )
-    if report.generator == "rules":
+    if not report.by_language_model:
         parts.append(
             "The synthetic texts come from rules, not from a language model, so the figures measure the "
             "machinery rather than the paper's method."

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 
 from mars_core.evaluation import contamination
+from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.statistics import PairedDifference, holm
+from mars_core.evaluation.suite import Suite
 from mars_core.report.tables import Entry, Rounds, by_round, with_ends
 from mars_core.report.wording import count, interval, joined, number, p_value, share, signed, table
 
@@ -39,15 +41,15 @@ def against_round_0(
     ]
 
 
-def what_could_fool(rounds: Rounds, compared: int) -> list[str]:
+def what_could_fool(rounds: Rounds, compared: int, suite: Suite) -> list[str]:
     """What else may explain the scores of each round, and what round `compared` had seen in training."""
     entries: list[Entry] = []
     added = partial(joined, count, " + ")
-    scores = {"heldout": "held-out accuracy", "rewardbench": "RewardBench", "rewardbench2": "RewardBench 2"}
+    scores = {"heldout": "held-out accuracy", **{key: one.title for key, one in suite.items()}}
     for key, title in scores.items():
-        score = "accuracy" if key == "heldout" else "total"
+        score = suite[key].headline if key in suite else "accuracy"
         seen = f"contamination/{key}"
-        equal = "worst right and best wrong one" if key == "rewardbench2" else "which count as wrong"
+        equal = suite[key].equal_rewards if key in suite else "which count as wrong"
         entries += [
             (f"**{title}**", interval, *with_ends(f"{key}/{score}")),
             ("without the rows seen in training", interval, *with_ends(f"{seen}/{score}")),
@@ -59,7 +61,7 @@ def what_could_fool(rounds: Rounds, compared: int) -> list[str]:
             ("correlation of margin and length difference", number, f"{key}/length_correlation"),
             (f"ties (equal rewards, {equal})", share, f"{key}/ties"),
         ]  # fmt: skip
-    for key in ("heldout", "rewardbench"):
+    for key in ("heldout", *(key for key, one in suite.items() if one.pairwise)):
         title = scores[key].removesuffix(" accuracy")
         entries += [
             (f"{title}: Brier score (0 is perfect, .250 has no opinion)", share, f"{key}/brier"),
@@ -77,11 +79,6 @@ def what_could_fool(rounds: Rounds, compared: int) -> list[str]:
             "pairs whose chosen response is the longer one and on pairs where it is the shorter one: a rule "
             "that only asks which is longer gets .500. The correlation is Spearman's, with chosen minus "
             "rejected length."
-        )
-    if any("rewardbench2/longer_wins" in metrics for metrics in rounds):
-        parts.append(
-            "On RewardBench 2 the rules take the longest or the shortest of all responses to a prompt, and "
-            "get its own score, with lengths for rewards."
         )
     return parts + _contamination(rounds[compared], compared)
 
@@ -106,24 +103,14 @@ def _contamination(metrics: Mapping[str, float], t: int) -> list[str]:
     ]
 
 
-def rewardbench(rounds: Rounds) -> list[str]:
-    """Total and sections of RewardBench."""
-    series = {"total": "rewardbench/total", **section_keys(rounds)}
-    entries = [(label, interval, *with_ends(key)) for label, key in series.items()]
-    return by_round("RewardBench", rounds, entries) + _not_official("rewardbench", rounds)
-
-
-def rewardbench2(rounds: Rounds) -> list[str]:
-    """Total and subsets of RewardBench 2."""
-    known = dict.fromkeys(key for metrics in rounds for key in metrics)
-    subsets = [key for key in known if f"{key}_low" in known and key.startswith("rewardbench2/subset/")]
-    entries = [
-        (key.rpartition("/")[2], interval, *with_ends(key)) for key in ("rewardbench2/total", *subsets)
-    ]
-    parts = by_round("RewardBench 2", rounds, entries)
+def benchmark(key: str, one: Benchmark, rounds: Rounds) -> list[str]:
+    """Headline and sections of a benchmark, and what a reader of them must know."""
+    series = {"total": f"{key}/{one.headline}", **section_keys(key, one, rounds)}
+    entries = [(label, interval, *with_ends(name)) for label, name in series.items()]
+    parts = by_round(one.title, rounds, entries)
     if parts:
-        parts.append("A coin has .250 where the best of four counts, which is in all subsets but Ties.")
-    return parts + _not_official("rewardbench2", rounds)
+        parts += one.notes
+    return parts + _not_official(key, rounds)
 
 
 def _not_official(key: str, rounds: Rounds) -> list[str]:
@@ -137,8 +124,27 @@ def _not_official(key: str, rounds: Rounds) -> list[str]:
     ]
 
 
-def section_keys(rounds: Rounds) -> dict[str, str]:
-    """RewardBench section → the metric of its accuracy; empty where RewardBench was not run."""
-    prefix = "rewardbench/section/"
-    keys = (key for metrics in rounds for key in metrics if key.startswith(prefix))
-    return {key.removeprefix(prefix): key for key in keys if not key.endswith(("_low", "_high"))}
+def section_keys(key: str, one: Benchmark, rounds: Rounds) -> dict[str, str]:
+    """Section of a benchmark → the metric of its score; those that some round has."""
+    known = {name for metrics in rounds for name in metrics}
+    return {
+        section.rpartition("/")[2]: f"{key}/{section}"
+        for section in one.sections
+        if f"{key}/{section}" in known
+    }
+
+
+def scores_of(suite: Suite, rounds: Rounds) -> dict[str, str]:
+    """Label → metric of each benchmark's headline and sections that some round has.
+
+    Where there are several benchmarks, a section's label begins with the benchmark's title.
+    """
+    known = {name for metrics in rounds for name in metrics}
+    found = {}
+    for key, one in suite.items():
+        if f"{key}/{one.headline}" not in known:
+            continue
+        found[one.title] = f"{key}/{one.headline}"
+        for section, name in section_keys(key, one, rounds).items():
+            found[section if len(suite) == 1 else f"{one.title} {section}"] = name
+    return found

@@ -11,14 +11,11 @@ import pandas as pd
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
-from mars_core.data import samples
-from mars_core.evaluation.benchmarks.rewardbench import (
-    Origin,
-    RewardBenchError,
+from mars_core.evaluation.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkError,
     check_rows,
-    check_subsets,
-    differing_counts,
-    load_rows,
+    check_same_rows,
     weighted_score,
 )
 from mars_core.evaluation.contamination import Texts
@@ -27,149 +24,162 @@ from mars_core.evaluation.statistics import PairedDifference, paired_score_diffe
 TIES = "Ties"
 ROWS = {"Factuality": 475, "Precise IF": 160, "Math": 183, "Safety": 450, "Focus": 495, TIES: 102}
 """Subset → number of rows in the official `test` split."""
-
-ORIGIN = Origin(
-    "RewardBench 2", "allenai/reward-bench-2", "test", "sample://rewardbench2", samples.rewardbench2
-)
+COLUMNS = ("id", "subset", "prompt", "chosen", "rejected")
 
 
-def read(source: str) -> Dataset:
-    """Read and check the benchmark: id, subset, prompt as text, chosen and rejected as lists of text.
-
-    Args:
-        source: `sample://rewardbench2` (built in), a local .jsonl, .jsonl.gz or .parquet file with at least
-            these columns, or a hub dataset `allenai/reward-bench-2@revision`, of which the split `test` is
-            read. A prompt is plain text or a transcript of `mars_core.data.dialogue`. An answer may be empty.
-
-    Raises:
-        RewardBenchError: the source is none of these, lacks a column, holds something else, an unknown
-            subset, an empty prompt, the same (id, subset) twice, a row without a right or a wrong answer,
-            outside of Ties one with several right answers, or in Ties an id that is neither ref:i nor
-            tied:i, or a tied:i with only one right answer.
-    """
-    dataset = load_rows(source, ORIGIN)
-    for column, kind in (("subset", "text"), ("prompt", "text"), ("chosen", "lists"), ("rejected", "lists")):
-        feature = dataset.features[column]
-        entry = getattr(feature, "feature", None) if kind == "lists" else feature
-        if getattr(entry, "dtype", None) not in ("string", "large_string"):
-            wanted = "lists of text" if kind == "lists" else kind
-            raise RewardBenchError(f"{source}: column {column} must hold {wanted}, it holds {feature}")
-    check_subsets(dataset["subset"], ROWS, source, ORIGIN.title)
-    check_rows(dataset, ("id", "prompt"), source)
-    for row in dataset:
-        fault = _fault(row["id"], row["subset"], row["chosen"], row["rejected"])
-        if fault:
-            raise RewardBenchError(f"{source}: id {row['id']} of {row['subset']} {fault}")
-    return dataset
+def _slug(subset: str) -> str:
+    return subset.lower().replace(" ", "-")
 
 
-def count_warnings(benchmark: Dataset) -> list[str]:
-    """One sentence for every subset whose number of rows is not the official one."""
-    return differing_counts(benchmark["subset"], ROWS, ORIGIN)
+class RewardBench2(Benchmark):
+    """RewardBench 2: the best of four, and Ties."""
 
+    title = "RewardBench 2"
+    pairwise = False
+    sections = tuple(f"subset/{_slug(subset)}" for subset in ROWS)
+    notes = (
+        "A coin has .250 where the best of four counts, which is in all subsets but Ties.",
+        "The rules of length take the longest or the shortest of all responses to a prompt, and get the "
+        "benchmark's own score, with lengths for rewards.",
+    )
+    equal_rewards = "worst right and best wrong one"
+    hub, sample = "allenai/reward-bench-2", "sample://rewardbench2"
+    official_rows = ROWS
 
-def texts(benchmark: Dataset) -> Texts:
-    """All answers row by row, the right ones of a row before its wrong ones."""
-    rows, prompts, responses = list[str](), list[str](), list[str]()
-    for row in benchmark:
-        answers = [*row["chosen"], *row["rejected"]]
-        rows += [f"{row['subset']}/{row['id']}"] * len(answers)
-        prompts += [row["prompt"]] * len(answers)
-        responses += answers
-    return Texts(rows, prompts, responses)
+    def read(self, source: str) -> Dataset:
+        """Read and check the benchmark: id, subset, prompt as text, chosen and rejected as lists of text.
 
+        Args:
+            source: `sample://rewardbench2` (built in), a local .jsonl, .jsonl.gz or .parquet file with at
+                least these columns, or a hub dataset `allenai/reward-bench-2@revision`, of which the split
+                `test` is read. A prompt is plain text or a transcript of `mars_core.data.dialogue`. An answer
+                may be empty.
 
-def results(benchmark: Dataset, rewards: ArrayLike) -> pd.DataFrame:
-    """Join the benchmark's rows with the rewards of `texts`.
+        Raises:
+            BenchmarkError: the source is none of these, lacks a column, holds something else, an unknown
+                subset, an empty prompt, the same (id, subset) twice, a row without a right or a wrong answer,
+                outside of Ties one with several right answers, or in Ties an id that is neither ref:i nor
+                tied:i, or a tied:i with only one right answer.
+        """
+        dataset = self.load(source, COLUMNS)
+        for column, kind in (
+            ("subset", "text"),
+            ("prompt", "text"),
+            ("chosen", "lists"),
+            ("rejected", "lists"),
+        ):
+            feature = dataset.features[column]
+            entry = getattr(feature, "feature", None) if kind == "lists" else feature
+            if getattr(entry, "dtype", None) not in ("string", "large_string"):
+                wanted = "lists of text" if kind == "lists" else kind
+                raise BenchmarkError(f"{source}: column {column} must hold {wanted}, it holds {feature}")
+        self.check_subsets(dataset["subset"], source)
+        check_rows(dataset, ("id", "prompt"), source)
+        for row in dataset:
+            fault = _fault(row["id"], row["subset"], row["chosen"], row["rejected"])
+            if fault:
+                raise BenchmarkError(f"{source}: id {row['id']} of {row['subset']} {fault}")
+        return dataset
 
-    Returns:
-        Columns id, subset, rewards (float32 lists, the right answers first), num_correct, and credit, which
-        a row of Ties by itself has not (nan). Keyed by (id, subset).
+    def texts(self, rows: Dataset) -> Texts:
+        """All answers row by row, the right ones of a row before its wrong ones."""
+        names, prompts, responses = list[str](), list[str](), list[str]()
+        for row in rows:
+            answers = [*row["chosen"], *row["rejected"]]
+            names += [f"{row['subset']}/{row['id']}"] * len(answers)
+            prompts += [row["prompt"]] * len(answers)
+            responses += answers
+        return Texts(names, prompts, responses)
 
-    Raises:
-        ValueError: there is not one reward for each text.
-    """
-    right = np.array([len(answers) for answers in benchmark["chosen"]])
-    ends = np.cumsum(right + [len(answers) for answers in benchmark["rejected"]])
-    scored = np.asarray(rewards, np.float32)
-    if scored.shape != (ends[-1],):
-        raise ValueError(f"{ends[-1]} texts need as many rewards, got shape {scored.shape}")
-    frame = pd.DataFrame({column: list(benchmark[column]) for column in ("id", "subset")})
-    frame = frame.assign(rewards=pd.Series(np.split(scored, ends[:-1])), num_correct=right)
-    earned = [
-        np.nan if subset == TIES else credit(row)
-        for subset, row in zip(frame["subset"], frame["rewards"], strict=True)
-    ]
-    return frame.assign(credit=np.array(earned, dtype=float))
+    def results(self, rows: Dataset, rewards: ArrayLike) -> pd.DataFrame:
+        """Join the benchmark's rows with the rewards of `texts`.
+
+        Returns:
+            Columns id, subset, rewards (float32 lists, the right answers first), num_correct, and credit,
+            which a row of Ties by itself has not (nan). Keyed by (id, subset).
+
+        Raises:
+            ValueError: there is not one reward for each text.
+        """
+        right = np.array([len(answers) for answers in rows["chosen"]])
+        ends = np.cumsum(right + [len(answers) for answers in rows["rejected"]])
+        scored = np.asarray(rewards, np.float32)
+        if scored.shape != (ends[-1],):
+            raise ValueError(f"{ends[-1]} texts need as many rewards, got shape {scored.shape}")
+        table = pd.DataFrame({column: list(rows[column]) for column in ("id", "subset")})
+        table = table.assign(rewards=pd.Series(np.split(scored, ends[:-1])), num_correct=right)
+        earned = [
+            np.nan if subset == TIES else credit(row)
+            for subset, row in zip(table["subset"], table["rewards"], strict=True)
+        ]
+        return table.assign(credit=np.array(earned, dtype=float))
+
+    def score(self, table: pd.DataFrame) -> dict[str, float]:
+        """Score rewards as the official leaderboard does, in shares from 0 to 1 (Ties may exceed 1 by 0.01).
+
+        Args:
+            table: a row a prompt, with columns id, subset, rewards and num_correct, as of `results`.
+
+        Returns:
+            `total` and `subset/<name>` (factuality, precise-if, math, safety, focus, ties) for the subsets
+            present, each with `_low` and `_high` ends of a 95% bootstrap interval, stratified by subset and
+            over prompts; `n` rows; `ties`, the share of rows whose worst right and best wrong answer get
+            equal rewards. The total is nan without all six subsets, and so is Ties without a prompt that has
+            both its rows.
+
+        Raises:
+            ValueError: there is no row, a subset is unknown, or a reward is not finite.
+        """
+        values, subsets = self._earned(table)
+        known = set(subsets[np.isfinite(values)])
+        equal = dict.fromkeys(ROWS, 1.0) if known == set(ROWS) else {}
+        scores = weighted_score("total", values, subsets, equal)
+        for subset in filter(set(subsets).__contains__, ROWS):
+            name = f"subset/{_slug(subset)}"
+            own = subsets == subset
+            scores |= weighted_score(
+                name, values[own], subsets[own], {subset: 1.0} if subset in known else {}
+            )
+        gaps = np.array([_gap(*row) for row in zip(table["rewards"], table["num_correct"], strict=True)])
+        return scores | {"n": float(len(table)), "ties": float((gaps == 0).mean())}
+
+    def differences(self, table: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDifference]:
+        """What a model scores above another one on the same rows: `total`, if they have one.
+
+        Raises:
+            ValueError: the two frames of `results` have not the same rows; and as `score`.
+        """
+        check_same_rows(table, other)
+        (values, subsets), (others, _) = self._earned(table), self._earned(other)
+        if set(subsets[np.isfinite(values)]) != set(ROWS):
+            return {}
+        return {"total": paired_score_difference(values, others, subsets, dict.fromkeys(ROWS, 1.0))}
+
+    def _earned(self, table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+        """Credit of every prompt, subset after subset, and its subset; Ties without a full prompt has nan.
+
+        Raises:
+            ValueError: as `score`.
+        """
+        if table.empty:
+            raise ValueError("no RewardBench 2 rows to score")
+        self.check_subsets(table["subset"], "the scored table")
+        if not np.isfinite(np.concatenate(list(table["rewards"]))).all():
+            raise ValueError("a RewardBench 2 row has a reward that is not finite")
+        earned = {
+            str(subset): ties_credits(rows)
+            if subset == TIES
+            else np.array([credit(row) for row in rows["rewards"]])
+            for subset, rows in table.groupby("subset")
+        }
+        subsets = np.repeat(np.array(list(earned), dtype=object), [len(values) for values in earned.values()])
+        return np.concatenate(list(earned.values())), subsets
 
 
 def credit(rewards: ArrayLike) -> float:
     """What a row with one right answer earns by its rewards [answers], the right answer's first."""
     best = np.asarray(rewards) == np.max(rewards)
     return float(best[0] / best.sum())
-
-
-def score(frame: pd.DataFrame) -> dict[str, float]:
-    """Score rewards as the official leaderboard does, in shares from 0 to 1 (Ties may exceed 1 by 0.01).
-
-    Args:
-        frame: a row a prompt, with columns id, subset, rewards and num_correct, as of `results`.
-
-    Returns:
-        `total` and `subset/<name>` (factuality, precise-if, math, safety, focus, ties) for the subsets
-        present, each with `_low` and `_high` ends of a 95% bootstrap interval, stratified by subset and over
-        prompts; `n` rows; `ties`, the share of rows whose worst right and best wrong answer get equal
-        rewards. The total is nan without all six subsets, and so is Ties without a prompt that has both its
-        rows.
-
-    Raises:
-        ValueError: there is no row, a subset is unknown, or a reward is not finite.
-    """
-    values, subsets = _earned(frame)
-    known = set(subsets[np.isfinite(values)])
-    equal = dict.fromkeys(ROWS, 1.0) if known == set(ROWS) else {}
-    scores = weighted_score("total", values, subsets, equal)
-    for subset in filter(set(subsets).__contains__, ROWS):
-        name = f"subset/{subset.lower().replace(' ', '-')}"
-        own = subsets == subset
-        scores |= weighted_score(name, values[own], subsets[own], {subset: 1.0} if subset in known else {})
-    gaps = np.array([_gap(*row) for row in zip(frame["rewards"], frame["num_correct"], strict=True)])
-    return scores | {"n": float(len(frame)), "ties": float((gaps == 0).mean())}
-
-
-def differences(frame: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDifference]:
-    """What a model scores above another one on the same rows: `total`, if they have one.
-
-    Raises:
-        ValueError: the two frames of `results` have not the same rows; and as `score`.
-    """
-    if not frame[["id", "subset"]].equals(other[["id", "subset"]]):
-        raise ValueError("a paired comparison needs the same rows in the same order")
-    (values, subsets), (others, _) = _earned(frame), _earned(other)
-    if set(subsets[np.isfinite(values)]) != set(ROWS):
-        return {}
-    return {"total": paired_score_difference(values, others, subsets, dict.fromkeys(ROWS, 1.0))}
-
-
-def _earned(frame: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
-    """Credit of every prompt, subset after subset, and its subset; Ties without a full prompt has nan.
-
-    Raises:
-        ValueError: as `score`.
-    """
-    if frame.empty:
-        raise ValueError("no RewardBench 2 rows to score")
-    check_subsets(frame["subset"], ROWS, "the scored frame", ORIGIN.title)
-    if not np.isfinite(np.concatenate(list(frame["rewards"]))).all():
-        raise ValueError("a RewardBench 2 row has a reward that is not finite")
-    earned = {
-        str(subset): ties_credits(rows)
-        if subset == TIES
-        else np.array([credit(row) for row in rows["rewards"]])
-        for subset, rows in frame.groupby("subset")
-    }
-    subsets = np.repeat(np.array(list(earned), dtype=object), [len(values) for values in earned.values()])
-    return np.concatenate(list(earned.values())), subsets
 
 
 def ties_credits(rows: pd.DataFrame) -> NDArray[np.float64]:

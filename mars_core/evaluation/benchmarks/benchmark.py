@@ -1,0 +1,187 @@
+"""A benchmark: how its rows are read, which texts are scored, and what the rewards are worth.
+
+    evaluation: {benchmarks: {rewardbench: allenai/reward-bench@REVISION, mine:Haiku: haiku.jsonl}}
+
+Everything that shows or decides (reports, tables, MLflow, comparisons, the gate) iterates over what a
+benchmark declares. The name of a file beside this one, or `module:attribute` of a class of one's own, is all
+that makes it known; its key, which begins the names of its metrics and of its table, is that name, or the
+attribute.
+"""
+
+import difflib
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset, Value
+from numpy.typing import ArrayLike, NDArray
+
+from mars_core.data import samples
+from mars_core.data.formats import READERS, load_file, load_hub
+from mars_core.errors import MarsError
+from mars_core.evaluation.contamination import Texts
+from mars_core.evaluation.statistics import Interval, PairedDifference, stratified_bootstrap
+from mars_core.extensions import ExtensionPoint, Plugin
+
+
+class BenchmarkError(MarsError, ValueError):
+    """The benchmark cannot be read; the message names its source, and the row or column."""
+
+
+class Benchmark(Plugin):
+    """One benchmark. Tables of results have a row an example, known by the columns id and subset."""
+
+    title: ClassVar[str]
+    """What people call it."""
+    pairwise: ClassVar[bool]
+    """Whether each row is one chosen and one rejected response, so that it has a margin."""
+    headline: ClassVar[str] = "total"
+    """The score that stands for all."""
+    sections: ClassVar[Sequence[str]] = ()
+    """The scores that are shown beside it, in order, as `score` names them; each with its interval."""
+    notes: ClassVar[Sequence[str]] = ()
+    """Sentences that a reader of its scores must know."""
+    equal_rewards: ClassVar[str] = "which count as wrong"
+    """What a tie is, or counts as."""
+    hub: ClassVar[str | None] = None
+    """The official data set."""
+    split: ClassVar[str] = "test"
+    """Its split."""
+    sample: ClassVar[str | None] = None
+    """The built-in miniature, such as sample://rewardbench."""
+    official_rows: ClassVar[Mapping[str, int]] = {}
+    """Subset → number of rows in the official split; empty where any number will do."""
+
+    @abstractmethod
+    def read(self, source: str) -> Dataset:
+        """Its rows, checked.
+
+        Raises:
+            BenchmarkError, PairsError: the source is not the benchmark's, or cannot be loaded.
+        """
+
+    @abstractmethod
+    def texts(self, rows: Dataset) -> Texts:
+        """The texts to score, known by their row, subset/id.
+
+        Of a pairwise benchmark first all chosen responses, then all rejected ones.
+        """
+
+    @abstractmethod
+    def results(self, rows: Dataset, rewards: ArrayLike) -> pd.DataFrame:
+        """Its rows with the rewards of their `texts`, in columns whose names hold `reward`."""
+
+    @abstractmethod
+    def score(self, table: pd.DataFrame) -> dict[str, float]:
+        """Scores by name: the headline and sections with `_low` and `_high` ends of their 95% intervals."""
+
+    def differences(self, table: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDifference]:
+        """What one model scores above another on the same rows, for the main scores; by default none."""
+        return {}
+
+    def row_weights(self, table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+        """What each right row weighs in each section, [n] summing to 1; the gate goes by these.
+
+        By default none: the gate then leaves the benchmark out. A table with weights has a column `correct`.
+        """
+        return {}
+
+    def count_warnings(self, rows: Dataset) -> list[str]:
+        """One sentence for every subset whose number of rows is not the official one.
+
+        Scores of such data compare with no published score.
+        """
+        counts = Counter(rows["subset"]) if self.official_rows else {}
+        return [
+            f"{self.title} subset {subset} has {counts[subset]} rows, the official split has {wanted}"
+            for subset, wanted in self.official_rows.items()
+            if counts[subset] != wanted
+        ]
+
+    def load(self, source: str, columns: Sequence[str]) -> Dataset:
+        """Some columns of a source as its author wrote them, the id as text.
+
+        Args:
+            source: the sample, a local .jsonl[.gz], .parquet or .csv file, or a hub data set NAME@REVISION.
+            columns: their names.
+
+        Raises:
+            BenchmarkError: the source is none of these, or lacks a column.
+        """
+        table = self._load(source, columns)
+        missing = [column for column in columns if column not in table.column_names]
+        if missing:
+            raise BenchmarkError(
+                f"{source} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}"
+            )
+        return table.select_columns(list(columns)).cast_column("id", Value("string"))
+
+    def check_subsets(self, subsets: Iterable[str | None], source: str) -> None:
+        """Refuse a subset that the benchmark does not have.
+
+        Raises:
+            BenchmarkError: there is one; names it and the nearest that is known.
+        """
+        known = list(self.official_rows)
+        unknown = sorted(map(str, set(subsets) - set(known)))
+        if unknown:
+            nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0)[0]
+            raise BenchmarkError(
+                f"{source}: {unknown[0]!r} is no {self.title} subset; the nearest is {nearest!r}"
+            )
+
+    def _load(self, source: str, columns: Sequence[str]) -> Dataset:
+        if source.startswith("sample://"):
+            if source != self.sample:
+                raise BenchmarkError(f"{source} is no sample of {self.title}; there is {self.sample}")
+            return Dataset.from_list(samples.rows(source))
+        path = Path(source).expanduser()
+        if path.name.endswith(tuple(READERS)):
+            if not path.is_file():
+                raise BenchmarkError(f"{self.title} file {source} does not exist")
+            return load_file(path, columns)
+        if path.exists() or "/" not in source or "@" not in source:
+            raise BenchmarkError(
+                f"cannot read {self.title} from {source!r}: name a file ending in {', '.join(READERS)}, "
+                f"a hub dataset with its revision ({self.hub or 'NAME'}@main), or "
+                f"{self.sample or 'no sample'}"
+            )
+        return load_hub(source, default_split=self.split)
+
+
+BENCHMARKS: ExtensionPoint[Benchmark] = ExtensionPoint("benchmark", Benchmark)  # type: ignore[type-abstract]
+
+
+def check_rows(rows: Dataset, texts: Sequence[str], source: str) -> None:
+    """Refuse rows that repeat an (id, subset), or whose columns of text are empty.
+
+    Raises:
+        BenchmarkError: names the row.
+    """
+    seen = set[tuple[Any, Any]]()
+    for row in rows.select_columns(sorted({"id", "subset", *texts})):
+        for column in texts:
+            if not (row[column] or "").strip():
+                raise BenchmarkError(f"{source}: id {row['id']} of {row['subset']} has an empty {column}")
+        key = (row["id"], row["subset"])
+        if key in seen:
+            raise BenchmarkError(f"{source}: id {row['id']} of {row['subset']} occurs more than once")
+        seen.add(key)
+
+
+def check_same_rows(table: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Refuse to pair the rows of two tables of results that have not the same in the same order."""
+    if not table[["id", "subset"]].equals(other[["id", "subset"]]):
+        raise ValueError("a paired comparison needs the same rows in the same order")
+
+
+def weighted_score(
+    name: str, values: ArrayLike, subsets: NDArray[np.object_], weights: Mapping[str, float]
+) -> dict[str, float]:
+    """A weighted mean of subsets and the ends of its 95% bootstrap interval; nan where there is no weight."""
+    interval = stratified_bootstrap(values, subsets, weights) if weights else Interval(np.nan, np.nan, np.nan)
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
