@@ -22,9 +22,9 @@ from mars_core.errors import MarsError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from mars_core.experiment import TrackingConfig
     from mars_core.report.comparison_report import ComparisonReport
     from mars_core.report.run_report import RunReport
+    from tasks.run.run_config import TrackingConfig
 
 app = typer.Typer(
     name="mars",
@@ -77,9 +77,9 @@ def refine(
 ) -> None:
     """Run rounds of self-refinement; started again, continue after the last finished step."""
     with _told_errors():
-        from mars_core.experiment import load
+        from tasks.run.run_config import load_run
 
-        config = load(file, overrides or [])
+        config = load_run(file, overrides or [])
         if dry_run:
             from tasks.inspect.estimate import estimate
 
@@ -101,11 +101,12 @@ def refine(
 def compare(file: Comparison, overrides: Overrides = None) -> None:
     """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():
-        from mars_core.comparison import cells, load_comparison
+        from mars_core.comparison import load_comparison
+        from tasks.comparing.cells import cells_of
         from tasks.run.preflight import check
 
         config = load_comparison(file, overrides or [])
-        first_of_each_arm = [cell.experiment for cell in cells(config)[: len(config.arms)]]
+        first_of_each_arm = [cell.experiment for cell in cells_of(config)[: len(config.arms)]]
         check(*first_of_each_arm)
         with _prefect(config.root, first_of_each_arm[0].tracking):
             from flows.compare import compare as compare_flow
@@ -179,18 +180,12 @@ def evaluate(
         list[str] | None,
         typer.Argument(help="Settings: dotted.key=value, as in model.max_length=1024 or model.device=cuda"),
     ] = None,
-    rewardbench: Annotated[
-        str | None,
+    benchmark: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="SOURCE",
-            help="RewardBench: allenai/reward-bench@REVISION, a file, or sample://rewardbench.",
-        ),
-    ] = None,
-    rewardbench2: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="RewardBench 2: allenai/reward-bench-2@REVISION, a file, or sample://rewardbench2.",
+            metavar="NAME=SOURCE",
+            help="A benchmark, such as rewardbench=allenai/reward-bench@REVISION, rewardbench2=FILE, or "
+            "my_module:Mine=FILE of a class of your own; may be repeated.",
         ),
     ] = None,
     pairs: Annotated[
@@ -209,25 +204,24 @@ def evaluate(
         typer.Option("--strict", help="Fail where a benchmark lacks its official row counts."),
     ] = False,
     mlflow: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Id of an MLflow run that gets figures and files.")
+        str | None, typer.Option(metavar="RUN", help="Id of an MLflow run that gets metrics and files.")
     ] = None,
 ) -> None:
-    """Score any sequence-classification reward model on RewardBench, RewardBench 2 and your own pairs.
+    """Score any sequence-classification reward model on benchmarks and your own pairs.
 
     Prints the scores with 95% intervals and writes a table of rewards for each source, and summary.json with
-    all figures. Without a source it uses the built-in samples of both benchmarks.
+    all metrics. Without a source it uses the built-in samples of RewardBench and RewardBench 2.
 
-    mars evaluate runs/quickstart/round-1/model --rewardbench allenai/reward-bench@main --pairs my_pairs.jsonl
+    mars evaluate MODEL --benchmark rewardbench=allenai/reward-bench@main --pairs my_pairs.jsonl
     """
     with _told_errors():
         from flows.evaluate import configuration
-        from tasks.steps.evaluate_reward_model import headlines
+        from tasks.steps.measure_checkpoint import headlines
         from tasks.tracking.mlflow_server import check_mlflow
         from tasks.tracking.mlflow_store import tracking_uri
 
         named = {
-            "evaluation.rewardbench": rewardbench,
-            "evaluation.rewardbench2": rewardbench2,
+            "evaluation.benchmarks": _named_sources(benchmark) or None,
             "evaluation.strict": strict or None,
             "data.heldout": pairs,
             "output": output,
@@ -242,12 +236,12 @@ def evaluate(
 
             summary = evaluate_flow(config)
         table = Table("", "score", "95% interval", title=Text(model), title_justify="left")
-        for row in headlines(summary["figures"]):
+        for row in headlines(summary["metrics"]):
             table.add_row(*row)
         console.print(table)
         for note in summary["notes"]:
             _say(f"Note: {note}")
-        _say(f"\nAll figures: {Path(config.output) / 'summary.json'}")
+        _say(f"\nAll metrics: {Path(config.output) / 'summary.json'}")
 
 
 @app.command()
@@ -264,10 +258,11 @@ def config(
     defaults of the keys that it leaves out.
     """
     with _told_errors():
-        from mars_core.comparison import cells, load_comparison
+        from mars_core.comparison import load_comparison
         from mars_core.config import explained, read, to_yaml
-        from mars_core.experiment import load
+        from tasks.comparing.cells import cells_of
         from tasks.retraining.retrain_config import cycle_experiment, load_retraining
+        from tasks.run.run_config import load_run
 
         values, changes = read(file, overrides or []), overrides or []
         resolved: BaseModel
@@ -275,14 +270,14 @@ def config(
         heading = ""
         if "arms" in values:
             resolved = comparison = load_comparison(file, changes)
-            first = cells(comparison)[0]
+            first = cells_of(comparison)[0]
             heading = f"\n# With what a comparison sets itself, as of arm {first.arm}, seed {first.seed}:\n\n"
             experiments["experiment."] = first.experiment
         elif "refine" in values:
             resolved = retraining = load_retraining(file, changes)
             experiments["refine."] = cycle_experiment(retraining, 1, None)
         else:
-            resolved = load(file, changes)
+            resolved = load_run(file, changes)
         if not explain:
             print(to_yaml(resolved), end="")
             return
@@ -350,8 +345,8 @@ def ui(
     Of servers that are configured (PREFECT_API_URL, MLFLOW_TRACKING_URI), print the addresses.
     """
     with _told_errors():
-        from mars_core.experiment import TrackingConfig
         from tasks.processes.prefect_server import PREFECT_PORT, prefect_api
+        from tasks.run.run_config import TrackingConfig
         from tasks.run.run_folder import existing_run
         from tasks.tracking.mlflow_server import mlflow_server
         from tasks.tracking.mlflow_store import runs_page, tracking_uri
@@ -363,6 +358,19 @@ def ui(
             with mlflow_server(tracking_uri(tracking)) as mlflow:
                 _say(f"MLflow:  {runs_page(tracking, mlflow)}\nCtrl-C ends what was started.")
                 _wait()
+
+
+def _named_sources(given: list[str] | None) -> dict[str, str]:
+    """`NAME=SOURCE` options as a mapping."""
+    from mars_core.config import ConfigError
+
+    sources = {}
+    for text in given or []:
+        name, equals, source = text.partition("=")
+        if not (name and equals and source):
+            raise ConfigError(f"--benchmark {text!r}: reads NAME=SOURCE, as in rewardbench=FILE")
+        sources[name] = source
+    return sources
 
 
 def _wait() -> None:

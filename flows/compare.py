@@ -12,10 +12,12 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.refine import refine
-from mars_core.comparison import Cell, ComparisonConfig, cells, load_comparison
+from mars_core.comparison import ComparisonConfig, load_comparison
 from mars_core.report.comparison_report import ComparisonReport
 from tasks.comparing.cells import (
+    RunCell,
     cell_key,
+    cells_of,
     drop_models_between,
     experiment_file,
     finished,
@@ -46,7 +48,7 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
         overrides: `dotted.key=value` changes to it.
     """
     config = load_comparison(file, overrides)
-    found = cells(config)
+    found = cells_of(config)
     tracking = found[0].experiment.tracking
     with owned(config.root) as identity:
         with tracked_comparison(config.name, identity, tracking, config.root) as tracked:
@@ -64,7 +66,7 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
 
 
 @task(name="cell", task_run_name="{cell.name}", cache_policy=NO_CACHE, persist_result=False)
-def run_cell(root: Path, cell: Cell, parent: str | None) -> None:
+def run_cell(root: Path, cell: RunCell, parent: str | None) -> None:
     """Run one arm under one seed to its end."""
     key = cell_key(cell)  # what is delivered while it runs is not what it was made of
     refine(str(experiment_file(root, cell, parent)))
@@ -72,7 +74,7 @@ def run_cell(root: Path, cell: Cell, parent: str | None) -> None:
 
 
 def _run_all(
-    found: Sequence[Cell], missing: Sequence[Cell], config: ComparisonConfig, parent: str | None
+    found: Sequence[RunCell], missing: Sequence[RunCell], config: ComparisonConfig, parent: str | None
 ) -> dict[str, str]:
     """Run the missing cells, one after the other or some at once; the names of those that failed, and why."""
     attempt = run_cell.with_options(retries=config.attempts - 1)
@@ -84,7 +86,7 @@ def _run_all(
         if unfinished.isdisjoint(cell.name for cell in of_the_seed):
             drop_models_between(config.root, of_the_seed)
 
-    def note(cell: Cell, outcome: object) -> None:
+    def note(cell: RunCell, outcome: object) -> None:
         if isinstance(outcome, BaseException):
             failed[cell.name] = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
             tell("%s failed: %s", cell.name, failed[cell.name])

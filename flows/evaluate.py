@@ -1,19 +1,24 @@
-"""One reward model on RewardBench, RewardBench 2 and preference pairs of one's own."""
+"""One reward model on benchmarks and preference pairs of one's own."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
+from pydantic import Field, SerializeAsAny
 
-from mars_core.config import Configuration, override, validated
+from mars_core.config import Configuration, Operational, override, validated
 from mars_core.data.pairs import DataConfig
-from mars_core.evaluation.suite import BENCHMARKS, EvaluationConfig
-from mars_core.experiment import TrackingConfig
+from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS
+from mars_core.evaluation.suite import EvaluationConfig
 from mars_core.model.reward_model import ModelConfig
-from tasks.steps.evaluate_reward_model import measure_checkpoint, write_summary
+from mars_core.model.scoring import ScoreSpec
+from mars_core.objectives.objective import ObjectiveConfig
+from tasks.compute.compute import ComputeConfig
+from tasks.run.run_config import TrackingConfig
+from tasks.steps.measure_checkpoint import measure_checkpoint, write_summary
 from tasks.steps.read_evaluation_sources import read_evaluation_sources
 from tasks.tracking.evaluation_tracking import run_page, track_evaluation
 from tasks.tracking.logged_models import registered_checkpoint
@@ -25,14 +30,19 @@ class EvaluateConfig(Configuration):
 
     model: ModelConfig
     """The reward model, as `backbone`, and how texts go through it."""
+    objective: SerializeAsAny[ObjectiveConfig] | None = None
+    """What the model was trained by; by default what its checkpoint names. A class of one's own is named
+    here."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """The benchmarks."""
+    compute: Annotated[SerializeAsAny[ComputeConfig], Operational()] = Field(default_factory=ComputeConfig)
+    """Where texts are scored."""
     data: DataConfig = DataConfig()
     """Preference pairs, as `heldout`; `where` and `invalid` say which of their rows count."""
     output: str
     """Folder for the tables and summary.json."""
     mlflow_run: str | None = None
-    """Id of the MLflow run that gets the figures and files."""
+    """Id of the MLflow run that gets the metrics and files."""
     tracking: TrackingConfig = TrackingConfig()
     """Where MLflow is."""
 
@@ -42,7 +52,7 @@ def configuration(model: str, overrides: Sequence[str] = ()) -> EvaluateConfig:
 
     Args:
         model: a checkpoint folder, package://NAME, hub/name@revision, or models:/NAME@ALIAS in MLflow.
-        overrides: `dotted.key=value`, as in evaluation.rewardbench=FILE and model.max_length=1024.
+        overrides: `dotted.key=value`, as in evaluation.benchmarks.rewardbench=FILE and model.max_length=1024.
 
     Raises:
         ConfigError: an unknown key, or a value out of range.
@@ -50,8 +60,9 @@ def configuration(model: str, overrides: Sequence[str] = ()) -> EvaluateConfig:
     values: dict[str, Any] = {"model": {"backbone": model}, "output": f"evaluations/{file_name(model)}"}
     override(values, overrides)
     benchmarks = values.setdefault("evaluation", {})
-    if not (values.get("data", {}).get("heldout") or benchmarks.keys() & BENCHMARKS.keys()):
-        benchmarks |= {name: benchmark.ORIGIN.sample for name, benchmark in BENCHMARKS.items()}
+    if not (values.get("data", {}).get("heldout") or benchmarks.get("benchmarks")):
+        samples = {name: BENCHMARKS.find(name).sample for name in BENCHMARKS.names()}
+        benchmarks["benchmarks"] = {name: sample for name, sample in samples.items() if sample}
     return validated(EvaluateConfig, values, "mars evaluate")
 
 
@@ -69,11 +80,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     with TemporaryDirectory() as place:
         registered = model.startswith("models:/")
         checkpoint = registered_checkpoint(config.tracking, model, Path(place)) if registered else model
-        files, figures, notes = measure_checkpoint(checkpoint, config.model, tables, folder)
+        spec = ScoreSpec(
+            model=checkpoint, reward_model=config.model, objective=config.objective, output=folder
+        )
+        suite = config.evaluation.suite
+        files, metrics, notes = measure_checkpoint(config.compute.open(), spec, suite, tables, folder)
     about = {"model": model, "sources": sources, "settings": config.model.model_dump(mode="json")}
-    summary = write_summary(folder / "summary.json", about, figures, [*remarks, *notes])
+    summary = write_summary(folder / "summary.json", about, metrics, [*remarks, *notes])
     if run_id and page:
-        track_evaluation(config.tracking, run_id, figures, [*files, folder / "summary.json"])
+        track_evaluation(config.tracking, run_id, metrics, [*files, folder / "summary.json"])
         link_tracking(page)
     return summary
 

@@ -3,11 +3,11 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from mars_core.evaluation.suite import BENCHMARKS
-from mars_core.experiment import load
 from mars_core.report.run_report import RunReport
 from tasks.processes.open_generator import open_generator
-from tasks.run.run_folder import ArtifactRef, RunFolder, open_run
+from tasks.run.run_config import load_run
+from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder, open_run
+from tasks.run.step import Checkpoint
 from tasks.steps.augment_hard_pairs import augment_hard_pairs
 from tasks.steps.evaluate_reward_model import evaluate_reward_model
 from tasks.steps.fit_reward_model import fit_reward_model
@@ -26,7 +26,7 @@ from tasks.tracking.run_tracking import Track, tracked
 
 
 def _run_name() -> str:
-    return load(**flow_run.parameters).name
+    return load_run(**flow_run.parameters).name
 
 
 @flow(name="refine", flow_run_name=_run_name, persist_result=False)
@@ -38,48 +38,42 @@ def refine(file: str, overrides: tuple[str, ...] = ()) -> RunReport:
         overrides: `dotted.key=value` changes to it.
 
     Returns:
-        The figures of all rounds; the best one by validation accuracy is the run's result. Started
+        The metrics of all rounds; the best one by validation accuracy is the run's result. Started
         again, the flow continues after the last finished step.
     """
-    config = load(file, overrides)
+    config = load_run(file, overrides)
     with open_run(config) as run:
         sets = prepare(run)
         train = sets["train"]
         with tracked(run) as track:
-            distances = measure_semantic_distances(run, 1, train)
+            distances = measure_semantic_distances(run, None, train)
             model = initial_reward_model(run, train, sets["validation"])
             synthetic = list[ArtifactRef]()
             allocation: ArtifactRef | None = None
-            seen = first_seen = _conclude(run, 0, track, sets, model, [], [], [model])
+            seen = first_seen = _conclude(run, 0, track, sets, model, synthetic, [])
 
             for t in range(1, config.rounds + 1):
                 scored = measure_margins(run, t, model, train)
-                margins = scored["margins"]
-                allocation = select_hard_pairs(run, t, margins, allocation)
-                run.link(distances, f"round-{t}/distances.parquet")
+                allocation = select_hard_pairs(run, t, train, scored, distances, allocation)
+                run.link(distances, run.of_round(t).distances)
                 with open_generator(run) as generator:  # gone before the fit, which needs the memory
                     rewrites = rewrite_close_pairs(
-                        run, t, train, allocation, distances, margins, model, generator=generator
+                        run, t, train, allocation, distances, scored["margins"], model, generator
                     )
-                    bought = augment_hard_pairs(
-                        run, t, train, allocation, rewrites, model, generator=generator
-                    )
+                    bought = augment_hard_pairs(run, t, train, allocation, rewrites, model, generator)
 
                 earlier = synthetic if config.fit.synthetic == "all" else []
                 synthetic = [*earlier, bought["augmented"]]
-                start = model if config.fit.weights == "carry" else config.model.backbone
-                before = model
-                model = fit_reward_model(run, t, start, train, synthetic, sets["validation"])
+                start = model if config.fit.weights == "carry" else Checkpoint(config.model.backbone)
+                before, model = model, fit_reward_model(run, t, start, train, synthetic, sets["validation"])
                 measured = measure_synthetic_pairs(
-                    run, t, bought["augmented"], rewrites, margins, before, model
+                    run, t, bought["augmented"], rewrites, scored["margins"], before, model
                 )
-                curvature = measure_curvature(run, t, scored, measured)
+                measure_curvature(run, t, scored, measured)
 
-                made = [margins, allocation, distances, rewrites, bought["augmented"], model]
-                made += [measured["synthetic"], curvature]
                 starts_anew = config.fit.weights == "restart" and config.fit.synthetic == "round"
                 seen_before = first_seen if starts_anew else seen
-                seen = _conclude(run, t, track, sets, model, synthetic, [seen_before], made)
+                seen = _conclude(run, t, track, sets, model, synthetic, [seen_before])
 
             report = write_report(run)
             track(len(report.rounds), ended=True)
@@ -90,20 +84,19 @@ def _conclude(
     run: RunFolder,
     t: int,
     track: Track,
-    sets: dict[str, ArtifactRef],
+    sets: Outputs,
     model: ArtifactRef,
     synthetic: list[ArtifactRef],
     seen: list[ArtifactRef],
-    made: list[ArtifactRef],
 ) -> ArtifactRef:
-    """Evaluate a round's model, gather the round's figures and log them; what it has seen in training."""
+    """Evaluate a round's model, gather the round's metrics and log them; what it has seen in training."""
+    evaluation = run.config.evaluation
     unseen = {name: part for name, part in sets.items() if name != "train"}
-    benchmarks = run.config.evaluation.benchmark_rounds == "all" or t == run.config.rounds
-    measured = {name: part for name, part in unseen.items() if benchmarks or name not in BENCHMARKS}
-    evaluation = evaluate_reward_model(run, t, model, measured)
+    benchmarks = evaluation.benchmark_rounds == "all" or t == run.config.rounds
+    wanted = {name: part for name, part in unseen.items() if benchmarks or name not in evaluation.suite}
+    results = evaluate_reward_model(run, t, model, wanted)
     added = synthetic[-1] if synthetic else sets["train"]
-    seen_by_now = measure_contamination(run, t, added, seen, unseen, evaluation)
-    made = [*made, *evaluation.values(), seen_by_now]
-    summarise_round(run, t, sets["train"], synthetic, [part.figures for part in made])
+    seen_by_now = measure_contamination(run, t, added, seen, unseen, results)
+    summarise_round(run, t, sets["train"], synthetic)
     track(t + 1)
     return seen_by_now

@@ -7,10 +7,10 @@ arms are compared within seeds. The last round counts, fixed beforehand; nothing
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from mars_core.config import (
     validated,
 )
 from mars_core.evaluation.statistics import SeedMean, holm, mean_over_seeds
-from mars_core.experiment import ExperimentConfig
+from mars_core.experiment import Experiment
 
 MATCHED = (
     "augmentation.max_paraphrases", "data", "evaluation", "fit", "generation", "guards", "model", "rounds",
@@ -89,12 +89,12 @@ class ComparisonConfig(Configuration):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Generic[Experiment]):
     """One arm under one seed."""
 
     arm: str
     seed: int
-    experiment: ExperimentConfig
+    experiment: Experiment
 
     @property
     def name(self) -> str:
@@ -117,14 +117,25 @@ def load_comparison(file: str | Path, overrides: Sequence[str] = ()) -> Comparis
     return validated(ComparisonConfig, values, " ".join([str(file), *overrides]))
 
 
-def cells(config: ComparisonConfig) -> list[Cell]:
+def cells(
+    config: ComparisonConfig, kind: type[Experiment], defaults: Mapping[str, Mapping[str, Any]]
+) -> list[Cell[Experiment]]:
     """All cells, the arms of a seed together, so that a seed's shared work is done once and early.
+
+    Args:
+        config: the comparison.
+        kind: the class of a cell's configuration.
+        defaults: section of it → keys that are others than elsewhere by default.
 
     Raises:
         ConfigError: an arm's keys are unknown or out of range, or arms differ in what has to be matched, or
             would although they have the same keys.
     """
-    found = [Cell(arm, seed, _experiment(config, arm, seed)) for seed in config.seeds for arm in config.arms]
+    found = [
+        Cell(arm, seed, _experiment(config, kind, defaults, arm, seed))
+        for seed in config.seeds
+        for arm in config.arms
+    ]
     first, *others = found[: len(config.arms)]
     for other in others:
         for key, here, there in _differences(first, other):
@@ -136,7 +147,13 @@ def cells(config: ComparisonConfig) -> list[Cell]:
     return found
 
 
-def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConfig:
+def _experiment(
+    config: ComparisonConfig,
+    kind: type[Experiment],
+    defaults: Mapping[str, Mapping[str, Any]],
+    arm: str,
+    seed: int,
+) -> Experiment:
     values: dict[str, Any] = copy.deepcopy(config.experiment)
     for key, value in flat(config.arms[arm]).items():
         put(values, key, value)
@@ -150,8 +167,8 @@ def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConf
         "shared_steps": f"{folder}/.shared",
         "seed": seed,
     }
-    values["tracking"] = {"models": "none"} | (values.get("tracking") or {})
-    experiment = validated(ExperimentConfig, values, f"{config.name}, arm {arm}")
+    values |= {section: {**keys, **(values.get(section) or {})} for section, keys in defaults.items()}
+    experiment = validated(kind, values, f"{config.name}, arm {arm}")
     if experiment.selection.budget_unit != "pairs" or experiment.fit.patience:
         raise ConfigError(
             f"arm {arm}: a comparison is matched in pairs and steps, so selection.budget_unit has to be "
@@ -161,7 +178,7 @@ def _experiment(config: ComparisonConfig, arm: str, seed: int) -> ExperimentConf
     return experiment.model_copy(update={"augmentation": topped_up})
 
 
-def arms_table(found: Sequence[Cell]) -> pd.DataFrame:
+def arms_table(found: Sequence[Cell[Any]]) -> pd.DataFrame:
     """What differs between the arms, as text: a row a key, a column an arm."""
     arms = {cell.arm: flat(scientific(cell.experiment)) for cell in found}
     keys = sorted({key for values in arms.values() for key in values} - {"seed"})
@@ -246,7 +263,7 @@ def _paired(
                     yield (arm, baseline), mean_over_seeds(both)
 
 
-def _differences(one: Cell, other: Cell) -> Iterator[tuple[str, Any, Any]]:
+def _differences(one: Cell[Any], other: Cell[Any]) -> Iterator[tuple[str, Any, Any]]:
     here, there = (flat(cell.experiment.model_dump(mode="json")) for cell in (one, other))
     for key in here | there:
         if here.get(key) != there.get(key):

@@ -8,7 +8,7 @@ scientific keys shape results and are part of the cache keys of the steps that r
 import difflib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
@@ -58,14 +58,31 @@ class Operational:
     """
 
 
-def scientific(config: BaseModel) -> dict[str, Any]:
-    """The keys that shape results, as plain values; sections keep their place."""
-    values = {}
+class ByContent:
+    """Marks a field that names a model, which counts in the keys of steps by what is in it if it is a
+    folder."""
+
+
+def scientific(config: BaseModel, content: Callable[[str], str] | None = None) -> dict[str, Any]:
+    """The keys that shape results, as plain values; sections keep their place.
+
+    Args:
+        config: a section, or a whole configuration.
+        content: what a value marked `ByContent` counts as; by default as it stands.
+    """
+    values: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
         if any(isinstance(mark, Operational) for mark in field.metadata):
             continue
         value = getattr(config, name)
-        values[name] = scientific(value) if isinstance(value, BaseModel) else value
+        if isinstance(value, BaseModel):
+            values[name] = scientific(value, content)
+        elif (
+            content and isinstance(value, str) and any(isinstance(mark, ByContent) for mark in field.metadata)
+        ):
+            values[name] = content(value)
+        else:
+            values[name] = value
     return values | (config.identity() if isinstance(config, Configuration) else {})
 
 

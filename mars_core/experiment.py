@@ -5,11 +5,11 @@ config = load("deployments/experiments/quickstart.yaml", ["selection.tau=0.1", "
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, TypeVar
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from mars_core.config import Address, Configuration, Operational, read, validated
+from mars_core.config import Configuration, Operational, read, validated
 from mars_core.data.pairs import DataConfig
 from mars_core.evaluation.suite import EvaluationConfig
 from mars_core.fit.specification import FitConfig
@@ -22,23 +22,8 @@ from mars_core.method.semantics import SemanticsConfig
 from mars_core.model.reward_model import ModelConfig
 
 
-class TrackingConfig(Configuration):
-    """Where the numbers of a run go. Nothing here changes a result."""
-
-    uri: Annotated[Address | None, Operational()] = None
-    """MLflow's tracking URI; by default MLFLOW_TRACKING_URI, or else mlflow.db in the working folder."""
-    experiment: Annotated[str, Operational()] = "mars"
-    """MLflow experiment of the run."""
-    models: Annotated[Literal["best", "all", "none"], Operational()] = "best"
-    """Which rounds' checkpoints are logged as MLflow models."""
-    parent: Annotated[str | None, Operational()] = None
-    """MLflow run that the run is shown under, such as that of a comparison."""
-    tags: Annotated[dict[str, str], Operational()] = Field(default={})
-    """Tags of the run in MLflow."""
-
-
 class ExperimentConfig(Configuration):
-    """Everything that `mars refine` needs to know."""
+    """What shapes a run of self-refinement, and where its folder is."""
 
     name: Annotated[str, Operational()] = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run and of its folder."""
@@ -60,7 +45,7 @@ class ExperimentConfig(Configuration):
     """How the meaning of responses is compared."""
     rewriting: RewritingConfig = RewritingConfig()
     """How close pairs are sharpened."""
-    generation: GenerationConfig = GenerationConfig()
+    generation: SerializeAsAny[GenerationConfig] = Field(default_factory=GenerationConfig)
     """Who writes paraphrases and rewrites."""
     guards: GuardsConfig = GuardsConfig()
     """What is asked of the texts."""
@@ -70,14 +55,13 @@ class ExperimentConfig(Configuration):
     """How the reward model is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What it is measured on."""
-    tracking: TrackingConfig = TrackingConfig()
-    """Where the numbers go."""
 
     @model_validator(mode="after")
     def _somebody_can_respond(self) -> "ExperimentConfig":
-        if self.augmentation.scheme == "west_of_n" and self.generation.backend == "rules":
+        if self.augmentation.scheme == "west_of_n" and "chat" not in self.generation.capabilities:
             raise ValueError(
-                "augmentation.scheme=west_of_n samples responses, which rules cannot write: "
+                f"augmentation.scheme=west_of_n samples responses, which {self.generation.backend} cannot "
+                "write: "
                 "name a chat model with generation.backend and generation.model"
             )
         return self
@@ -103,10 +87,22 @@ class ExperimentConfig(Configuration):
         return Path(self.folder) / self.name
 
 
-def load(file: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+Experiment = TypeVar("Experiment", bound=ExperimentConfig)
+
+
+def load(
+    file: str | Path,
+    overrides: Sequence[str] = (),
+    kind: type[Experiment] = ExperimentConfig,  # type: ignore[assignment]
+) -> Experiment:
     """Read an experiment from a YAML file, apply `dotted.key=value` overrides, validate.
+
+    Args:
+        file: the YAML file.
+        overrides: changes to it.
+        kind: the class to read, which may have further sections.
 
     Raises:
         ConfigError: no such file, not a mapping, an unknown key, a value out of range.
     """
-    return validated(ExperimentConfig, read(file, overrides), " ".join([str(file), *overrides]))
+    return validated(kind, read(file, overrides), " ".join([str(file), *overrides]))

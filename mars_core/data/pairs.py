@@ -65,20 +65,20 @@ def three_sets(config: DataConfig, seed: int) -> ThreeSets:
     """
     dropped: Counter[str] = Counter()
 
-    def readcounted(source: str) -> Dataset:
+    def read_counted(source: str) -> Dataset:
         table, reasons = read(source, where=config.where, invalid=config.invalid)
         dropped.update(reasons)
         return table
 
-    pool = readcounted(config.train)
+    pool = read_counted(config.train)
     position = np.array([prompt_position(prompt) for prompt in pool["prompt"][:]])
     validation_share, heldout_share = _shares(config)
     in_heldout = position < heldout_share
     in_validation = position >= 1 - validation_share
 
-    heldout = readcounted(config.heldout) if config.heldout else pool.select(np.flatnonzero(in_heldout))
+    heldout = read_counted(config.heldout) if config.heldout else pool.select(np.flatnonzero(in_heldout))
     validation = (
-        readcounted(config.validation) if config.validation else pool.select(np.flatnonzero(in_validation))
+        read_counted(config.validation) if config.validation else pool.select(np.flatnonzero(in_validation))
     )
     train = pool.select(np.flatnonzero(~in_heldout & ~in_validation))
 

@@ -1,7 +1,7 @@
 """What a reward model is measured on, and how it scores the rows of benchmarks."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,6 @@ from mars_core.config import Configuration, Operational
 from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS, Benchmark, BenchmarkError
 from mars_core.evaluation.length_bias import lengths
 from mars_core.extensions import ExtensionError
-from mars_core.model.checkpoints import ModelError
-from mars_core.model.reward_model import RewardModel
 
 Suite = Mapping[str, Benchmark]
 """Benchmarks by their keys, which begin the names of their metrics and of their tables."""
@@ -96,53 +94,6 @@ def read_benchmarks(config: EvaluationConfig) -> tuple[dict[str, Dataset], list[
             raise BenchmarkError("\n  ".join([f"{source}: its counts are not the official ones:", *told]))
         warnings += told
     return rows, warnings
-
-
-def number_of_texts(suite: Suite, rows: Mapping[str, Dataset]) -> int:
-    """How many texts `benchmark_results` scores."""
-    return sum(len(suite[key].texts(table).rows) for key, table in rows.items())
-
-
-class BenchmarkResults(NamedTuple):
-    """A benchmark, scored."""
-
-    key: str
-    table: pd.DataFrame
-    """As of `Benchmark.results`; of a pairwise one with a column margin, logit P(chosen ≻ rejected)."""
-    prompts_cut: int
-    """Texts that lost the beginning of their prompt to the limit of tokens."""
-    responses_cut: int
-    """Texts that lost the end of their response to it."""
-
-
-def benchmark_results(
-    model: RewardModel,
-    suite: Suite,
-    rows: Mapping[str, Dataset],
-    on_scored: Callable[[int], None] | None = None,
-) -> Iterator[BenchmarkResults]:
-    """Score the rows of benchmarks, by key, in one pass over their distinct texts.
-
-    Yields:
-        Each benchmark as soon as it is scored; `Benchmark.score` of its table has its scores.
-
-    Raises:
-        ModelError: a reward is NaN or infinite; names the rows as subset/id.
-    """
-    texts = {key: suite[key].texts(table) for key, table in rows.items()}
-    windows = ((some.prompts, some.responses) for some in texts.values())
-    for key, window in zip(texts, model.score_windows(windows, on_scored), strict=True):
-        rewards = model.rewards(window.readouts)
-        broken = [texts[key].rows[int(text)] for text in np.flatnonzero(~np.isfinite(rewards))]
-        if broken:
-            listed = ", ".join(broken[:5])
-            raise ModelError(
-                f"the rewards of {len(broken)} of {len(rewards)} texts are NaN or infinite: {listed}"
-            )
-        table = suite[key].results(rows[key], rewards)
-        if suite[key].pairwise:
-            table = table.assign(margin=model.margins(*np.split(window.readouts, 2)))
-        yield BenchmarkResults(key, table, window.prompts_cut, window.responses_cut)
 
 
 def length_rules(benchmark: Benchmark, rows: Dataset) -> dict[str, float]:

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Resumable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
-from mars_core.generation.interface import Answer, Backend, Enough, GenerationError, Request
+from mars_core.generation.backends.backend import Backend
+from mars_core.generation.interface import Answer, Enough, GenerationError, Request
 from mars_core.generation.store import GenerationStore
 
 FEW_FAILURES = 5
@@ -37,6 +38,10 @@ class GenerationCounts:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+
+    def metrics(self, section: str) -> dict[str, float]:
+        """The counts as metrics of a section."""
+        return {f"{section}/{name}": float(value) for name, value in asdict(self).items()}
 
 
 class Generator:
@@ -155,10 +160,9 @@ class Generator:
         self.counts.failed = len(self.failures)
         return kept
 
-    def take_counts(self) -> GenerationCounts:
-        """What generation has cost since this was last called: the costs of one step. They begin anew."""
-        counts, self.counts, self.failures = self.counts, GenerationCounts(), {}
-        return counts
+    def afresh(self) -> "Generator":
+        """The same backend and store, with counts of its own."""
+        return Generator(self.backend, self.store, self.max_failed_share, offline=self.offline)
 
     def _count_seconds(self) -> None:
         now = time.monotonic()

@@ -1,12 +1,7 @@
-"""What a text generator is asked, what it answers, and the interface every backend keeps.
+"""What a text generator is asked, and what it answers."""
 
-A backend knows how texts are made; it knows nothing of budgets, distances or files. Everything that
-shapes an answer is part of its key, so that an answer got once is never paid for again.
-"""
-
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from mars_core.data.dialogue import last_user_turn, with_last_user_turn
 from mars_core.errors import MarsError
@@ -88,32 +83,3 @@ class Answer:
     retries: int = field(default=0, compare=False)
     messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
     sampling: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-
-
-class Backend(Protocol):
-    """A source of generated texts. `name` is what a synthetic pair's `generator` column says."""
-
-    @property
-    def name(self) -> str:
-        """Such as `rules` or `vllm:Qwen/Qwen3-8B`."""
-
-    @property
-    def free(self) -> bool:
-        """Whether texts cost next to nothing; else stored ones are used even where fewer would do."""
-
-    def key(self, request: Request) -> str:
-        """Digest of everything that shapes the answer: model, role, messages, sampling, n and draw."""
-
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """Yield (index of the request, its answer) as each completes, in any order.
-
-        Closing the iterator ends what is under way and closes all connections; so does throwing `Enough`
-        into a generator, which may then yield answers that had arrived. A request that fails yields an
-        answer with `error`.
-
-        Raises:
-            GenerationError: no request can succeed, such as when no server answers at the address.
-        """
-
-    def close(self) -> None:
-        """Free what it holds, such as a model in memory."""

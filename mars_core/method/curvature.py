@@ -21,80 +21,19 @@ E_Q[ψψᵀ] ⪰ β·(E_P[ψψᵀ] + ridge), so that A2 holds for it all the mor
 a direction, as it must with fewer pairs than dimensions, β is 0 and no rounding error.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import eigvalsh
-from scipy.special import expit
 
 from mars_core.evaluation.statistics import as_sample
+from mars_core.model.moments import Matrix, Moments, curvature_of
 
-Matrix = NDArray[np.float64]
 RIDGE = 1e-6
 """The ridge as a share of the mean eigenvalue of the originals' matrix."""
 SHARES = (1.0, 0.9, 0.5)
 """Shares of the pairs for which A1 is looked at."""
-
-
-class Moments:
-    """Sums over pairs, from which E[c(Δ)], E[ψψᵀ] and E[c(Δ) ψψᵀ] come; n pairs cost d × d numbers."""
-
-    def __init__(self) -> None:
-        """Begin without a pair; the first ones say what d is."""
-        self.n = 0
-        self.curvature_sum = 0.0
-        self.second_sum: Matrix = np.zeros((0, 0))
-        self.fisher_sum: Matrix = np.zeros((0, 0))
-
-    def add(self, differences: ArrayLike, margins: ArrayLike) -> None:
-        """Count some pairs more: ψ [m, d] and Δ [m]."""
-        psi = np.asarray(differences, dtype=np.float64)
-        c = curvature_of(margins)
-        if not self.n:
-            self.second_sum, self.fisher_sum = np.zeros((2, psi.shape[1], psi.shape[1]))
-        self.n += len(c)
-        self.curvature_sum += float(c.sum())
-        self.second_sum += psi.T @ psi
-        weighted = psi * np.sqrt(c)[:, None]
-        self.fisher_sum += weighted.T @ weighted
-
-    @property
-    def mean_curvature(self) -> float:
-        """E[c(Δ)], at most 1/4."""
-        return self.curvature_sum / self.n
-
-    @property
-    def second(self) -> Matrix:
-        """E[ψψᵀ]."""
-        return self.second_sum / self.n
-
-    @property
-    def fisher(self) -> Matrix:
-        """I = E[c(Δ) ψψᵀ]."""
-        return self.fisher_sum / self.n
-
-    def save(self, file: Path) -> None:
-        """Write the sums, in float64."""
-        with file.open("wb") as target:
-            np.savez(target, **vars(self))
-
-    @classmethod
-    def load(cls, file: Path) -> "Moments":
-        """Read what `save` wrote."""
-        with np.load(file) as sums:
-            moments = cls()
-            moments.n, moments.curvature_sum = int(sums["n"]), float(sums["curvature_sum"])
-            moments.second_sum, moments.fisher_sum = sums["second_sum"], sums["fisher_sum"]
-        return moments
-
-
-def curvature_of(margins: ArrayLike) -> NDArray[np.float64]:
-    """c(Δ) = σ(Δ)(1 − σ(Δ)) of margins [n]: 1/4 at zero, and nothing where the model is sure."""
-    delta = np.asarray(margins, dtype=np.float64)
-    curvature: NDArray[np.float64] = expit(delta) * expit(-delta)
-    return curvature
 
 
 class Spectrum(NamedTuple):

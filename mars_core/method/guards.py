@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,8 +41,20 @@ Reason = Literal[
     "not distinct", "meaning lost", "order flipped",
 ]  # fmt: skip
 """Why a generated text is not used."""
-Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
-"""Rewards [n] of aligned prompts and responses, such as `RewardModel.score`."""
+
+
+class Judge(Protocol):
+    """Who knows rewards and margins of texts, such as a `RewardModel`."""
+
+    def readouts(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
+        """What is kept of aligned prompts and responses, [n, q]."""
+
+    def rewards(self, readouts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """r(x, y), [n], from readouts [n, q]."""
+
+    def margins(self, chosen: NDArray[np.float32], rejected: NDArray[np.float32]) -> NDArray[np.float32]:
+        """logit P(chosen ≻ rejected), [n], from readouts [n, q]."""
+
 
 CONFIDENCE = 0.9
 """Probability from which a language counts as known; of a short text it seldom is."""
@@ -63,7 +75,7 @@ class GuardsConfig(Configuration):
     max_rewrite_length_ratio: float = Field(4.0, ge=1)
     """How many times longer or shorter than its source a rewrite may be."""
     order_tolerance: float = Field(0.1, ge=0)
-    """ε, the reward by which a rewrite may put the rejected response above the chosen one."""
+    """ε, the margin by which a rewrite may put the rejected response above the chosen one."""
     cut_off: bool = True
     """Drop what ended at the token limit or was broken off."""
     refusals: bool = True
@@ -77,11 +89,11 @@ class GuardsConfig(Configuration):
 class Guards:
     """Judges generated texts; `dropped` counts reasons and `seconds` the time of each kind of guard."""
 
-    def __init__(self, config: GuardsConfig, embedder: Embedder, score: Score | None = None) -> None:
-        """Judge by `config`; `score` is the current reward model's, which only rewrites need."""
+    def __init__(self, config: GuardsConfig, embedder: Embedder, judge: Judge | None = None) -> None:
+        """Judge by `config`; `judge` is the current reward model, which only some texts need."""
         self.config = config
         self._embedder = embedder
-        self._score = score
+        self._judge = judge
         self.dropped: Counter[Reason] = Counter()
         self.seconds: dict[str, float] = defaultdict(float)
         """Seconds spent on `texts`, `embeddings` and `rewards`."""
@@ -104,12 +116,21 @@ class Guards:
         self.texts_cut = self._embedder.texts_cut
         return distances
 
+    @property
+    def judge(self) -> Judge:
+        """The current reward model."""
+        if self._judge is None:
+            raise ValueError("these guards were made without a reward model")
+        return self._judge
+
+    def readouts(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
+        """The current reward model's readouts: [n], [n] → [n, q]."""
+        with self._timed("rewards"):
+            return self.judge.readouts(prompts, responses)
+
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
         """The current reward model's rewards: [n], [n] → [n]."""
-        if self._score is None:
-            raise ValueError("these guards were made without a reward model")
-        with self._timed("rewards"):
-            return self._score(prompts, responses)
+        return self.judge.rewards(self.readouts(prompts, responses))
 
     def drop(self, reason: Reason, texts: int = 1) -> None:
         """Count texts that are not used."""
@@ -119,8 +140,8 @@ class Guards:
         """The drops so far, as an error message says them."""
         return ", ".join(f"{n} × {reason}" for reason, n in self.dropped.most_common())
 
-    def figures(self, section: str) -> dict[str, float]:
-        """Drops by reason, seconds by kind of guard, and texts the embedder cut, as figures of a section."""
+    def metrics(self, section: str) -> dict[str, float]:
+        """Drops by reason, seconds by kind of guard, and texts the embedder cut, as metrics of a section."""
         return {
             **{f"{section}/dropped/{reason}": float(n) for reason, n in self.dropped.items()},
             **{f"{section}/guards/{kind}_seconds": seconds for kind, seconds in self.seconds.items()},
@@ -205,16 +226,14 @@ def differ_in_language(a: str, b: str) -> bool:
     return "und" not in (first, second) and first != second
 
 
-def flips_order(
-    chosen: ArrayLike, rejected: ArrayLike, new_chosen: ArrayLike, new_rejected: ArrayLike, tolerance: float
-) -> NDArray[np.bool_]:
+def flips_order(before: ArrayLike, after: ArrayLike, tolerance: float) -> NDArray[np.bool_]:
     """Whether a rewrite sets the rejected response above the chosen one, beyond what it was.
 
-    With the rewards of a pair before and after, [n] each: r(y⁻') − r(y⁺') > max(0, r(y⁻) − r(y⁺)) + ε.
-    A pair that the model had in the wrong order may stay so, for hard pairs are what the budget is for.
+    With the margins Δ of a pair before and after, [n] each: −Δ' > max(0, −Δ) + ε. A pair that the model had
+    in the wrong order may stay so, for hard pairs are what the budget is for.
     """
-    before = np.maximum(0, np.subtract(rejected, chosen))
-    flipped: NDArray[np.bool_] = np.subtract(new_rejected, new_chosen) > before + tolerance
+    wrong_before = np.maximum(0, np.negative(before))
+    flipped: NDArray[np.bool_] = np.negative(after) > wrong_before + tolerance
     return flipped
 
 

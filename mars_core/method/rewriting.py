@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field
 
 from mars_core.config import Configuration
@@ -54,6 +55,7 @@ COLUMNS = {
     "distance_after": "float32",
     "attempts": "int64",
     "request": "str",
+    "tokens": "int64",
 }
 """Columns of the rewrites and their types, which a round without close pairs has too."""
 
@@ -68,9 +70,9 @@ class Rewrite:
     rejected: str
     distance_before: float
     distance_after: float
-    reward_chosen: float
-    """r(x, y⁺) of the original response, by the current reward model; so `reward_rejected`."""
-    reward_rejected: float
+    readout_chosen: NDArray[np.float32]
+    """[q] of the original response, by the current reward model; so `readout_rejected`."""
+    readout_rejected: NDArray[np.float32]
     rewritten: Literal["rejected", "chosen", "none"] = "none"
     request: str = ""
     attempts: int = 0
@@ -110,8 +112,9 @@ def rewrite(
 
     Returns:
         Columns pair_id, rewritten (rejected, chosen or none), chosen, rejected, distance_before,
-        distance_after, attempts (samples got), request (key of the answer that was taken). A
-        rewritten pair has distance_after > distance_before; any other is unchanged.
+        distance_after, attempts (samples got), request (key of the answer that was taken), tokens (in and out
+        of all answers about the pair). A rewritten pair has distance_after > distance_before; any other is
+        unchanged.
 
     Raises:
         RewritingError: of more than `FEW_PAIRS` there were samples, and not one was fit to be looked at by
@@ -196,10 +199,11 @@ def _in_order(
     if not farther:
         return []
     pairs = [candidate.pair for candidate, _ in farther]
-    better = np.array([pair.reward_chosen for pair in pairs])
-    worse = np.array([pair.reward_rejected for pair in pairs])
-    new = guards.rewards([pair.prompt for pair in pairs], [candidate.text for candidate, _ in farther])
-    new_better, new_worse = (better, new) if side == "rejected" else (new, worse)
-    flipped = flips_order(better, worse, new_better, new_worse, guards.config.order_tolerance)
+    chosen = np.stack([pair.readout_chosen for pair in pairs])
+    rejected = np.stack([pair.readout_rejected for pair in pairs])
+    new = guards.readouts([pair.prompt for pair in pairs], [candidate.text for candidate, _ in farther])
+    before = guards.judge.margins(chosen, rejected)
+    after = guards.judge.margins(*((chosen, new) if side == "rejected" else (new, rejected)))
+    flipped = flips_order(before, after, guards.config.order_tolerance)
     guards.drop("order flipped", int(flipped.sum()))
     return [found for found, flips in zip(farther, flipped, strict=True) if not flips]

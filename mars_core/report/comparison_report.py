@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import colormaps
@@ -65,7 +66,7 @@ class ComparisonReport:
     config: ComparisonConfig
     command: str
     """What it was run by."""
-    cells: Sequence[Cell]
+    cells: Sequence[Cell[Any]]
     results: pd.DataFrame
     """A row a finished cell: arm, seed, `packages()` where it ran, and the figures of its last round."""
     curves: pd.DataFrame
@@ -76,7 +77,8 @@ class ComparisonReport:
     @property
     def suite(self) -> Suite:
         """The benchmarks, which all cells have in common."""
-        return self.cells[0].experiment.evaluation.suite
+        suite: Suite = self.cells[0].experiment.evaluation.suite
+        return suite
 
     @property
     def columns(self) -> dict[str, tuple[str, Callable[[float], str]]]:
@@ -92,7 +94,8 @@ def packages() -> str:
 def columns_of(suite: Suite, results: pd.DataFrame) -> dict[str, tuple[str, Callable[[float], str]]]:
     """The columns of the table of means that some finished cell has: metric → heading, how it reads."""
     of_benchmarks = {
-        key: (label, share) for label, key in scores_of(suite, [dict.fromkeys(map(str, results), 0.0)]).items()
+        key: (label, share)
+        for label, key in scores_of(suite, [dict.fromkeys(map(str, results), 0.0)]).items()
     }
     first, *others = COLUMNS.items()
     columns = dict([first]) | of_benchmarks | dict(others)

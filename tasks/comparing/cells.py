@@ -12,13 +12,13 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.comparison import Cell, ComparisonConfig, arm_means
+from mars_core.comparison import cells as cells_as
 from mars_core.config import scientific, to_yaml
 from mars_core.errors import MarsError
-from mars_core.evaluation.suite import sources
 from mars_core.files import digest, write_whole
+from mars_core.model.checkpoints import content_of_checkpoint
 from mars_core.report.comparison_report import (
     ComparisonReport,
-    known_figures,
     markdown,
     means_table,
     packages,
@@ -27,30 +27,43 @@ from mars_core.report.comparison_report import (
 from mars_core.report.wording import without_figures
 from tasks.run.prefect_api import tolerated
 from tasks.run.round_metrics import read_metrics
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import RunFolder, existing_run
-from tasks.run.sources import contents, source_digest
-from tasks.run.step import VERSIONS, content_of, tell
+from tasks.run.sources import benchmark_contents, contents
+from tasks.run.step import VERSIONS, tell
 
 
 class ComparisonError(MarsError, RuntimeError):
     """There is nothing to compare; the message says what went wrong first."""
 
 
-def finished(root: Path, cell: Cell) -> bool:
+RunCell = Cell[RunConfig]
+
+
+def cells_of(config: ComparisonConfig) -> list[RunCell]:
+    """The cells of a comparison, whose models stay out of MLflow unless the experiment says otherwise.
+
+    Raises:
+        ConfigError: an arm's keys are unknown or out of range, or arms differ in what has to be matched.
+    """
+    return cells_as(config, RunConfig, {"tracking": {"models": "none"}})
+
+
+def finished(root: Path, cell: RunCell) -> bool:
     """Whether a cell, whose folder is there, ran to its end with the configuration and data it has now."""
-    file, end = _record(root, cell), root / cell.name / f"round-{cell.experiment.rounds}" / "metrics.json"
+    end = root / cell.name / RunFolder.of_round(cell.experiment.rounds).metrics
+    file = _record(root, cell)
     return file.exists() and end.exists() and json.loads(file.read_text())["key"] == cell_key(cell)
 
 
-def cell_key(cell: Cell) -> str:
+def cell_key(cell: RunCell) -> str:
     """What a cell's result follows from: its configuration, what its sources hold, the steps' versions."""
     config = cell.experiment
-    benchmarks = {name: source_digest(source) for name, source in sources(config.evaluation).items()}
-    models = content_of([config.model.backbone, config.semantics.embedder])
-    return digest(scientific(config), config.rounds, contents(config), benchmarks, models, VERSIONS)
+    keys = scientific(config, content_of_checkpoint)
+    return digest(keys, config.rounds, contents(config), benchmark_contents(config), VERSIONS)
 
 
-def experiment_file(root: Path, cell: Cell, parent: str | None) -> Path:
+def experiment_file(root: Path, cell: RunCell, parent: str | None) -> Path:
     """Write the configuration of a cell's run, shown in MLflow under the comparison's run `parent`."""
     tracking = cell.experiment.tracking
     shown = tracking.model_copy(
@@ -65,7 +78,7 @@ def experiment_file(root: Path, cell: Cell, parent: str | None) -> Path:
     return file
 
 
-def keep(root: Path, cell: Cell, key: str) -> None:
+def keep(root: Path, cell: RunCell, key: str) -> None:
     """Remember that a cell whose `cell_key` was this is finished, with which packages, and its figures."""
     run = existing_run(root / cell.name)
     rounds = read_metrics(run)
@@ -73,7 +86,7 @@ def keep(root: Path, cell: Cell, key: str) -> None:
     write_whole(_record(root, cell), lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
 
 
-def drop_models_between(root: Path, cells_of_a_seed: Sequence[Cell]) -> None:
+def drop_models_between(root: Path, cells_of_a_seed: Sequence[RunCell]) -> None:
     """Remove the models between round 0 and the last one from the finished cells of a seed.
 
     They are most of a comparison's room. Round 0's is what another arm starts from. A comparison that grows
@@ -82,7 +95,7 @@ def drop_models_between(root: Path, cells_of_a_seed: Sequence[Cell]) -> None:
     """
     for cell in cells_of_a_seed:
         run = existing_run(root / cell.name)
-        models = [run.path(f"round-{t}/model") for t in range(1, run.config.rounds)]
+        models = [run.path(run.of_round(t).model) for t in range(1, run.config.rounds)]
         there = [model for model in models if model.exists()]
         if there and run.config.tracking.models != "all":
             tell("%s: the models of %d rounds in between make room.", cell.name, len(there))
@@ -91,7 +104,7 @@ def drop_models_between(root: Path, cells_of_a_seed: Sequence[Cell]) -> None:
 
 
 def gather(
-    root: Path, config: ComparisonConfig, command: str, found: Sequence[Cell], failed: dict[str, str]
+    root: Path, config: ComparisonConfig, command: str, found: Sequence[RunCell], failed: dict[str, str]
 ) -> ComparisonReport:
     """The report of all cells that are finished, and were run by a command.
 
@@ -134,7 +147,7 @@ def means(report: ComparisonReport) -> dict[str, float]:
     """Mean over seeds of each figure in the report's table, by `arm/figure`."""
     return {
         f"{arm}/{figure}": mean.value
-        for figure in known_figures(report.results)
+        for figure in report.columns
         for arm, mean in arm_means(report.results, figure).items()
     }
 
@@ -162,5 +175,5 @@ def _over_rounds(rounds: list[dict[str, float]], figure: str) -> float:
     return sum(figures.get(figure, 0.0) for figures in rounds)
 
 
-def _record(root: Path, cell: Cell) -> Path:
+def _record(root: Path, cell: RunCell) -> Path:
     return root / "cells" / f"{cell.name}.json"

@@ -11,7 +11,6 @@ import time
 
 import torch
 
-from mars_core.evaluation.suite import number_of_texts
 from mars_core.experiment import ExperimentConfig
 from mars_core.method.augmentation import capacity, pairs_of, variants_for
 from mars_core.model.checkpoints import locate
@@ -29,14 +28,15 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     """Read the data and the backbone, run no step; figures by name.
 
     Raises:
-        PairsError, RewardBenchError, SelectionError, ModelError: what the run itself would raise. Whether a
+        PairsError, BenchmarkError, SelectionError, ModelError: what the run itself would raise. Whether a
             generator answers is not asked.
     """
     sets, benchmarks = read_sources(config)
-    benchmark = number_of_texts(benchmarks) // 2
+    suite = config.evaluation.suite
+    benchmark = sum(len(suite[key].texts(rows).rows) for key, rows in benchmarks.items()) // 2
     originals, budget, rounds = len(sets.train), config.selection.budget, config.rounds
     locate(config.semantics.embedder)
-    model = RewardModel.load(config.model.backbone, config.model)
+    model = RewardModel.load(config.model.backbone, config.model, config.fit.objective)
 
     scheme = config.augmentation
     with_budget = min(originals, budget)
@@ -58,7 +58,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids
     text_tokens = sum(map(len, ids)) / len(ids)
 
-    fits = rounds + (not has_trained_head(config.model.backbone))
+    fits = rounds + (not has_trained_head(config.model.backbone, config.fit.objective))
     synthetic = [budget * (t if config.fit.synthetic == "all" else 1) for t in range(1, rounds + 1)]
     fitted = [originals] * (fits - rounds) + [originals + pairs for pairs in synthetic]
     trained_pairs = config.fit.epochs * sum(fitted)

@@ -24,9 +24,7 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
         RunFolderError: no run there, or no round of it has synthetic pairs yet.
     """
     run = existing_run(root)
-    files = sorted(
-        run.root.glob("round-*/synthetic.parquet"), key=lambda file: int(file.parent.name.split("-")[1])
-    )
+    files = [file for t in run.rounds() if (file := run.path(run.of_round(t).synthetic)).exists()]
     if not files:
         raise RunFolderError(f"{root}: no round has synthetic pairs yet")
     pairs = Dataset(pyarrow.concat_tables(map(pyarrow.parquet.read_table, files)))

@@ -8,6 +8,7 @@ import pyarrow.dataset
 
 from mars_core.errors import MarsError
 from mars_core.generation import GenerationStore
+from tasks.run.round_paths import RoundPaths
 from tasks.run.run_folder import RunFolder, RunFolderError, existing_run
 
 
@@ -27,24 +28,24 @@ def lineage(root: Path, synthetic_id: str) -> dict[str, dict[str, Any]]:
         UnknownPairError: no such synthetic pair in it.
     """
     run = existing_run(root)
-    for folder in sorted(run.root.glob("round-*")):
-        found = _rows(folder / "synthetic.parquet", "synthetic_id", synthetic_id)
+    for t in run.rounds():
+        found = _rows(run.path(run.of_round(t).synthetic), "synthetic_id", synthetic_id)
         if len(found):
-            return _facts(run, folder, dict(found.iloc[0]))
+            return _facts(run, run.of_round(t), dict(found.iloc[0]))
     raise UnknownPairError(
         f"{root}: no synthetic pair {synthetic_id!r}; its ids are in round-*/synthetic.parquet"
     )
 
 
-def _facts(run: RunFolder, folder: Path, pair: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _facts(run: RunFolder, paths: RoundPaths, pair: dict[str, Any]) -> dict[str, dict[str, Any]]:
     parent = pair["parent_id"]
     original = _rows(run.path("train.parquet"), "pair_id", parent).iloc[0].to_dict()
-    allocation = _rows(folder / "allocation.parquet", "pair_id", parent).iloc[0].to_dict()
-    of_it = _rows(folder / "synthetic.parquet", "parent_id", parent)
+    allocation = _rows(run.path(paths.allocation), "pair_id", parent).iloc[0].to_dict()
+    of_it = _rows(run.path(paths.synthetic), "parent_id", parent)
     stands_in = (of_it["generator"] == "repeat") & (run.config.augmentation.scheme != "repeat")
     made = int((~stands_in).sum())
     facts = {
-        f"Synthetic pair {pair['synthetic_id']} ({folder.name})": {
+        f"Synthetic pair {pair['synthetic_id']} ({paths.folder})": {
             name: pair[name]
             for name in ("prompt", "chosen", "rejected", "margin_before", "margin_after", "generator")
         },
@@ -63,13 +64,13 @@ def _facts(run: RunFolder, folder: Path, pair: dict[str, Any]) -> dict[str, dict
             f"{run.config.name} was started in"
         )
     with GenerationStore(generations) as store:
-        rewrites = _rows(folder / "rewrites.parquet", "pair_id", parent)
+        rewrites = _rows(run.path(paths.rewrites), "pair_id", parent)
         if len(rewrites):
             rewrite = rewrites.iloc[0].to_dict()
             facts["Rewriting"] = {
                 name: rewrite[name] for name in ("rewritten", "distance_before", "distance_after", "attempts")
             } | _request(store, rewrite["request"])
-        variants = _rows(folder / "variants.parquet", "parent_id", parent)
+        variants = _rows(run.path(paths.variants), "parent_id", parent)
         for part in ("prompt", "chosen", "rejected"):
             number = pair[f"{part}_variant"]
             used = variants[(variants["part"] == part) & (variants["variant"] == number)]

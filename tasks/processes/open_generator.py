@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
-from mars_core.generation import Backend, GenerationStore, Generator, open_backend
+from mars_core.generation import GenerationStore, Generator
 from tasks.processes.vllm_server import LaunchedBackend
 from tasks.run.run_folder import RunFolder
 
@@ -19,13 +18,6 @@ def open_generator(run: RunFolder) -> Iterator[Generator]:
     """
     config = run.config.generation
     launch = config.launch
-    backend: Backend = (
-        LaunchedBackend(config, launch, run.path("vllm.log")) if launch else open_backend(config)
-    )
+    backend = LaunchedBackend(config, launch, run.path("vllm.log")) if launch else config.open()
     with closing(backend), GenerationStore(Path(config.store)) as store:
         yield Generator(backend, store, config.max_failed_share, offline=config.offline)
-
-
-def counted(generator: Generator, section: str) -> dict[str, float]:
-    """What generation cost since this was last asked, as figures of a section."""
-    return {f"{section}/{name}": float(value) for name, value in asdict(generator.take_counts()).items()}

@@ -15,11 +15,11 @@ from accelerate.utils.memory import clear_device_cache
 
 from mars_core.generation import (
     Answer,
+    Backend,
     GenerationConfig,
     GenerationError,
     LaunchConfig,
     Request,
-    open_backend,
 )
 from tasks.processes.addresses import answers, free_port
 from tasks.processes.child_process import leashed
@@ -29,15 +29,14 @@ LAST_LINES = 20
 MESSAGE_SECONDS = 15.0
 
 
-class LaunchedBackend:
+class LaunchedBackend(Backend):
     """The backend of a server that starts with the first request that must really be sent."""
 
     def __init__(self, config: GenerationConfig, launch: LaunchConfig, log: Path) -> None:
-        self.config = config
+        super().__init__(config)
         self.launch = launch
         self.log = log
-        self.backend = open_backend(config)
-        self.name, self.free = self.backend.name, self.backend.free
+        self.backend = config.open()
         self._server = ExitStack()
         self._runs = False
 
@@ -52,9 +51,7 @@ class LaunchedBackend:
             GenerationError: it does not start, or answers no more; with its last words.
         """
         if not self._runs:
-            address = self._start()
-            place = {"base_url": f"{address}/v1", "patience_seconds": 0.0}
-            self.backend = open_backend(self.config.model_copy(update=place))
+            self.backend = self.backend.launched_at(self.config, self._start()).open()
             self._runs = True
         try:
             yield from self.backend.answers(requests)

@@ -12,11 +12,11 @@ from prefect.cache_policies import NO_CACHE
 
 from mars_core.config import scientific, to_yaml
 from mars_core.data import formats, pairs
-from mars_core.experiment import ExperimentConfig, load
 from mars_core.files import digest, write_whole
 from tasks.retraining.ledger import Cycle, Ledger, LedgerError
 from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, cycle_folder
 from tasks.run.preflight import check
+from tasks.run.run_config import RunConfig, load_run
 from tasks.run.sources import source_digest
 from tasks.run.step import tell
 from tasks.tracking.registry import CHAMPION, CYCLE, Registry, fetch_champion
@@ -80,7 +80,7 @@ def trusted_ids(config: RetrainConfig, cycle: Cycle) -> set[str]:
     return set(pyarrow.parquet.read_table(file, columns=["pair_id"])["pair_id"].to_pylist())
 
 
-def _experiment(config: RetrainConfig, cycle: Cycle, registry: Registry) -> ExperimentConfig:
+def _experiment(config: RetrainConfig, cycle: Cycle, registry: Registry) -> RunConfig:
     champion = None
     if cycle.champion is not None:
         champion = fetch_champion(registry, cycle.champion, config.root / "champion")
@@ -90,13 +90,13 @@ def _experiment(config: RetrainConfig, cycle: Cycle, registry: Registry) -> Expe
 def _taken_over(config: RetrainConfig, cycle: Cycle, registry: Registry) -> bool:
     """Whether a cycle can go on as it is configured now; if so, its run gets the operational keys of now."""
     experiment = _experiment(config, cycle, registry)
-    if scientific(load(experiment_file(config, cycle))) != scientific(experiment):
+    if scientific(load_run(experiment_file(config, cycle))) != scientific(experiment):
         return False
     _write_experiment(config, cycle, experiment)
     return True
 
 
-def _write_experiment(config: RetrainConfig, cycle: Cycle, experiment: ExperimentConfig) -> None:
+def _write_experiment(config: RetrainConfig, cycle: Cycle, experiment: RunConfig) -> None:
     text = to_yaml(experiment)
     write_whole(experiment_file(config, cycle), lambda path: path.write_text(text, encoding="utf-8"))
 

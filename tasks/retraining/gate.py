@@ -69,8 +69,9 @@ def _compared(config: GateConfig, run: RunFolder, round: int, trusted: set[str],
         return decide(config, margins, None, is_trusted)
     if not candidate["heldout"]["pair_id"].equals(incumbent["heldout"]["pair_id"]):
         raise ValueError(f"{run.root}: rounds 0 and {round} were measured on different held-out pairs")
-    benchmark = (candidate["rewardbench"], incumbent["rewardbench"]) if "rewardbench" in candidate else None
-    return decide(config, margins, incumbent["heldout"]["margin"], is_trusted, benchmark)
+    suite = run.config.evaluation.suite
+    benchmarks = [(one, candidate[key], incumbent[key]) for key, one in suite.items() if key in candidate]
+    return decide(config, margins, incumbent["heldout"]["margin"], is_trusted, benchmarks)
 
 
 def _results(run: RunFolder, round: int) -> dict[str, pd.DataFrame]:

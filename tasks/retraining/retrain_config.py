@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue
 from mars_core.config import ConfigError, Configuration, Operational, put, read, validated
 from mars_core.data.deliveries import IntakeConfig
 from mars_core.evaluation.promotion import GateConfig
-from mars_core.experiment import ExperimentConfig
+from tasks.run.run_config import RunConfig
 
 SET_BY_RETRAINING = (
     "name",
@@ -67,7 +67,7 @@ def load_retraining(file: str | Path, overrides: Sequence[str] = ()) -> RetrainC
     return config
 
 
-def cycle_experiment(config: RetrainConfig, number: int, champion: Path | None) -> ExperimentConfig:
+def cycle_experiment(config: RetrainConfig, number: int, champion: Path | None) -> RunConfig:
     """The experiment of a cycle, from the champion's checkpoint or, without one, the configured backbone.
 
     Raises:
@@ -85,7 +85,7 @@ def cycle_experiment(config: RetrainConfig, number: int, champion: Path | None) 
     tags = {"mars.retraining": config.name, "mars.cycle": str(number)}
     values["tracking"] = {"models": "none"} | (values.get("tracking") or {})
     values["tracking"]["tags"] = tags | (values["tracking"].get("tags") or {})
-    return validated(ExperimentConfig, values, f"{config.name}, refine")
+    return validated(RunConfig, values, f"{config.name}, refine")
 
 
 def cycle_folder(config: RetrainConfig, number: int) -> Path:

@@ -10,7 +10,7 @@ def read_metrics(run: RunFolder) -> list[dict[str, float]]:
     """The metrics of a run's finished rounds, round 0 first; a figure that does not exist is NaN."""
     rounds = []
     for t in range(run.config.rounds + 1):
-        file = run.path(f"round-{t}/metrics.json")
+        file = run.path(run.of_round(t).metrics)
         if not file.exists():
             break
         figures = json.loads(file.read_text())

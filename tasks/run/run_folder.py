@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow.parquet
@@ -29,11 +29,14 @@ from pydantic import BaseModel, ConfigDict
 
 from mars_core.config import flat, scientific, to_yaml
 from mars_core.errors import MarsError
-from mars_core.experiment import ExperimentConfig, load
 from mars_core.files import digest, sha256_of, write_whole
+from tasks.run.round_paths import RoundPaths
+from tasks.run.run_config import RunConfig, load_run
 
 SCHEMA_VERSION = 1
 IDENTITY = ".identity"
+LAYOUT, LAYOUT_FILE = 2, ".layout"
+"""Version of the files in a run's folder, raised when an earlier one cannot be read any more."""
 
 
 class RunFolderError(MarsError, RuntimeError):
@@ -53,20 +56,43 @@ class ArtifactRef(BaseModel):
     """Rows of a table."""
     schema_version: int = SCHEMA_VERSION
     """Version of the artifact's columns."""
-    figures: dict[str, float] = {}
-    """What the step that wrote it counted; goes into the round's metrics."""
 
 
 Outputs = dict[str, ArtifactRef]
 
 
+class Finished(NamedTuple):
+    """What a finished step left."""
+
+    outputs: Outputs
+    metrics: dict[str, float]
+
+
 class RunFolder:
     """Reads and writes the artifacts of one run."""
 
-    def __init__(self, root: Path, config: ExperimentConfig) -> None:
+    def __init__(self, root: Path, config: RunConfig) -> None:
         """Look at a run folder; `open_run` is the way to become its owner."""
         self.root = root
         self.config = config
+        self._metrics: dict[int | None, dict[str, float]] = {}
+
+    @staticmethod
+    def of_round(round: int) -> RoundPaths:
+        """The paths of a round."""
+        return RoundPaths(round)
+
+    def rounds(self) -> list[int]:
+        """Numbers of the rounds that have a folder."""
+        return sorted(int(folder.name.removeprefix("round-")) for folder in self.root.glob("round-*"))
+
+    def note_metrics(self, round: int | None, metrics: dict[str, float]) -> None:
+        """Gather what a step measured; what a step of no round did belongs to every round."""
+        self._metrics.setdefault(round, {}).update(metrics)
+
+    def metrics_of(self, round: int) -> dict[str, float]:
+        """What the steps of a round have measured in this start, those that were found finished included."""
+        return self._metrics.get(None, {}) | self._metrics.get(round, {})
 
     @property
     def identity(self) -> str:
@@ -88,9 +114,7 @@ class RunFolder:
         write_whole(self.path(uri), put)
         return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)), **about)
 
-    def write_table(
-        self, uri: str, table: pd.DataFrame | Dataset, figures: dict[str, float] | None = None
-    ) -> ArtifactRef:
+    def write_table(self, uri: str, table: pd.DataFrame | Dataset) -> ArtifactRef:
         """Write a Parquet table."""
 
         def put(path: Path) -> None:
@@ -99,34 +123,39 @@ class RunFolder:
             else:
                 table.to_parquet(path, index=False)
 
-        return self.write(uri, put, rows=len(table), figures=figures or {})
+        return self.write(uri, put, rows=len(table))
 
     def write_json(self, uri: str, values: Any) -> ArtifactRef:
         """Write a JSON file for machines and people."""
         return self.write(uri, lambda path: path.write_text(json.dumps(values, indent=2) + "\n"))
 
-    def adopt(self, uri: str, figures: dict[str, float] | None = None) -> ArtifactRef:
+    def adopt(self, uri: str) -> ArtifactRef:
         """Refer to a file or folder that a child process has put in its place."""
-        return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)), figures=figures or {})
+        return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)))
 
     def link(self, artifact: ArtifactRef, uri: str) -> None:
         """Let an artifact appear under a second name, at no cost in space."""
         if not self.path(uri).exists() or sha256_of(self.path(uri)) != artifact.sha256:
-            self.write(uri, partial(_same_content, self._verified(artifact)))
+            self.write(uri, partial(_same_content, self.verified(artifact)))
 
     def table(self, artifact: ArtifactRef) -> pd.DataFrame:
         """Read a table of numbers into memory."""
-        return pd.read_parquet(self._verified(artifact))
+        return pd.read_parquet(self.verified(artifact))
 
     def dataset(self, artifact: ArtifactRef) -> Dataset:
         """Open a table of texts as Arrow; read from the file itself, for a cache may be out of date."""
-        return Dataset(pyarrow.parquet.read_table(self._verified(artifact), memory_map=True))
+        return Dataset(pyarrow.parquet.read_table(self.verified(artifact), memory_map=True))
 
     def json(self, artifact: ArtifactRef) -> Any:
         """Read a JSON file."""
-        return json.loads(self._verified(artifact).read_text())
+        return json.loads(self.verified(artifact).read_text())
 
-    def _verified(self, artifact: ArtifactRef) -> Path:
+    def verified(self, artifact: ArtifactRef) -> Path:
+        """Where an artifact is, with the content it was written with.
+
+        Raises:
+            RunFolderError: it is missing or was changed.
+        """
         if not self.intact(artifact):
             raise RunFolderError(
                 f"{self.path(artifact)} is missing or was changed since it was written; "
@@ -138,30 +167,31 @@ class RunFolder:
         """Whether an artifact is there with the content it was written with."""
         return self.path(artifact).exists() and sha256_of(self.path(artifact)) == artifact.sha256
 
-    def finished(self, step: str, key: str) -> Outputs | None:
-        """The outputs of a step that ran with this key before, here or in a run that shares, all intact."""
+    def finished(self, step: str, key: str) -> Finished | None:
+        """What a step left that ran with this key before, here or in a run that shares, all intact."""
         return self._found(step, key) or self._taken_over(step, key)
 
-    def _found(self, step: str, key: str) -> Outputs | None:
+    def _found(self, step: str, key: str) -> Finished | None:
         record = self.path(f".steps/{step}.json")
         if not record.exists() or json.loads(record.read_text())["key"] != key:
             return None
         outputs = self.outputs(step)
-        return outputs if all(map(self.intact, outputs.values())) else None
+        metrics: dict[str, float] = json.loads(record.read_text())["metrics"]
+        return Finished(outputs, metrics) if all(map(self.intact, outputs.values())) else None
 
-    def _taken_over(self, step: str, key: str) -> Outputs | None:
-        """The outputs of a step that another run finished with this key, made this run's own."""
+    def _taken_over(self, step: str, key: str) -> Finished | None:
+        """What another run left that finished a step with this key, made this run's own."""
         pointer = self._shared(key)
         if pointer is None:
             return None
         other = RunFolder(pointer.resolve(), self.config)
-        outputs = other._found(step, key) if other.root != self.root else None
-        if outputs is None:
+        found = other._found(step, key) if other.root != self.root else None
+        if found is None:
             return None
-        for artifact in outputs.values():
+        for artifact in found.outputs.values():
             self.write(artifact.uri, partial(_same_content, other.path(artifact)))
-        self.record(step, key, outputs, other.seconds()[step])
-        return outputs
+        self.record(step, key, *found, other.seconds()[step])
+        return found
 
     def _shared(self, key: str) -> Path | None:
         """The link to the folder of the run that finished a step with this key."""
@@ -184,11 +214,14 @@ class RunFolder:
         record = json.loads(self.path(f".steps/{step}.json").read_text())
         return {name: ArtifactRef.model_validate(ref) for name, ref in record["outputs"].items()}
 
-    def record(self, step: str, key: str, outputs: Outputs, seconds: float) -> None:
+    def record(
+        self, step: str, key: str, outputs: Outputs, metrics: dict[str, float], seconds: float
+    ) -> None:
         """Remember that a step is finished."""
         values = {
             "key": key,
             "outputs": {name: ref.model_dump() for name, ref in outputs.items()},
+            "metrics": metrics,
             "seconds": round(seconds, 3),
         }
         self.write(f".steps/{step}.json", lambda path: path.write_text(json.dumps(values, indent=2)))
@@ -199,6 +232,12 @@ class RunFolder:
             beside.symlink_to(self.root)
             beside.replace(pointer)
 
+    def seconds_of(self, round: int) -> float:
+        """How long the finished steps of a round took, but for the writing of its metrics."""
+        beginning, last = f"round-{round}-", f"round-{round}-metrics"
+        of_steps = self.seconds().items()
+        return sum(seconds for name, seconds in of_steps if name.startswith(beginning) and name != last)
+
     def seconds(self) -> dict[str, float]:
         """How long each finished step took."""
         records = (self.root / ".steps").glob("*.json")
@@ -206,7 +245,7 @@ class RunFolder:
 
 
 @contextmanager
-def claimed_run(config: ExperimentConfig) -> Iterator[RunFolder]:
+def claimed_run(config: RunConfig) -> Iterator[RunFolder]:
     """Own the folder that a run has or will have for the length of a `with` block, without changing it.
 
     Raises:
@@ -214,12 +253,13 @@ def claimed_run(config: ExperimentConfig) -> Iterator[RunFolder]:
     """
     root = config.run_folder.resolve()
     with owned(root):
+        _check_layout(root)
         _check_configuration(root / "config.yaml", config)
         yield RunFolder(root, config)
 
 
 @contextmanager
-def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
+def open_run(config: RunConfig) -> Iterator[RunFolder]:
     """Become the owner of a run's folder for the length of a `with` block, and write its configuration.
 
     Raises:
@@ -230,6 +270,7 @@ def open_run(config: ExperimentConfig) -> Iterator[RunFolder]:
             f"# Resolved configuration of {config.name}, written {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
             f"# sha256 of its scientific keys: {digest(scientific(config))}\n"
         )
+        run.write(LAYOUT_FILE, lambda path: path.write_text(f"{LAYOUT}\n"))
         run.write("config.yaml", lambda path: path.write_text(header + to_yaml(config), encoding="utf-8"))
         try:
             yield run
@@ -284,7 +325,20 @@ def existing_run(root: Path) -> RunFolder:
         raise RunFolderError(f"{root}: a comparison, whose table is its results.md; each cell is a run")
     if not file.exists():
         raise RunFolderError(f"{root}: no run here; a run's folder holds a config.yaml")
-    return RunFolder(root.resolve(), load(file))
+    _check_layout(root)
+    return RunFolder(root.resolve(), load_run(file))
+
+
+def _check_layout(root: Path) -> None:
+    """Refuse the folder of a run that was made before the layout changed."""
+    file = root / LAYOUT_FILE
+    layout = file.read_text().strip() if file.exists() else "1"
+    if (root / "config.yaml").exists() and layout != str(LAYOUT):
+        raise RunFolderError(
+            f"{root} was made by another version of mars (layout {layout}, this one reads {LAYOUT}): give "
+            "the run "
+            "another name, or use that version to look at it"
+        )
 
 
 def _same_content(source: Path, place: Path) -> None:
@@ -302,10 +356,10 @@ def _link(source: Path | str, place: Path | str) -> None:
         shutil.copyfile(source, place)
 
 
-def _check_configuration(file: Path, config: ExperimentConfig) -> None:
+def _check_configuration(file: Path, config: RunConfig) -> None:
     if not file.exists():
         return
-    there, now = flat(scientific(load(file))), flat(scientific(config))
+    there, now = flat(scientific(load_run(file))), flat(scientific(config))
     differing = [
         f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
         for key in there | now

@@ -12,16 +12,20 @@ from mars_core.files import digest
 from mars_core.method.augmentation import capacity
 from mars_core.method.selection import check_budget
 
+LEFT_OUT = "left out"
+"""The output of the step `prepare` that counts rows which were left out, by reason."""
+
 
 def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, dict[str, Dataset]]:
     """The three sets and the benchmarks by name; raises what `check` raises of data and budget."""
     sets = pairs.three_sets(config.data, config.seed)
-    _check_budget(len(sets.train), config)
+    check_originals(len(sets.train), config)
     benchmarks, _ = read_benchmarks(config.evaluation)
     return sets, benchmarks
 
 
-def _check_budget(originals: int, config: ExperimentConfig) -> None:
+def check_originals(originals: int, config: ExperimentConfig) -> None:
+    """Raise SelectionError if so many originals cannot take the budget."""
     most = capacity(config.augmentation, config.selection.budget_unit)
     check_budget(originals, config.selection, most)
 
@@ -36,14 +40,15 @@ def contents(config: ExperimentConfig) -> dict[str, str]:
     return {name: source_digest(source) for name, source in named.items() if source}
 
 
+def benchmark_contents(config: ExperimentConfig) -> dict[str, str]:
+    """Digest of what each source of a benchmark holds now."""
+    return {key: source_digest(source) for key, source in config.evaluation.sources.items()}
+
+
 def source_digest(source: str) -> str:
     """Digest of a file, a folder's files or the built-in data; a hub dataset is its name and revision."""
-    if source.startswith("sample://preferences"):
-        return digest(samples.preferences())
-    if source == "sample://rewardbench":
-        return digest(samples.rewardbench())
-    if source == "sample://rewardbench2":
-        return digest(samples.rewardbench2())
+    if source in samples.SAMPLES:
+        return digest(samples.rows(source))
     path = Path(source).expanduser()
     if not path.exists():
         return source

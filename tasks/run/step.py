@@ -1,62 +1,97 @@
 """A step: a Prefect task whose artifacts are made once and found again in the run folder.
 
-The key of a step digests its version, its round, the digests of the artifacts it reads, and the scientific
-keys of the configuration sections it names. A hotfix of code that does not change a step's results leaves
-its version, and so its artifacts, alone. Prefect shows a step that was found as `Cached`.
+    @step("margins", version=1, reads=("model", "fit.objective"))
+    def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) ->
+    Made[ArtifactRef]:
+        ...
+        return Made(run.write_table(run.of_round(round).margins, table), {"margins/prompts_cut": 3.0})
+
+Called, a step gives its artifacts; its metrics stay with its record, and the run folder gathers those of a
+round. The key of a step digests its version, its round, all its inputs, and the scientific keys of the
+configuration sections that it names. A hotfix of code that does not change a step's results leaves its
+version, and so its artifacts, alone. Prefect shows a step that was found as `Cached`.
 """
 
 import contextlib
 import functools
+import inspect
 import logging
+import operator
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
 from prefect.states import Completed
+from pydantic import BaseModel
 
 from mars_core.config import scientific
 from mars_core.files import digest
 from mars_core.model.checkpoints import content_of_checkpoint
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
 
-Result = TypeVar("Result", ArtifactRef, Outputs)
+P = ParamSpec("P")
+Artifacts = TypeVar("Artifacts", ArtifactRef, Outputs)
 VERSIONS: dict[str, int] = {}
 """Version of every step that was imported."""
 
 
-def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..., Callable[..., Any]]:
-    """Make a step of a function `(run, round, *inputs) -> ArtifactRef | dict of ArtifactRefs`.
+@dataclass(frozen=True)
+class Made(Generic[Artifacts]):
+    """What a step made."""
 
-    Of several artifacts the one named "", if there is one, is the step's result; the others go with it.
+    artifacts: Artifacts
+    """One artifact, or several by name: what a call of the step gives."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What it counted and measured; goes into the round's metrics."""
+    also: Outputs = field(default_factory=dict)
+    """Further artifacts that belong to the step, by name."""
+
+
+class Checkpoint(NamedTuple):
+    """A model by its reference, as an input of a step: a local folder counts by its content."""
+
+    reference: str
+
+
+def step(
+    name: str, *, version: int, reads: tuple[str, ...] = (), works_with: tuple[str, ...] = ()
+) -> Callable[[Callable[P, Made[Artifacts]]], Callable[P, Artifacts]]:
+    """Make a step of a function `(run, round, inputs …) -> Made`.
 
     Args:
         name: what Prefect and the run folder call it.
         version: raised when the step's results change for the same inputs.
-        reads: configuration sections whose scientific keys shape the result.
-
-    Keyword arguments of the function are what it works with, such as an open generator, and shape nothing.
+        reads: configuration sections, such as `fit` or `fit.objective`, whose scientific keys shape the
+        result. works_with: arguments that shape nothing, such as an open generator; all others are part of
+        the key.
     """
-
     VERSIONS[name] = version
 
-    def decorate(compute: Callable[..., Result]) -> Callable[..., Result]:
-        def once(title: str, run: RunFolder, round: int | None, *inputs: Any, **tools: Any) -> Any:
+    def decorate(compute: Callable[P, Made[Artifacts]]) -> Callable[P, Artifacts]:
+        signature = inspect.signature(compute)
+
+        def once(title: str, run: RunFolder, round: int | None, arguments: dict[str, Any]) -> Any:
             label = name if round is None else f"round-{round}-{name}"
+            inputs = {key: value for key, value in arguments.items() if key not in works_with}
             key = step_key(name, version, round, run, reads, inputs)
             with run.alone_with(key):
                 found = run.finished(label, key)
                 if found is not None:
-                    result: Any = found.get("", found)
+                    result: Any = _returned(found.outputs)
+                    run.note_metrics(round, found.metrics)
                     return Completed(name="Cached", message="Found finished in the run folder.", data=result)
                 started = time.monotonic()
-                made = compute(run, round, *inputs, **tools)
-                outputs = {"": made} if isinstance(made, ArtifactRef) else made
-                run.record(label, key, outputs, time.monotonic() - started)
-            return outputs.get("", outputs)
+                made = compute(run=run, round=round, **arguments)  # type: ignore[arg-type, call-arg]
+                outputs = made.artifacts if isinstance(made.artifacts, dict) else {"": made.artifacts}
+                outputs = outputs | made.also
+                run.record(label, key, outputs, made.metrics, time.monotonic() - started)
+                run.note_metrics(round, made.metrics)
+            return _returned(outputs)
 
         prefect_task = task(
             name=name,
@@ -67,14 +102,22 @@ def step(name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[..
         )(once)
 
         @functools.wraps(compute)
-        def run_step(run: RunFolder, round: int | None, *inputs: Any, **tools: Any) -> Result:
-            title = name if round is None else f"round {round} · {name}"
-            outcome: Any = prefect_task(title, run, round, *inputs, **tools)
-            return outcome.result() if isinstance(outcome, State) else outcome
+        def run_step(*args: P.args, **kwargs: P.kwargs) -> Artifacts:
+            arguments = dict(signature.bind(*args, **kwargs).arguments)
+            run, number = arguments.pop("run"), arguments.pop("round")
+            title = name if number is None else f"round {number} · {name}"
+            outcome: Any = prefect_task(title, run, number, arguments)
+            result: Artifacts = outcome.result() if isinstance(outcome, State) else outcome
+            return result
 
         return run_step
 
     return decorate
+
+
+def _returned(outputs: Outputs) -> ArtifactRef | Outputs:
+    """What a call gives: the one artifact that has no name, or all by their names."""
+    return outputs.get("", outputs)
 
 
 def step_key(
@@ -83,17 +126,16 @@ def step_key(
     round: int | None,
     run: RunFolder,
     reads: tuple[str, ...],
-    inputs: tuple[Any, ...],
+    inputs: dict[str, Any],
 ) -> str:
     """Digest of everything that shapes a step's result."""
-    sections = scientific(run.config)
     return digest(
         {
             "step": name,
             "version": version,
             "round": round,
-            "config": {section: content_of(sections[section]) for section in reads},
-            "inputs": [content_of(value) for value in inputs],
+            "config": {section: content_of(operator.attrgetter(section)(run.config)) for section in reads},
+            "inputs": content_of(inputs),
         }
     )
 
@@ -105,11 +147,14 @@ def tell(message: str, *values: Any, level: int = logging.INFO) -> None:
 
 
 def content_of(value: Any) -> Any:
-    """A value as keys hold it: artifacts and local folders, such as a backbone's, by what is in them."""
+    """A value as keys hold it: artifacts, and models where the configuration marks them, by what is in
+    them."""
     if isinstance(value, ArtifactRef):
         return value.sha256
-    if isinstance(value, str) and value:
-        return content_of_checkpoint(value)  # a local backbone or embedder counts by its weights
+    if isinstance(value, Checkpoint):
+        return content_of_checkpoint(value.reference)
+    if isinstance(value, BaseModel):
+        return scientific(value, content_of_checkpoint)
     if isinstance(value, (list, tuple)):
         return [content_of(item) for item in value]
     if isinstance(value, dict):

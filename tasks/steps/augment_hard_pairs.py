@@ -15,17 +15,17 @@ from mars_core.method.guards import Guards
 from mars_core.method.selection import effective_cap
 from mars_core.method.semantics import Embedder
 from mars_core.model.reward_model import pair_rewards
-from tasks.processes.open_generator import counted
 from tasks.run.progress import progress
 from tasks.run.round_models import load_reward_model
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.step import step, tell
+from tasks.run.step import Made, step, tell
 
 
 @step(
     "augmentation",
-    version=6,
-    reads=("selection", "augmentation", "generation", "guards", "semantics", "model"),
+    version=7,
+    reads=("selection", "augmentation", "generation", "guards", "semantics", "model", "fit.objective"),
+    works_with=("generator",),
 )
 def augment_hard_pairs(
     run: RunFolder,
@@ -34,14 +34,13 @@ def augment_hard_pairs(
     allocation: ArtifactRef,
     rewrites: ArtifactRef,
     model: ArtifactRef,
-    *,
     generator: Generator,
-) -> Outputs:
+) -> Made[Outputs]:
     """Make the synthetic pairs, `augmented`, from the texts bought for them, `variants`.
 
     `model` is the current one, by whose rewards some baselines choose their pairs.
     """
-    config = run.config
+    config, writer, paths = run.config, generator.afresh(), run.of_round(round)
     budgets = run.table(allocation)
     budget = budgets["budget"].to_numpy()
     pairs = run.dataset(train).select(budget.nonzero()[0])
@@ -52,18 +51,18 @@ def augment_hard_pairs(
     guards = Guards(
         config.guards,
         Embedder(config.semantics, run.vectors),
-        reward_model.score if reward_model else None,
+        reward_model,
     )
     with progress(
         f"round {round} · augmentation",
         3 * len(parents),
         "requests",
-        lambda: generator.counts.completion_tokens,
+        lambda: writer.counts.completion_tokens,
     ) as advance:
-        augmentation = _spend(config, parents, generator, guards, f"r{round}-", lambda _: advance(1))
+        augmentation = _spend(config, parents, writer, guards, f"r{round}-", lambda _: advance(1))
     if config.augmentation.pool and reward_model:
         pool = augmentation.pairs
-        margins = pair_rewards(reward_model, pool.rename_column("synthetic_id", "pair_id"))["margin"]
+        margins = pair_rewards(reward_model, pool.rename_column("synthetic_id", "pair_id")).table["margin"]
         kept = easiest(pool, margins, dict(zip(budgets["pair_id"], budget, strict=True)))
         # Of the budget, not of the pool: what an original could not be given, no other one got.
         missing = int(budget.sum()) - len(kept)
@@ -74,8 +73,8 @@ def augment_hard_pairs(
         augmentation = augmentation._replace(
             pairs=topped_up(augmentation.pairs, originals, int(budget.sum()), f"r{round}-")
         )
-    tokens = augmentation.tokens + rewrites.figures["rewriting/tokens"]
-    figures = {
+    tokens = augmentation.tokens + int(run.table(rewrites)["tokens"].sum())
+    metrics = {
         "augmentation/pairs": float(made),
         "augmentation/topped_up": float(len(augmentation.pairs) - made),
         "augmentation/texts": float(len(augmentation.variants)),
@@ -84,8 +83,8 @@ def augment_hard_pairs(
         "augmentation/shortfall": float(augmentation.shortfall),
         "augmentation/tokens": float(augmentation.tokens),
         "augmentation/tokens_per_pair": tokens / made,
-        **guards.figures("augmentation"),
-        **counted(generator, "augmentation"),
+        **guards.metrics("augmentation"),
+        **writer.counts.metrics("augmentation"),
     }
     tell(
         "%s synthetic pairs of %s originals from %s new texts; %d moved to others, %d could not be made; "
@@ -93,10 +92,11 @@ def augment_hard_pairs(
         f"{made:,}", f"{len(parents):,}", f"{len(augmentation.variants):,}",
         augmentation.moved, augmentation.shortfall, guards.reasons() or "nothing",
     )  # fmt: skip
-    return {
-        "augmented": run.write_table(f"round-{round}/augmented.parquet", augmentation.pairs, figures),
-        "variants": run.write_table(f"round-{round}/variants.parquet", augmentation.variants),
+    made_of_it = {
+        "augmented": run.write_table(paths.augmented, augmentation.pairs),
+        "variants": run.write_table(paths.variants, augmentation.variants),
     }
+    return Made(made_of_it, metrics)
 
 
 def _parents(pairs: Dataset, budgets: pd.DataFrame, rewrites: Dataset | None = None) -> list[Parent]:

@@ -15,19 +15,19 @@ from mars_core.fit.specification import FitError, FitSpec
 from mars_core.model.reward_model import device_of
 from tasks.processes.child_process import run_child, run_forked_fit
 from tasks.run.progress import progress
-from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.step import step, tell
+from tasks.run.run_folder import ArtifactRef, RunFolder
+from tasks.run.step import Checkpoint, Made, step, tell
 
 
-@step("fit", version=4, reads=("seed", "model", "fit"))
+@step("fit", version=5, reads=("seed", "model", "fit"))
 def fit_reward_model(
     run: RunFolder,
     round: int,
-    start: ArtifactRef | str,
+    start: ArtifactRef | Checkpoint,
     train: ArtifactRef,
     synthetic: Sequence[ArtifactRef],
     validation: ArtifactRef,
-) -> Outputs:
+) -> Made[ArtifactRef]:
     """Train on originals ∪ synthetic pairs, from `start`: an earlier round's model, or a model reference.
 
     A fit that was interrupted goes on from its last snapshot. With the model goes the training's `curve`.
@@ -37,23 +37,22 @@ def fit_reward_model(
         FitError: the command of `fit.launch` is not there.
     """
     command = _command(run.config)
-    folder = run.path(f"round-{round}")
-    folder.mkdir(parents=True, exist_ok=True)
+    paths = run.of_round(round)
+    log = run.path(paths.fit_log)
+    log.parent.mkdir(parents=True, exist_ok=True)
     spec = FitSpec(
-        model=start if isinstance(start, str) else str(run.path(start)),
+        model=start.reference if isinstance(start, Checkpoint) else str(run.path(start)),
         pairs=[run.path(part) for part in (train, *synthetic)],
         validation=run.path(validation) if run.config.fit.patience else None,
-        output=folder / "model",
-        log=folder / "training.jsonl",
+        output=run.path(paths.model),
+        log=run.path(paths.training),
         seed=run.config.seed,
         round=round,
         reward_model=run.config.model,
         fit=run.config.fit,
         vectors=run.vectors,
     )
-    file = run.path(
-        run.write(f"round-{round}/fit.json", lambda path: path.write_text(spec.model_dump_json(indent=2)))
-    )
+    file = run.path(run.write(paths.fit, lambda path: path.write_text(spec.model_dump_json(indent=2))))
     total = run.config.fit.epochs * sum(part.rows or 0 for part in (train, *synthetic))
     result: dict[str, float] = {}
     seen = 0
@@ -62,19 +61,19 @@ def fit_reward_model(
         def on_line(line: str) -> None:
             nonlocal seen
             if not line.startswith("{"):  # a library's, such as NCCL's
-                with (folder / "fit.log").open("a") as log:
-                    log.write(line)
+                with log.open("a") as lines:
+                    lines.write(line)
                 return
-            figures = json.loads(line)
-            if "result" in figures:
-                result.update(figures["result"])
+            reported = json.loads(line)
+            if "result" in reported:
+                result.update(reported["result"])
             else:
-                advance(figures["pairs_seen"] - seen)
-                seen = figures["pairs_seen"]
+                advance(reported["pairs_seen"] - seen)
+                seen = reported["pairs_seen"]
 
         followed = partial(
             run_child if command else run_forked_fit,
-            log=folder / "fit.log",
+            log=log,
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,
         )
@@ -85,9 +84,8 @@ def fit_reward_model(
         "Fitted in %.0f steps on %s pairs: loss %.4f and accuracy %.3f over the last epoch.",
         result["steps"], f"{result['pairs']:,.0f}", result["loss"], result["accuracy"],
     )  # fmt: skip
-    figures = {f"fit/{name}": value for name, value in result.items()}
-    curve = run.adopt(f"round-{round}/training.jsonl")
-    return {"": run.adopt(f"round-{round}/model", figures), "curve": curve}
+    metrics = {f"fit/{name}": value for name, value in result.items()}
+    return Made(run.adopt(paths.model), metrics, also={"curve": run.adopt(paths.training)})
 
 
 def _command(config: ExperimentConfig) -> list[str]:

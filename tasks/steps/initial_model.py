@@ -3,14 +3,16 @@
 from mars_core.model.loading import has_trained_head
 from mars_core.model.reward_model import RewardModel
 from tasks.run.run_folder import ArtifactRef, RunFolder
-from tasks.run.step import step
+from tasks.run.step import Checkpoint, Made, step
 from tasks.steps.fit_reward_model import fit_reward_model
 
 
-@step("adopt", version=1, reads=("model",))
-def _adopt_backbone(run: RunFolder, round: int, backbone: str) -> ArtifactRef:
+@step("adopt", version=2, reads=("model", "fit.objective"))
+def _adopt_backbone(run: RunFolder, round: int, backbone: Checkpoint) -> Made[ArtifactRef]:
     """Take a backbone that is a reward model already as the model of round 0."""
-    return run.write(f"round-{round}/model", RewardModel.load(backbone, run.config.model).save)
+    config = run.config
+    loaded = RewardModel.load(backbone.reference, config.model, config.fit.objective)
+    return Made(run.write(run.of_round(round).model, loaded.save))
 
 
 def initial_reward_model(run: RunFolder, train: ArtifactRef, validation: ArtifactRef) -> ArtifactRef:
@@ -19,6 +21,6 @@ def initial_reward_model(run: RunFolder, train: ArtifactRef, validation: Artifac
     Margins of a head that was just drawn are noise, and a budget must not be spent on noise.
     """
     backbone = run.config.model.backbone
-    if has_trained_head(backbone):
-        return _adopt_backbone(run, 0, backbone)
-    return fit_reward_model(run, 0, backbone, train, [], validation)
+    if has_trained_head(backbone, run.config.fit.objective):
+        return _adopt_backbone(run, 0, Checkpoint(backbone))
+    return fit_reward_model(run, 0, Checkpoint(backbone), train, [], validation)

@@ -8,14 +8,14 @@ import pandas as pd
 from cachetools import LRUCache, cached
 from datasets import Dataset
 
+from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.contamination import Measured, Texts, contaminated_rows, greatest
 from mars_core.evaluation.statistics import accuracy
-from mars_core.evaluation.suite import BENCHMARKS
 from tasks.run.run_folder import ArtifactRef, RunFolder
-from tasks.run.step import step, tell
+from tasks.run.step import Made, step, tell
 
 
-@step("contamination", version=2)
+@step("contamination", version=3, reads=("evaluation",))
 def measure_contamination(
     run: RunFolder,
     round: int,
@@ -23,15 +23,16 @@ def measure_contamination(
     earlier: Sequence[ArtifactRef],
     unseen: dict[str, ArtifactRef],
     evaluation: dict[str, ArtifactRef],
-) -> ArtifactRef:
+) -> Made[ArtifactRef]:
     """Look for the rows of `unseen` in the `training` texts that this round added to those of `earlier` ones.
 
-    Figures are counts of rows by set and subset, and the scores of those in `evaluation` without them.
+    Metrics are counts of rows by set and subset, and the scores of those in `evaluation` without them.
     """
+    suite = run.config.evaluation.suite
     measured = {name: _ready(run, name, part) for name, part in unseen.items()}
-    now = contaminated_rows(measured, _texts("train", run.dataset(training)))
+    now = contaminated_rows(measured, texts_of_pairs(run.dataset(training)))
     before = [run.table(table) for table in earlier]
-    found, figures = [], dict[str, float]()
+    found, metrics = [], dict[str, float]()
     for name in unseen:
         here = [table[table["set"] == name].drop(columns="set") for table in before]
         rows = greatest([*here, now[name]])
@@ -39,47 +40,48 @@ def measure_contamination(
         counts = {
             "exact": float(rows["exact"].sum()),
             "near": float((~rows["exact"]).sum()),
-            **_by_subset(name, rows),
+            **(_by_subset(rows) if name in suite else {}),
         }
         if name in evaluation:
-            counts |= _scores_without(name, run.table(evaluation[name]), set(rows["row"]))
-        figures |= {f"contamination/{name}/{figure}": value for figure, value in counts.items()}
+            counts |= _scores_without(suite.get(name), run.table(evaluation[name]), set(rows["row"]))
+        metrics |= {f"contamination/{name}/{metric}": value for metric, value in counts.items()}
     table = pd.concat(found, ignore_index=True)
     listed = ", ".join(f"{len(rows)} of {name}" for name, rows in table.groupby("set")) or "none"
     tell("Rows that were seen in training: %s.", listed)
-    return run.write_table(f"round-{round}/contamination.parquet", table, figures)
+    return Made(run.write_table(run.of_round(round).contamination, table), metrics)
 
 
 @cached(LRUCache(8), key=lambda _, name, part: (name, part.sha256), condition=threading.Condition())
 def _ready(run: RunFolder, name: str, part: ArtifactRef) -> Measured:
     """A set made ready once for the rounds of this process, and for its cells; a run has at most four."""
-    return Measured(_texts(name, run.dataset(part)))
+    benchmark = run.config.evaluation.suite.get(name)
+    rows = run.dataset(part)
+    return Measured(Texts(*benchmark.texts(rows)) if benchmark else texts_of_pairs(rows))
 
 
-def _texts(name: str, rows: Dataset) -> Texts:
-    """Each response with its row and prompt: of a benchmark as it is scored, of pairs chosen and rejected."""
-    if name in BENCHMARKS:
-        return Texts(*BENCHMARKS[name].texts(rows))
+def texts_of_pairs(rows: Dataset) -> Texts:
+    """Each response with its row and prompt: first all chosen ones, then all rejected ones."""
     ids = rows["pair_id" if "pair_id" in rows.column_names else "synthetic_id"][:]
     return Texts(ids * 2, rows["prompt"][:] * 2, rows["chosen"][:] + rows["rejected"][:])
 
 
-def _by_subset(name: str, rows: pd.DataFrame) -> dict[str, float]:
+def _by_subset(rows: pd.DataFrame) -> dict[str, float]:
     """Rows found in each subset of a benchmark, whose rows are named subset/id."""
-    if name not in BENCHMARKS:
-        return {}
     subsets = Counter(row.partition("/")[0] for row in rows["row"])
     return {f"subset/{subset}": float(count) for subset, count in subsets.items()}
 
 
-def _scores_without(name: str, results: pd.DataFrame, seen: set[str]) -> dict[str, float]:
-    """Accuracy or total, with the ends of its interval, on the rows that were not seen."""
-    rows = results["subset"] + "/" + results["id"] if name in BENCHMARKS else results["pair_id"]
+def _scores_without(benchmark: Benchmark | None, results: pd.DataFrame, seen: set[str]) -> dict[str, float]:
+    """Accuracy or headline, with the ends of its interval, on the rows that were not seen."""
+    rows = results["pair_id"] if benchmark is None else results["subset"] + "/" + results["id"]
     clean = results[~rows.isin(seen)]
     if clean.empty:
         return {}
-    if name in BENCHMARKS:
-        scores = BENCHMARKS[name].score(clean)
-        return {key: scores[key] for key in ("total", "total_low", "total_high")}
+    if benchmark is not None:
+        scores = benchmark.score(clean)
+        return {
+            f"{benchmark.headline}{end}": scores[f"{benchmark.headline}{end}"]
+            for end in ("", "_low", "_high")
+        }
     value, low, high = accuracy(clean["margin"])
     return {"accuracy": value, "accuracy_low": low, "accuracy_high": high}

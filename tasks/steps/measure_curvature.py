@@ -2,29 +2,51 @@
 
 import pandas as pd
 
-from mars_core.method.curvature import Moments, measure
-from tasks.run.run_folder import ArtifactRef, RunFolder
-from tasks.run.step import step, tell
+from mars_core.method.curvature import measure
+from mars_core.model.moments import Moments
+from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
+from tasks.run.step import Made, step, tell
 
 
-@step("curvature", version=2)
-def measure_curvature(
-    run: RunFolder, round: int, originals: dict[str, ArtifactRef], synthetic: dict[str, ArtifactRef]
-) -> ArtifactRef:
+def measure_curvature(run: RunFolder, round: int, originals: Outputs, synthetic: Outputs) -> None:
     """Measure, from margins and moments of originals and synthetic pairs under the model that asked for them.
 
-    Both come from the scoring of these pairs, so that no text goes through the model again.
+    Both come from the scoring of these pairs, so that no text goes through the model again. Where the margins
+    are not linear in the features there are no moments, and the theory's curvature is not defined.
     """
+    if "moments" in originals and "moments" in synthetic:
+        _measure(
+            run,
+            round,
+            originals["margins"],
+            originals["moments"],
+            synthetic["synthetic"],
+            synthetic["moments"],
+        )
+    else:
+        tell("The theory's curvature is not defined for the objective %s.", run.config.fit.objective.name)
+
+
+@step("curvature", version=3)
+def _measure(
+    run: RunFolder,
+    round: int,
+    margins: ArtifactRef,
+    margins_moments: ArtifactRef,
+    synthetic: ArtifactRef,
+    synthetic_moments: ArtifactRef,
+) -> Made[ArtifactRef]:
+    """Measure the curvature of originals and synthetic pairs under the model that asked for these."""
     found = measure(
-        Moments.load(run.path(originals["moments"])),
-        Moments.load(run.path(synthetic["moments"])),
-        run.table(originals["margins"])["margin"],
-        run.table(synthetic["synthetic"])["margin_before"],
+        Moments.load(run.verified(margins_moments)),
+        Moments.load(run.verified(synthetic_moments)),
+        run.table(margins)["margin"],
+        run.table(synthetic)["margin_before"],
     )
-    figures = {f"curvature/{name}": value for name, value in found.items()}
+    metrics = {f"curvature/{name}": value for name, value in found.items()}
     tell(
         "Mean c(Δ) %.4f on the originals, %.4f on the synthetic pairs; the mixture has %.2f times the "
         "originals' information on average, and at least %.2f times in every direction.",
         found["originals/mean_c"], found["synthetic/mean_c"], found["mean_gain"], found["worst_gain"],
     )  # fmt: skip
-    return run.write_table(f"round-{round}/curvature.parquet", pd.DataFrame([found]), figures)
+    return Made(run.write_table(run.of_round(round).curvature, pd.DataFrame([found])), metrics)

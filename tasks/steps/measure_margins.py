@@ -1,26 +1,33 @@
 """Margins of the originals under the current reward model (docs/method.md, step 1)."""
 
-from mars_core.method.curvature import Moments
-from mars_core.model.reward_model import pair_rewards
-from tasks.run.progress import progress
-from tasks.run.round_models import load_reward_model
+from functools import partial
+from shutil import copyfile
+
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.step import step
+from tasks.run.scoring import score_pairs
+from tasks.run.step import Made, step
 
 
-@step("margins", version=4, reads=("model",))
-def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) -> Outputs:
-    """Score every original with the previous round's model: `margins`, and `moments` of the features."""
-    originals = run.dataset(train)
-    reward_model = load_reward_model(run, model)
-    moments = Moments()
-    with progress(f"round {round} · margins", 2 * len(originals), "texts") as advance:
-        rewards = pair_rewards(reward_model, originals, advance, moments.add)
-    figures = {
-        "margins/prompts_cut": float(reward_model.prompts_cut),
-        "margins/responses_cut": float(reward_model.responses_cut),
-    }
-    return {
-        "margins": run.write_table(f"round-{round}/margins.parquet", rewards, figures),
-        "moments": run.write(f"round-{round}/margins_moments.npz", moments.save),
-    }
+@step("margins", version=5, reads=("model", "fit.objective", "selection"))
+def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) -> Made[Outputs]:
+    """Score every original with the previous round's model.
+
+    Made are `margins` and, as far as the objective and the strategy ask for them, `moments` and `features`.
+    """
+    paths, reads = run.of_round(round), run.config.selection.open().reads
+    with score_pairs(
+        run, model, {"margins": train}, f"round {round} · margins", moments=True, features="features" in reads
+    ) as scored:
+        prompts_cut, responses_cut = scored.cut["margins"]
+        places = {
+            "margins": (scored.folder / "margins.parquet", paths.margins),
+            "moments": (scored.folder / "margins_moments.npz", paths.margins_moments),
+            "features": (scored.folder / "margins_features.npy", paths.margins_features),
+        }
+        made = {
+            name: run.write(uri, partial(copyfile, file), rows=train.rows)
+            for name, (file, uri) in places.items()
+            if file.exists()
+        }
+    cut = {"margins/prompts_cut": float(prompts_cut), "margins/responses_cut": float(responses_cut)}
+    return Made(made, cut)

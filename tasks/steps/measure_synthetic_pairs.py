@@ -1,16 +1,19 @@
 """Look at what the budget bought: the synthetic pairs' margins before and after the fit."""
 
+from functools import partial
+from shutil import copyfile
+
+import pyarrow as pa
+import pyarrow.parquet
+
 from mars_core.method.augmentation import PARTS
-from mars_core.method.curvature import Moments
 from mars_core.method.synthetic_margins import summarise
-from mars_core.model.reward_model import pair_rewards
-from tasks.run.progress import progress
-from tasks.run.round_models import load_reward_model
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.step import step
+from tasks.run.scoring import score_pairs
+from tasks.run.step import Made, step
 
 
-@step("synthetic", version=3, reads=("model",))
+@step("synthetic", version=4, reads=("model", "fit.objective"))
 def measure_synthetic_pairs(
     run: RunFolder,
     round: int,
@@ -19,26 +22,25 @@ def measure_synthetic_pairs(
     originals: ArtifactRef,
     before: ArtifactRef,
     after: ArtifactRef,
-) -> Outputs:
+) -> Made[Outputs]:
     """Margins of the `synthetic` pairs under the model that asked for them, and after the fit on them.
 
-    `moments` are of their features under the model that asked; `originals` are the originals' margins.
+    `originals` are the originals' margins. With an objective whose margins are linear in the features,
+    `moments` are of these features under the model that asked.
     """
-    pairs = run.dataset(augmented)
-    named = pairs.rename_column("synthetic_id", "pair_id")
-    moments = Moments()
-    with progress(f"round {round} · synthetic margins", 4 * len(pairs), "texts") as advance:
-        for moment, model, on_features in (("before", before, moments.add), ("after", after, None)):
-            reward_model = load_reward_model(run, model)
-            margins = pair_rewards(reward_model, named, advance, on_features)["margin"]
-            pairs = pairs.add_column(f"margin_{moment}", margins.to_numpy())
-    numbers = pairs.remove_columns(list(PARTS)).to_pandas()
+    paths, made = run.of_round(round), Outputs()
+    table = pyarrow.parquet.read_table(run.verified(augmented))
+    for moment, model in (("before", before), ("after", after)):
+        title = f"round {round} · synthetic margins {moment} the fit"
+        with score_pairs(run, model, {"synthetic": augmented}, title, moments=moment == "before") as scored:
+            margins = scored.pairs("synthetic")["margin"].to_numpy()
+            table = table.append_column(f"margin_{moment}", pa.array(margins))
+            moments = scored.folder / "synthetic_moments.npz"
+            if moments.exists():
+                made["moments"] = run.write(paths.synthetic_moments, partial(copyfile, moments))
+    numbers = table.drop_columns(list(PARTS)).to_pandas()
     rewritten = run.table(rewrites).query("rewritten != 'none'")["pair_id"]
-    figures = {
-        f"synthetic/{name}": value
-        for name, value in summarise(numbers, run.table(originals), rewritten).items()
-    }
-    return {
-        "synthetic": run.write_table(f"round-{round}/synthetic.parquet", pairs, figures),
-        "moments": run.write(f"round-{round}/synthetic_moments.npz", moments.save),
-    }
+    summary = summarise(numbers, run.table(originals), rewritten)
+    write = partial(pyarrow.parquet.write_table, table)
+    made["synthetic"] = run.write(paths.synthetic, write, rows=len(table))
+    return Made(made, {f"synthetic/{name}": value for name, value in summary.items()})

@@ -3,15 +3,15 @@
 import logging
 
 from mars_core.data import pairs
-from mars_core.evaluation.suite import read_benchmarks, sources
+from mars_core.evaluation.suite import read_benchmarks
 from tasks.run.run_folder import Outputs, RunFolder
-from tasks.run.sources import _check_budget, contents, source_digest
-from tasks.run.step import step, tell
+from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, contents
+from tasks.run.step import Made, step, tell
 
 
-@step("prepare", version=1, reads=("seed", "data"))
-def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Outputs:
-    """Write the train, validation and held-out pairs of a run."""
+@step("prepare", version=2, reads=("seed", "data"))
+def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Made[Outputs]:
+    """Write the train, validation and held-out pairs of a run, and how many rows were left out and why."""
     sets = pairs.three_sets(run.config.data, run.config.seed)
     for reason, count in sets.dropped.items():
         tell("Left out %s rows: %s.", f"{count:,}", reason)
@@ -21,22 +21,19 @@ def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Outputs:
             "%s originals contradict another one: chosen and rejected are exchanged. Both are trained on.",
             f"{both_ways:,}", level=logging.WARNING,
         )  # fmt: skip
-    outputs = {}
+    outputs = Outputs()
     for name, table in (("train", sets.train), ("validation", sets.validation), ("heldout", sets.heldout)):
         outputs[name] = run.write_table(f"{name}.parquet", table)
-    outputs["train"] = outputs["train"].model_copy(
-        update={"figures": {reason: float(count) for reason, count in sets.dropped.items()}}
-    )
-    return outputs
+    return Made(outputs, also={LEFT_OUT: run.write_json("left_out.json", sets.dropped)})
 
 
-@step("benchmarks", version=1)
-def _prepare_benchmarks(run: RunFolder, round: None, contents: dict[str, str], strict: bool) -> Outputs:
+@step("benchmarks", version=2, reads=("evaluation",))
+def _prepare_benchmarks(run: RunFolder, round: None, contents: dict[str, str], strict: bool) -> Made[Outputs]:
     """Write the rows of the benchmarks of a run; say where their numbers are not the official ones."""
     tables, warnings = read_benchmarks(run.config.evaluation)
     for warning in warnings:
         tell("%s", warning)
-    return {name: run.write_table(f"{name}_rows.parquet", table) for name, table in tables.items()}
+    return Made({name: run.write_table(f"{name}_rows.parquet", table) for name, table in tables.items()})
 
 
 def prepare(run: RunFolder) -> Outputs:
@@ -46,17 +43,17 @@ def prepare(run: RunFolder) -> Outputs:
 
     Raises:
         PairsError: the data cannot be used.
-        RewardBenchError: a benchmark cannot be used.
+        BenchmarkError: a benchmark cannot be used.
         SelectionError: the budget exceeds what the originals can take.
     """
     config = run.config
-    sets = _prepare(run, None, contents(config))
+    sets = {name: part for name, part in _prepare(run, None, contents(config)).items() if name != LEFT_OUT}
     tell(
         "%s originals, %s validation and %s held-out pairs.",
         *(f"{sets[name].rows:,}" for name in ("train", "validation", "heldout")),
     )
-    _check_budget(sets["train"].rows or 0, config)
-    benchmarks = {name: source_digest(source) for name, source in sources(config.evaluation).items()}
+    check_originals(sets["train"].rows or 0, config)
+    benchmarks = benchmark_contents(config)
     if benchmarks:
-        sets |= _prepare_benchmarks(run, None, benchmarks, config.evaluation.strict)
+        sets = sets | _prepare_benchmarks(run, None, benchmarks, config.evaluation.strict)
     return sets

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from mars_core.data import formats
 from mars_core.data.pairs import DataConfig
-from mars_core.evaluation.suite import BENCHMARKS, EvaluationConfig, read_benchmarks, sources
+from mars_core.evaluation.suite import EvaluationConfig, read_benchmarks
 from tasks.run.sources import source_digest
 from tasks.run.step import tell
 
@@ -20,11 +20,11 @@ def read_evaluation_sources(
     """Tables by name to measure one model on (`pairs` is `data.heldout`), what each is, and remarks.
 
     Raises:
-        RewardBenchError: a benchmark cannot be used.
+        BenchmarkError: a benchmark cannot be used.
         PairsError: the pairs cannot be used.
     """
     tables, remarks = read_benchmarks(evaluation)
-    named = sources(evaluation)
+    named, suite = evaluation.sources, evaluation.suite
     if data.heldout:
         named["pairs"] = data.heldout
         tables["pairs"], left_out = formats.read(data.heldout, where=data.where, invalid=data.invalid)
@@ -32,7 +32,7 @@ def read_evaluation_sources(
     remarks += [
         f"{source} is a built-in miniature: its scores compare with no published ones"
         for name, source in named.items()
-        if name in BENCHMARKS and source == BENCHMARKS[name].ORIGIN.sample
+        if name in suite and source == suite[name].sample
     ]
     about = {
         name: {"source": source, "content": source_digest(source), "rows": len(tables[name])}

@@ -4,17 +4,18 @@ from mars_core.generation import Generator
 from mars_core.method.guards import Guards
 from mars_core.method.rewriting import Rewrite, rewrite
 from mars_core.method.semantics import Embedder
-from tasks.processes.open_generator import counted
+from mars_core.model.reward_model import readouts_of
 from tasks.run.progress import progress
 from tasks.run.round_models import load_reward_model
 from tasks.run.run_folder import ArtifactRef, RunFolder
-from tasks.run.step import step, tell
+from tasks.run.step import Made, step, tell
 
 
 @step(
     "rewriting",
-    version=4,
-    reads=("rewriting", "augmentation", "generation", "guards", "semantics", "model"),
+    version=5,
+    reads=("rewriting", "augmentation", "generation", "guards", "semantics", "model", "fit.objective"),
+    works_with=("generator",),
 )
 def rewrite_close_pairs(
     run: RunFolder,
@@ -24,15 +25,14 @@ def rewrite_close_pairs(
     distances: ArtifactRef,
     margins: ArtifactRef,
     model: ArtifactRef,
-    *,
     generator: Generator,
-) -> ArtifactRef:
+) -> Made[ArtifactRef]:
     """Sharpen the pairs whose two responses say nearly the same; `model` is the one that `margins` are of.
 
     A scheme that makes nothing of an original's texts needs no rewrites.
     """
-    config = run.config
-    measured, rewards = run.table(distances), run.table(margins)
+    config, writer = run.config, generator.afresh()
+    measured, scored = run.table(distances), run.table(margins)
     budget = run.table(allocation)["budget"].to_numpy()
     wanted = config.rewriting.enabled and config.augmentation.writes_variants
     rows = (measured["is_close"].to_numpy() & (budget > 0) & wanted).nonzero()[0]
@@ -42,32 +42,32 @@ def rewrite_close_pairs(
         Rewrite(*of_a_pair)
         for of_a_pair in zip(
             *(pairs[name][:] for name in ("pair_id", "prompt", "chosen", "rejected")), distance, distance,
-            *(rewards[name].to_numpy()[rows].tolist() for name in ("reward_chosen", "reward_rejected")),
+            *(readouts[rows] for readouts in readouts_of(scored)),
             strict=True,
         )
     ]  # fmt: skip
     guards = Guards(
         config.guards,
         Embedder(config.semantics, run.vectors),
-        load_reward_model(run, model).score if close else None,
+        load_reward_model(run, model) if close else None,
     )
     with progress(
-        f"round {round} · rewriting", len(close), "requests", lambda: generator.counts.completion_tokens
+        f"round {round} · rewriting", len(close), "requests", lambda: writer.counts.completion_tokens
     ) as advance:
-        rewrites = rewrite(close, generator, guards, config.rewriting, lambda _: advance(1))
+        rewrites = rewrite(close, writer, guards, config.rewriting, lambda _: advance(1))
     count = rewrites["rewritten"].value_counts()
-    figures = {f"rewriting/{side}": float(count.get(side, 0)) for side in ("rejected", "chosen", "none")}
-    figures |= {
+    metrics = {f"rewriting/{side}": float(count.get(side, 0)) for side in ("rejected", "chosen", "none")}
+    metrics |= {
         "rewriting/close_pairs": float(len(rewrites)),
         "rewriting/samples": float(rewrites["attempts"].sum()),
-        "rewriting/tokens": float(sum(pair.tokens for pair in close)),
-        **guards.figures("rewriting"),
-        **counted(generator, "rewriting"),
+        "rewriting/tokens": float(rewrites["tokens"].sum()),
+        **guards.metrics("rewriting"),
+        **writer.counts.metrics("rewriting"),
     }
     tell(
         "Of %s close pairs with a budget, %.0f had their rejected and %.0f their chosen response rewritten; "
         "dropped: %s.",
-        f"{len(rewrites):,}", figures["rewriting/rejected"], figures["rewriting/chosen"],
+        f"{len(rewrites):,}", metrics["rewriting/rejected"], metrics["rewriting/chosen"],
         guards.reasons() or "nothing",
     )  # fmt: skip
-    return run.write_table(f"round-{round}/rewrites.parquet", rewrites, figures)
+    return Made(run.write_table(run.of_round(round).rewrites, rewrites), metrics)

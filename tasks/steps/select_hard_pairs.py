@@ -1,26 +1,60 @@
 """Divide the round's budget over the originals (docs/method.md, step 2)."""
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mars_core.method.augmentation import capacity
-from mars_core.method.selection import allocate, effective_cap
-from tasks.run.run_folder import ArtifactRef, RunFolder
-from tasks.run.step import step, tell
+from mars_core.method.selection import SelectionError, allocate, effective_cap
+from mars_core.method.strategies.strategy import Signal, Signals
+from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
+from tasks.run.step import Made, step, tell
 
 
-@step("selection", version=1, reads=("selection", "augmentation"))
 def select_hard_pairs(
-    run: RunFolder, round: int, margins: ArtifactRef, previous: ArtifactRef | None
+    run: RunFolder,
+    round: int,
+    train: ArtifactRef,
+    scored: Outputs,
+    distances: ArtifactRef,
+    previous: ArtifactRef | None,
 ) -> ArtifactRef:
-    """Give each original its share of the budget by its margin, and by the round before where that counts."""
+    """Give each original its share of the budget by the signals that the strategy reads.
+
+    Args:
+        run: whose configuration names the strategy.
+        round: number of the round.
+        train: the originals.
+        scored: what `measure_margins` made of them.
+        distances: their semantic distances.
+        previous: the allocation of the round before, if there is one.
+    """
+    reads = run.config.selection.open().reads
+    signals: dict[Signal, ArtifactRef | None] = {
+        "distances": distances,
+        "features": scored.get("features"),
+        "previous": previous,
+        "weights": train,
+    }
+    wanted = {str(name): part for name, part in signals.items() if name in reads and part is not None}
+    return _select(run, round, scored["margins"], wanted)
+
+
+@step("selection", version=2, reads=("selection", "augmentation"))
+def _select(
+    run: RunFolder, round: int, margins: ArtifactRef, signals: Mapping[str, ArtifactRef]
+) -> Made[ArtifactRef]:
+    """Give each original its share of the budget by the signals that the strategy reads."""
     selection = run.config.selection
     most = capacity(run.config.augmentation, selection.budget_unit)
     measured = run.table(margins)
-    before = None if previous is None else run.table(previous)["probability"].to_numpy()
-    allocation = allocate(list(measured["pair_id"]), measured["margin"].to_numpy(), selection, most, before)
+    known = _signals(run, margins, signals)
+    allocation = allocate(list(measured["pair_id"]), known, selection, most)
+    allocation.insert(1, "margin", measured["margin"])
     budget = allocation["budget"].to_numpy()
     margin = measured["margin"].to_numpy(dtype=np.float64)
-    figures = {
+    metrics = {
         "selection/pairs_with_budget": float((budget > 0).sum()),
         "selection/pairs_at_cap": float((budget == effective_cap(selection, most)).sum()),
         "selection/largest_budget": float(budget.max()),
@@ -31,6 +65,39 @@ def select_hard_pairs(
     tell(
         "The budget of %s goes to %s of %s pairs; their mean margin is %.3f, that of all %.3f.",
         f"{budget.sum():,}", f"{(budget > 0).sum():,}", f"{len(budget):,}",
-        figures["selection/mean_margin_of_budget"], figures["selection/mean_margin"],
+        metrics["selection/mean_margin_of_budget"], metrics["selection/mean_margin"],
     )  # fmt: skip
-    return run.write_table(f"round-{round}/allocation.parquet", allocation, figures)
+    return Made(run.write_table(run.of_round(round).allocation, allocation), metrics)
+
+
+def _signals(run: RunFolder, margins: ArtifactRef, given: Mapping[str, ArtifactRef]) -> Signals:
+    """The signals that the strategy reads."""
+    reads = run.config.selection.open().reads
+    measured = run.table(margins)
+    n = len(measured)
+
+    def column(name: str, part: str, default: float) -> NDArray[np.float64]:
+        if name not in given:
+            return np.full(n, default)
+        table = run.dataset(given[name])
+        found = table[part][:] if part in table.column_names else np.full(n, default)
+        return np.asarray(found, dtype=np.float64)
+
+    spread = None
+    if "spread" in reads:
+        variances = [f"variance_{side}" for side in ("chosen", "rejected")]
+        if not set(variances) <= set(measured):
+            raise SelectionError(
+                f"selection.strategy={run.config.selection.strategy} reads the spread of rewards, of which "
+                "the "
+                f"objective {run.config.fit.objective.name} knows nothing"
+            )
+        spread = np.sqrt(measured[variances].to_numpy(np.float64).sum(axis=1))
+    return Signals(
+        margins=measured["margin"].to_numpy(np.float64) if "margins" in reads else None,
+        distances=column("distances", "distance", np.nan) if "distances" in reads else None,
+        features=np.load(run.verified(given["features"])).astype(np.float64) if "features" in reads else None,
+        spread=spread,
+        previous=column("previous", "probability", 1.0) if "previous" in reads else None,
+        weights=column("weights", "weight", 1.0) if "weights" in reads else None,
+    )

@@ -1,29 +1,26 @@
-"""The figures of a round, gathered from the steps that counted them."""
+"""The metrics of a round in one file."""
 
 import math
 
 from tasks.run.run_folder import ArtifactRef, RunFolder
-from tasks.run.step import step
+from tasks.run.step import Made, step
 
 
-@step("metrics", version=2)
 def summarise_round(
-    run: RunFolder,
-    round: int,
-    train: ArtifactRef,
-    synthetic: list[ArtifactRef],
-    counted: list[dict[str, float]],
+    run: RunFolder, round: int, train: ArtifactRef, synthetic: list[ArtifactRef]
 ) -> ArtifactRef:
-    """Write every number of the round into one file; `counted` are the figures of its steps' artifacts."""
-    metrics = {
-        "round": float(round),
+    """Write what the steps of a round have measured, and what it was trained on."""
+    trained = {
         "train/originals": float(train.rows or 0),
         "train/synthetic": float(sum(part.rows or 0 for part in synthetic)),
     }
-    for figures in counted:
-        metrics |= figures
-    metrics["seconds"] = sum(
-        seconds for name, seconds in run.seconds().items() if name.startswith(f"round-{round}-")
+    metrics = {"round": float(round), **trained, **run.metrics_of(round), "seconds": run.seconds_of(round)}
+    return _write(
+        run, round, {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     )
-    finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    return run.write_json(f"round-{round}/metrics.json", finite)
+
+
+@step("metrics", version=3)
+def _write(run: RunFolder, round: int, metrics: dict[str, float | None]) -> Made[ArtifactRef]:
+    """Write every number of the round into one file; one that does not exist is null."""
+    return Made(run.write_json(run.of_round(round).metrics, metrics))

@@ -6,12 +6,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.evaluation.statistics import PairedDifference, paired_difference
-from mars_core.evaluation.suite import BENCHMARKS
 from mars_core.report.run_report import RunReport, markdown, rounds_table, write
 from mars_core.report.wording import without_figures
 from tasks.run.prefect_api import tolerated
 from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import RunFolder, RunFolderError
+from tasks.run.sources import LEFT_OUT
 
 
 def run_report(run: RunFolder) -> RunReport:
@@ -26,26 +26,26 @@ def run_report(run: RunFolder) -> RunReport:
     best = best_round(metrics)
     compared = best or len(metrics) - 1
     heldout = {
-        t: pd.read_parquet(run.path(f"round-{t}/heldout_rewards.parquet"))["margin"].to_numpy()
+        t: pd.read_parquet(run.path(run.of_round(t).rewards("heldout")))["margin"].to_numpy()
         for t in sorted({0, compared})
     }
-    allocations = {
-        t: pd.read_parquet(run.path(f"round-{t}/allocation.parquet")) for t in range(1, len(metrics))
-    }
+    allocations = {t: pd.read_parquet(run.path(run.of_round(t).allocation)) for t in range(1, len(metrics))}
     margins = ["margin_before", "margin_after"]
     synthetic = {
-        t: pd.read_parquet(run.path(f"round-{t}/synthetic.parquet"), columns=margins).to_numpy().T
+        t: pd.read_parquet(run.path(run.of_round(t).synthetic), columns=margins).to_numpy().T
         for t in allocations
         if "synthetic/low_limit" in metrics[t]
     }
-    left_out = run.outputs("prepare")["train"].figures
+    left_out = run.json(run.outputs("prepare")[LEFT_OUT])
     return RunReport(
         name=run.config.name,
         rounds=metrics,
         best=best,
         difference=paired_difference(heldout[compared] > 0, heldout[0] > 0) if compared else None,
+        suite=run.config.evaluation.suite,
         benchmarks=_benchmark_differences(run, compared),
         generator=run.config.generation.generator,
+        by_language_model=run.config.generation.by_language_model,
         margins={t: table["margin"].to_numpy() for t, table in allocations.items()},
         budgets={t: table["budget"].to_numpy() for t, table in allocations.items()},
         heldout=heldout,
@@ -58,12 +58,12 @@ def run_report(run: RunFolder) -> RunReport:
 def _benchmark_differences(run: RunFolder, compared: int) -> dict[str, PairedDifference]:
     """By benchmark and score, what a round has above round 0, where both were measured."""
     found = {}
-    for name, benchmark in BENCHMARKS.items():
-        first, later = (run.path(f"round-{t}/{name}.parquet") for t in (0, compared))
+    for key, benchmark in run.config.evaluation.suite.items():
+        first, later = (run.path(run.of_round(t).benchmark(key)) for t in (0, compared))
         if compared and first.exists() and later.exists():
             compared_scores = benchmark.differences(pd.read_parquet(later), pd.read_parquet(first))
             for score, difference in compared_scores.items():
-                found[f"{benchmark.ORIGIN.title} {score.removeprefix('section/')}"] = difference
+                found[f"{benchmark.title} {score.rpartition('/')[2]}"] = difference
     return found
 
 

@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.experiment import TrackingConfig
+from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import RunFolder
 from tasks.tracking.mlflow_runs import (
     experiment_id_of,

@@ -1,4 +1,4 @@
-"""MLflow: the figures of one evaluation, in a run that somebody else has started."""
+"""MLflow: the metrics of one evaluation, in a run that somebody else has started."""
 
 import math
 import time
@@ -9,8 +9,8 @@ from mlflow.entities import Metric
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.experiment import TrackingConfig
 from tasks.processes.addresses import shown
+from tasks.run.run_config import TrackingConfig
 from tasks.tracking.mlflow_runs import log_metrics, run_address
 from tasks.tracking.mlflow_store import (
     TrackingError,
@@ -39,9 +39,9 @@ def run_page(config: TrackingConfig, run_id: str) -> str:
 
 @task(name="track evaluation", task_run_name="track", cache_policy=NO_CACHE, persist_result=False)
 def track_evaluation(
-    config: TrackingConfig, run_id: str, figures: dict[str, float], files: list[Path]
+    config: TrackingConfig, run_id: str, metrics: dict[str, float], files: list[Path]
 ) -> None:
-    """Log figures as metrics evaluation/… of a run, apart from those of its rounds, and files beside them.
+    """Log metrics as evaluation/… of a run, apart from those of its rounds, and files beside them.
 
     Raises:
         TrackingError: MLflow does not take them; they lie in the files.
@@ -49,7 +49,7 @@ def track_evaluation(
 
     def send(client: MlflowClient) -> None:
         now_ms = int(time.time() * 1000)
-        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         log_metrics(
             client, run_id, [Metric(f"evaluation/{name}", value, now_ms, 0) for name, value in finite.items()]
         )
@@ -60,5 +60,5 @@ def track_evaluation(
         send(reached(config))
     except Exception as error:
         raise TrackingError(
-            f"MLflow at {shown(tracking_uri(config))} {told(error)}; all figures are in {files[-1]}"
+            f"MLflow at {shown(tracking_uri(config))} {told(error)}; all metrics are in {files[-1]}"
         ) from error

@@ -9,9 +9,10 @@ from mlflow.entities import Run
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.experiment import TrackingConfig
+from mars_core.model.loading import OBJECTIVE, OBJECTIVE_WEIGHTS
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from tasks.processes.addresses import shown
+from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import RunFolder
 from tasks.tracking.mlflow_store import (
     TrackingError,
@@ -26,7 +27,8 @@ from tasks.tracking.mlflow_store import (
 def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) -> str:
     """Fetch a registered model (models:/NAME@ALIAS or models:/NAME/VERSION); its checkpoint within a folder.
 
-    MLflow keeps the tokenizer of a transformers model apart from its network; here they come together.
+    MLflow keeps the tokenizer of a transformers model, and the objective, apart from its network; here they
+    come together.
 
     Raises:
         TrackingError: there is no such model.
@@ -42,6 +44,9 @@ def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) 
     if not tokenizer.is_dir():
         return str(fetched)
     shutil.copytree(tokenizer, fetched / "model", dirs_exist_ok=True)
+    for name in (OBJECTIVE, OBJECTIVE_WEIGHTS):
+        if (fetched / name).exists():
+            shutil.copyfile(fetched / name, fetched / "model" / name)
     return str(fetched / "model")
 
 
@@ -55,7 +60,8 @@ def log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> str:
     model = run.outputs(f"round-{t}-{step}")[""]
     if to.data.tags.get("mars.model") == model.sha256 and "mars.model.id" in to.data.tags:
         return to.data.tags["mars.model.id"]
-    loaded = RewardModel.load(str(run.path(model)), ModelConfig(device="cpu"))
+    checkpoint = run.path(model)
+    loaded = RewardModel.load(str(checkpoint), ModelConfig(device="cpu"), run.config.fit.objective)
     with fluent(client.tracking_uri), mlflow.start_run(run_id=to.info.run_id):
         logged = mlflow.transformers.log_model(
             transformers_model={"model": loaded.network, "tokenizer": loaded.tokenizer},
@@ -63,6 +69,9 @@ def log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> str:
             task="text-classification",
             pip_requirements=["torch", "transformers"],
         )
+    for name in (OBJECTIVE, OBJECTIVE_WEIGHTS):
+        if (checkpoint / name).exists():
+            client.log_model_artifact(logged.model_id, str(checkpoint / name))
     client.set_tag(to.info.run_id, "mars.model.id", logged.model_id)
     client.set_tag(to.info.run_id, "mars.model", model.sha256)
     return logged.model_id

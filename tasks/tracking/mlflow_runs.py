@@ -5,10 +5,10 @@ from mlflow.entities import Metric, Run
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
-from mars_core.experiment import TrackingConfig
 from mars_core.report.wording import without_figures
 from tasks.processes.addresses import shown
 from tasks.run.prefect_api import tolerated
+from tasks.run.run_config import TrackingConfig
 from tasks.tracking.mlflow_store import (
     LOCAL_PORT,
     artifact_location,

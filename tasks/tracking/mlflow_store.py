@@ -19,8 +19,8 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from mars_core.errors import MarsError
-from mars_core.experiment import TrackingConfig
 from tasks.processes.addresses import AddressError, answers, shown
+from tasks.run.run_config import TrackingConfig
 from tasks.run.step import tell
 
 Sent = TypeVar("Sent")

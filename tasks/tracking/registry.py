@@ -18,9 +18,9 @@ from prefect.runtime import flow_run
 from prefect.transactions import Transaction, get_transaction, transaction
 
 from mars_core.errors import MarsError
-from mars_core.experiment import TrackingConfig
 from mars_core.files import write_whole
 from tasks.processes.addresses import shown
+from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import RunFolder
 from tasks.tracking.logged_models import log_model, registered_checkpoint
 from tasks.tracking.mlflow_store import fluent, reached, told, tracking_uri

@@ -23,11 +23,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.config import flat
-from mars_core.evaluation.suite import BENCHMARKS, sources
 from mars_core.files import digest
 from mars_core.report.wording import share
 from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import ArtifactRef, RunFolder
+from tasks.run.sources import LEFT_OUT
 from tasks.tracking.logged_models import log_model
 from tasks.tracking.mlflow_runs import (
     experiment_id_of,
@@ -47,13 +47,11 @@ PARAMETERS_AT_ONCE = 100
 """Most parameters of one request to MLflow."""
 HEADLINES = (
     "validation/accuracy", "heldout/accuracy", "heldout/accuracy_low", "heldout/accuracy_high",
-    "heldout/mean_margin", "heldout/snr", "heldout/brier", "heldout/calibration_error", "rewardbench/total",
-    "rewardbench/section/chat", "rewardbench/section/chat-hard", "rewardbench/section/safety",
-    "rewardbench/section/reasoning", "rewardbench2/total", "contamination/heldout/exact",
-    "contamination/heldout/near", "contamination/heldout/accuracy", "curvature/beta", "curvature/mean_gain",
-    "curvature/worst_gain", "curvature/gamma_curv/0.5",
+    "heldout/mean_margin", "heldout/snr", "heldout/brier", "heldout/calibration_error",
+    "contamination/heldout/exact", "contamination/heldout/near", "contamination/heldout/accuracy",
+    "curvature/beta", "curvature/mean_gain", "curvature/worst_gain", "curvature/gamma_curv/0.5",
 )  # fmt: skip
-"""Figures that the parent carries: as curves over rounds, and as the result of the best round."""
+"""Metrics that the parent carries, beside those of benchmarks: as curves over rounds, and as the result."""
 Track = Callable[..., None]
 
 
@@ -158,21 +156,21 @@ def _send_round(client: MlflowClient, run: RunFolder, t: int, parent: Run, known
     )
     run_id = child.info.run_id
     if child.data.tags.get("mars.logged") != metrics.sha256:
-        figures = {name: value for name, value in run.json(metrics).items() if value is not None}
+        metrics_of_round = {name: value for name, value in run.json(metrics).items() if value is not None}
         time_ms = _time_ms(run.path(metrics))
-        rows = [Metric(name, value, time_ms, t) for name, value in figures.items()]
+        rows = [Metric(name, value, time_ms, t) for name, value in metrics_of_round.items()]
         log_metrics(client, run_id, rows)
-        log_metrics(client, parent.info.run_id, [row for row in rows if row.key in HEADLINES])
-        curve = run.path(f"round-{t}/training.jsonl")
+        log_metrics(client, parent.info.run_id, [row for row in rows if row.key in headlines_of(run)])
+        curve = run.path(run.of_round(t).training)
         if curve.exists():
             log_metrics(client, run_id, _training_curve(curve))
         client.log_artifact(run_id, str(run.path(metrics)))
-        described = {"mlflow.note.content": f"{_round_in_words(figures)} {prefect_link()}"}
+        described = {"mlflow.note.content": f"{_round_in_words(run, metrics_of_round)} {prefect_link()}"}
         for name, value in (described | flow_run_tags()).items():
             client.set_tag(run_id, name, value)
         client.set_terminated(run_id)
         client.set_tag(run_id, "mars.logged", metrics.sha256)
-    if run.config.tracking.models == "all" and run.path(f"round-{t}/model").exists():
+    if run.config.tracking.models == "all" and run.path(run.of_round(t).model).exists():
         log_model(client, run, child, t)  # a comparison may have made room before it was to keep all
         client.set_terminated(run_id)
 
@@ -183,7 +181,7 @@ def _send_result(client: MlflowClient, run: RunFolder, finished: int, parent: Ru
     rounds = read_metrics(run)[:finished]
     fixed = run.config.evaluation.benchmark_rounds == "last"
     t = finished - 1 if fixed else best_round(rounds)
-    result = {name: rounds[t][name] for name in HEADLINES if name in rounds[t]} | {"round": float(t)}
+    result = {name: rounds[t][name] for name in headlines_of(run) if name in rounds[t]} | {"round": float(t)}
     report = run.path("report.md").read_text(encoding="utf-8")
     ended = digest(report, result, parent.data.tags.get("mars.started"))
     if parent.data.tags.get("mars.ended") != ended:
@@ -214,13 +212,19 @@ def _mark_failed(client: MlflowClient, run: RunFolder) -> None:
         client.set_terminated(parent.info.run_id, status="FAILED")
 
 
-def _round_in_words(figures: dict[str, float]) -> str:
-    names = {
-        "validation/accuracy": "validation",
-        "heldout/accuracy": "held-out",
-        "rewardbench/total": "RewardBench",
-    }
-    shares = [f"{name} {share(figures[key])}" for key, name in names.items() if key in figures]
+def headlines_of(run: RunFolder) -> tuple[str, ...]:
+    """Metrics that the parent of a run carries: `HEADLINES`, and headline and sections of each benchmark."""
+    suite = run.config.evaluation.suite
+    return HEADLINES + tuple(
+        f"{key}/{score}" for key, one in suite.items() for score in (one.headline, *one.sections)
+    )
+
+
+def _round_in_words(run: RunFolder, metrics: dict[str, float]) -> str:
+    suite = run.config.evaluation.suite
+    names = {"validation/accuracy": "validation", "heldout/accuracy": "held-out"}
+    names |= {f"{key}/{one.headline}": one.title for key, one in suite.items()}
+    shares = [f"{name} {share(metrics[key])}" for key, name in names.items() if key in metrics]
     return f"Accuracy: {', '.join(shares)}."
 
 
@@ -232,19 +236,20 @@ def _parameters(run: RunFolder) -> dict[str, Any]:
 
 def _sets(run: RunFolder) -> dict[str, ArtifactRef]:
     """The three sets and the rows of each benchmark, as their steps recorded them."""
-    benchmarks = run.outputs("benchmarks") if sources(run.config.evaluation) else {}
-    return run.outputs("prepare") | benchmarks
+    benchmarks = run.outputs("benchmarks") if run.config.evaluation.benchmarks else {}
+    pairs = {name: part for name, part in run.outputs("prepare").items() if name != LEFT_OUT}
+    return pairs | benchmarks
 
 
 def _dataset(run: RunFolder, name: str, part: ArtifactRef) -> DatasetInput:
-    section = run.config.evaluation if name in BENCHMARKS else run.config.data
-    source = getattr(section, name) or run.config.data.train
+    benchmarks = run.config.evaluation.sources
+    source = benchmarks.get(name) or getattr(run.config.data, name) or run.config.data.train
     dataset = Dataset(
         name=name,
         digest=part.sha256[:36],
         source_type="mars",
         source=json.dumps({"source": source, "artifact": part.uri}),
-        profile=json.dumps({"rows" if name in BENCHMARKS else "pairs": part.rows}),
+        profile=json.dumps({"rows" if name in benchmarks else "pairs": part.rows}),
     )
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", name)])
 
@@ -260,8 +265,8 @@ def _training_curve(file: Path) -> list[Metric]:
         "validation_loss",
     )  # fmt: skip
     return [
-        Metric(f"training/{name}", figures[name], time_ms, figures["step"])
-        for figures in map(json.loads, file.read_text().splitlines())
+        Metric(f"training/{name}", of_step[name], time_ms, of_step["step"])
+        for of_step in map(json.loads, file.read_text().splitlines())
         for name in names
-        if name in figures
+        if name in of_step
     ]

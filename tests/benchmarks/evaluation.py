@@ -26,7 +26,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mars_core.data import formats
 from mars_core.evaluation.benchmarks import rewardbench
-from mars_core.method.curvature import Moments, measure
+from mars_core.method.curvature import measure
+from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 
 PACKAGE = ["rewardbench==0.1.4", "setuptools<81", f"torch=={torch.__version__.partition('+')[0]}"]

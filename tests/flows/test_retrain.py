@@ -18,11 +18,12 @@ from flows.cli import app
 from mars_core.config import ConfigError
 from mars_core.data.formats import PairsError, content_id
 from mars_core.data.pairs import three_sets
-from mars_core.experiment import TrackingConfig, load
+from mars_core.experiment import load
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from tasks.retraining.cycle import experiment_file
 from tasks.retraining.ledger import Ledger, LedgerError
 from tasks.retraining.retrain_config import load_retraining
+from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import owned
 from tasks.tracking.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
 

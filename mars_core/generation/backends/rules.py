@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from mars_core.files import digest
-from mars_core.generation import GenerationConfig
+from mars_core.generation.backends.backend import Backend
 from mars_core.generation.interface import Answer, Request
 from mars_core.generation.rule_based.paraphrasing import paraphrases
 from mars_core.generation.rule_based.sharpening import rewritten_chosen, rewritten_rejected
@@ -17,10 +17,9 @@ VERSION = 3
 """Raised with every change of the rules that changes a text, so that no older one is taken from the store."""
 
 
-class RulesBackend:
+class RulesBackend(Backend):
     """Paraphrases by lexicon and sentence rules, rewrites by keeping, dropping and framing sentences."""
 
-    name = "rules"
     free = True
 
     def key(self, request: Request) -> str:
@@ -46,14 +45,6 @@ class RulesBackend:
                     messages=({"role": "user", "content": request.text},),
                 ),
             )
-
-    def close(self) -> None:
-        """See `Backend.close`; it holds nothing."""
-
-
-def open_backend(config: GenerationConfig) -> RulesBackend:
-    """The backend of `generation.backend: rules`, which has nothing to configure."""
-    return RulesBackend()
 
 
 def _texts(request: Request) -> list[str]:

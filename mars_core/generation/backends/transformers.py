@@ -10,33 +10,50 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from pydantic import Field
 
+from mars_core.config import Configuration, Operational
 from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
+from mars_core.generation.backends.backend import Backend
 from mars_core.generation.instructions import messages
 from mars_core.generation.interface import Answer, GenerationError, Message, Request
 from mars_core.model.batching import token_batches
 from mars_core.model.checkpoints import locate
 
 
-class TransformersBackend:
+class TransformersBackend(Backend):
     """Loads `config.model` for the first text that is asked for: safetensors only, and no code.
 
     Raises:
         ModelError: there is no such model.
     """
 
-    free = False
+    capabilities = frozenset({"chat", "seq2seq"})
+
+    class Config(Configuration):
+        """How the model runs, and what a seq2seq paraphraser expects."""
+
+        prefix: str = "paraphrase: "
+        """What a seq2seq paraphraser expects before its text."""
+        beams: int = Field(default=5, ge=1)
+        """Beams of a seq2seq paraphraser for the first draw of a text; further draws are sampled."""
+        batch_tokens: Annotated[int, Operational(), Field(ge=1)] = 16384
+        """Tokens, asked and to be written, that a model in this process works on at once."""
+        device: Annotated[str, Operational()] = "auto"
+        """Where the model runs: auto, cpu, cuda, cuda:1, …"""
+
+    config: GenerationConfig
 
     def __init__(self, config: GenerationConfig) -> None:
-        self.config = config
-        self.name = config.generator
+        super().__init__(config)
+        self.options: Any = config.options
         self.location = locate(str(config.model))
 
     def key(self, request: Request) -> str:
@@ -48,8 +65,8 @@ class TransformersBackend:
             request.text,
             request.n,
             request.draw,
-            self.config.prefix,
-            self.config.beams,
+            self.options.prefix,
+            self.options.beams,
             messages(request),
             self.config.sampling(request.role).model_dump(),
         )
@@ -75,7 +92,7 @@ class TransformersBackend:
             settings = dict(items)
             rows = max(settings["num_beams"], settings["num_return_sequences"])
             costs = [rows * (len(ids[index]) + settings["max_new_tokens"]) for index in indices]
-            for batch in token_batches(costs, self.config.batch_tokens):
+            for batch in token_batches(costs, self.options.batch_tokens):
                 chosen = [indices[place] for place in batch]
                 yield from self._batch(
                     chosen, [requests[index] for index in chosen], [ids[index] for index in chosen], settings
@@ -102,7 +119,9 @@ class TransformersBackend:
             try:
                 written = self._model.generate(**inputs, **settings).cpu().numpy()
             except torch.OutOfMemoryError as error:
-                raise GenerationError(f"{self.name}: {error}; lower generation.batch_tokens") from None
+                raise GenerationError(
+                    f"{self.name}: {error}; lower generation.options.batch_tokens"
+                ) from None
         written = written[:, 1 if self._seq2seq else inputs["input_ids"].shape[1] :]
         texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
         ends: NDArray[np.bool_] = np.isin(written, self._model.generation_config.eos_token_id)
@@ -127,7 +146,7 @@ class TransformersBackend:
 
     def _asked(self, request: Request) -> tuple[Message, ...]:
         if self._seq2seq:
-            return ({"role": "user", "content": self.config.prefix + request.source},)
+            return ({"role": "user", "content": self.options.prefix + request.source},)
         return messages(request)
 
     def _ids(self, request: Request) -> list[int]:
@@ -152,7 +171,7 @@ class TransformersBackend:
     def _settings(self, request: Request) -> dict[str, Any]:
         """Arguments of `generate`: all that the checkpoint's own defaults would otherwise decide."""
         sampling = self.config.sampling(request.role)
-        beams = self.config.beams if self._seq2seq and request.draw == 0 else 1
+        beams = self.options.beams if self._seq2seq and request.draw == 0 else 1
         drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         return {
             "num_return_sequences": request.n,
@@ -186,7 +205,7 @@ class TransformersBackend:
     def _model(self) -> Any:
         kind = transformers.AutoModelForSeq2SeqLM if self._seq2seq else transformers.AutoModelForCausalLM
         model = self._loaded(kind, use_safetensors=True, dtype="auto").eval()
-        device = self.config.device
+        device = self.options.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model.generation_config.pad_token_id = self._tokenizer.pad_token_id
@@ -206,8 +225,3 @@ class TransformersBackend:
     def _content(self) -> str:
         """Digest of the files of a model in a folder; a hub model is fixed by its revision."""
         return self.location.revision or sha256_of(Path(self.location.path))
-
-
-def open_backend(config: GenerationConfig) -> TransformersBackend:
-    """The backend of `generation.backend: transformers`."""
-    return TransformersBackend(config)

@@ -33,12 +33,15 @@ from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import httpx
+from pydantic import Field, JsonValue
 
+from mars_core.config import Address, Configuration, Operational
 from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
+from mars_core.generation.backends.backend import Backend
 from mars_core.generation.concurrency import ConcurrencyLimit
 from mars_core.generation.instructions import messages
 from mars_core.generation.interface import CUT_OFF, Answer, Enough, GenerationError, Request
@@ -66,15 +69,46 @@ def jittered(failures: int) -> float:
     return random.uniform(0, min(LONGEST_PAUSE, 2.0**failures))
 
 
-class VllmBackend:
-    """Asks `config.model` at `config.addresses`; `pause` maps failures of a request to seconds."""
+class VllmBackend(Backend):
+    """Asks `config.model` at the addresses of `config.options`."""
 
-    free = False
+    capabilities = frozenset({"chat", "server"})
+
+    class Config(Configuration):
+        """Where the servers are, and how they are asked."""
+
+        extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+        """Further fields of every request, as `{chat_template_kwargs: {enable_thinking: false}}`; null takes
+        one away."""
+        base_url: Annotated[Address | Annotated[tuple[Address, ...], Field(min_length=1)], Operational()] = (
+            "http://127.0.0.1:8000/v1"
+        )
+        """Address of the server, up to and including its version, or a list of addresses of equal servers."""
+        api_key_env: Annotated[str, Operational()] = "VLLM_API_KEY"
+        """Environment variable that holds the servers' key; it may be unset."""
+        concurrency: Annotated[int, Operational(), Field(ge=1)] = 128
+        """Most requests in flight at once at each address; how many there are follows from the throughput."""
+        timeout_seconds: Annotated[float, Operational(), Field(gt=0)] = 600.0
+        """How long a server may take to answer one request."""
+        patience_seconds: Annotated[float, Operational(), Field(ge=0)] = 90.0
+        """How long all servers may refuse connections before generation stops with an error; one that the run
+        launched has ended when it does, which stops it at once."""
+
+        @property
+        def addresses(self) -> tuple[str, ...]:
+            """The servers' addresses, one or several."""
+            return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+    config: GenerationConfig
+    options: Any
 
     def __init__(self, config: GenerationConfig, pause: Callable[[int], float] = jittered) -> None:
-        self.config = config
-        self.name = config.generator
-        self.servers = [Server(address, ConcurrencyLimit(config.concurrency)) for address in config.addresses]
+        """Ask as the section `generation` says; `pause` maps failures of a request to seconds."""
+        super().__init__(config)
+        self.options = config.options
+        self.servers = [
+            Server(address, ConcurrencyLimit(self.options.concurrency)) for address in self.options.addresses
+        ]
         self.pause = pause
         self._checked = False
 
@@ -119,8 +153,11 @@ class VllmBackend:
             raise interruption
         work.result()
 
-    def close(self) -> None:
-        """See `Backend.close`; connections live no longer than a call."""
+    @classmethod
+    def launched_at(cls, config: GenerationConfig, address: str) -> GenerationConfig:
+        """See `Backend.launched_at`; a server that refuses connections has ended."""
+        options = config.options.model_copy(update={"base_url": f"{address}/v1", "patience_seconds": 0.0})
+        return config.model_copy(update={"options": options})
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent for a request."""
@@ -130,12 +167,12 @@ class VllmBackend:
             "n": request.n,
             **NEUTRAL,
             **self.config.sampling(request.role).model_dump(),
-            **self.config.extra_body,
+            **self.options.extra_body,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
     async def _answer_all(self, requests: Sequence[Request], arrived: Arrived) -> None:
-        token = os.environ.get(self.config.api_key_env)
+        token = os.environ.get(self.options.api_key_env)
         async with httpx.AsyncClient(
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # of a whole try, see `Exchange`
@@ -158,10 +195,11 @@ class VllmBackend:
         errors = await asyncio.gather(*(self._check(client, server) for server in self.servers))
         absent = [(server, error) for server, error in zip(self.servers, errors, strict=True) if error]
         if len(absent) == len(self.servers):
-            addresses = ", ".join(self.config.addresses)
+            addresses = ", ".join(self.options.addresses)
             raise GenerationError(
                 f"no server answers at {addresses} ({absent[0][1]}): start one "
-                f"(vllm serve {self.config.model}), set generation.base_url, or let the run start one: "
+                f"(vllm serve {self.config.model}), set generation.options.base_url, or let the run start "
+                "one: "
                 "generation.launch={}"
             )
         for server, error in absent:
@@ -188,9 +226,9 @@ class VllmBackend:
     def _check_models(self, address: str, response: httpx.Response) -> None:
         if response.is_error:
             advice = (
-                f"set the server's key in the environment variable {self.config.api_key_env}"
+                f"set the server's key in the environment variable {self.options.api_key_env}"
                 if response.status_code in (401, 403)
-                else "does generation.base_url end in the API's version, as in http://127.0.0.1:8000/v1?"
+                else "does generation.options.base_url end in the API's version, as in http://127.0.0.1:8000/v1?"
             )
             raise GenerationError(f"{address}/models answered HTTP {response.status_code}: {advice}")
         try:
@@ -202,11 +240,6 @@ class VllmBackend:
                 f"{address} does not serve {self.config.model}; it serves {', '.join(names) or 'nothing'}: "
                 "set generation.model"
             )
-
-
-def open_backend(config: GenerationConfig) -> VllmBackend:
-    """The backend of `generation.backend: vllm`."""
-    return VllmBackend(config)
 
 
 class Server:
@@ -280,14 +313,14 @@ class Exchange:
         """The next request to send; no fresh one while as many as may be in flight wait for another try."""
         if self.due:
             return self.due.popleft()
-        if self.fresh and self.pausing < self.backend.config.concurrency:
+        if self.fresh and self.pausing < self.backend.options.concurrency:
             return Job(*self.fresh.popleft())
         return None
 
     async def _try(self, job: Job, server: Server) -> None:
         answered_before = server.answered
         body = self.backend.body(job.request)
-        seconds = self.backend.config.timeout_seconds
+        seconds = self.backend.options.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
                 response = await self.client.post(f"{server.url}/chat/completions", json=body)
@@ -331,7 +364,7 @@ class Exchange:
             raise GenerationError(f"{server.url} answered {reason}; its key, address or model has changed")
         if status in PASSING or status >= 500:
             server.limit.overloaded(self.loop.time())
-            wanted = min(_retry_after(response), self.backend.config.timeout_seconds)
+            wanted = min(_retry_after(response), self.backend.options.timeout_seconds)
             self._again(job, "lost or refused", reason, wanted)
         else:
             self._arrive(job, error=reason, refused=True)
@@ -367,11 +400,12 @@ class Exchange:
 
     def _give_up_if_gone(self, now: float) -> None:
         self.gone_since = self.gone_since or now
-        patience = self.backend.config.patience_seconds
+        patience = self.backend.options.patience_seconds
         if now - self.gone_since >= patience:
             raise GenerationError(
-                f"nobody answers at {', '.join(self.backend.config.addresses)} any more; "
-                f"generation.patience_seconds is {patience:g}. What was answered before is in the store: "
+                f"nobody answers at {', '.join(self.backend.options.addresses)} any more; "
+                f"generation.options.patience_seconds is {patience:g}. What was answered before is in the "
+                "store: "
                 "start the server and the run again"
             )
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from mars_core.method.curvature import RIDGE, SHARES, Moments, curvature_of, domination, measure, spectrum
+from mars_core.method.curvature import RIDGE, SHARES, domination, measure, spectrum
+from mars_core.model.moments import Moments, curvature_of
 
 SEEDS = st.integers(0, 10_000)
 

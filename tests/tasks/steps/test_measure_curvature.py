@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from mars_core.experiment import ExperimentConfig
-from mars_core.method.curvature import Moments, measure
+from mars_core.method.curvature import measure
+from mars_core.model.moments import Moments
 from tasks.run.run_folder import open_run
 from tasks.steps.measure_curvature import measure_curvature
 

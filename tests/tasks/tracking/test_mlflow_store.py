@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from mars_core.experiment import ExperimentConfig, TrackingConfig
+from mars_core.experiment import ExperimentConfig
 from tasks.processes.addresses import answers, free_port
+from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import open_run
 from tasks.tracking import run_tracking as tracking
 from tasks.tracking.mlflow_store import TrackingError, check_tracking, shown

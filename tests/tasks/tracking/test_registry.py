@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from mars_core.experiment import ExperimentConfig, TrackingConfig
+from mars_core.experiment import ExperimentConfig
 from mars_core.model.reward_model import ModelConfig, RewardModel
+from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import open_run
 from tasks.tracking.registry import (
     CHALLENGER,

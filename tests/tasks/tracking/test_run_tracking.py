@@ -12,8 +12,9 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.runtime import flow_run
 
-from mars_core.experiment import ExperimentConfig, TrackingConfig
+from mars_core.experiment import ExperimentConfig
 from mars_core.model.reward_model import ModelConfig, RewardModel
+from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import open_run
 from tasks.tracking import run_tracking as tracking
 from tasks.tracking.evaluation_tracking import run_page

@@ -1,0 +1,99 @@
+"""Rewards → metrics: of preference pairs, and of benchmarks (docs/method.md, step 7)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from mars_core.evaluation.benchmarks.benchmark import Benchmark
+from mars_core.evaluation.calibration import brier_score, expected_calibration_error
+from mars_core.evaluation.length_bias import length_bias, lengths
+from mars_core.evaluation.statistics import pairwise_summary
+from mars_core.evaluation.suite import constancy, length_rules
+from mars_core.model.checkpoints import ModelError
+
+Metrics = dict[str, float]
+
+
+class Measured(NamedTuple):
+    """A table of rewards, the metrics that follow from it, and sentences that a reader of these must know."""
+
+    table: pd.DataFrame
+    metrics: Metrics
+    notes: list[str]
+
+
+def measure_pairs(name: str, pairs: Dataset, table: pd.DataFrame, cut: tuple[int, int]) -> Measured:
+    """Metrics of scored preference pairs, whose names begin with that of the set.
+
+    Args:
+        name: of the set.
+        pairs: columns chosen and rejected.
+        table: as of `PairRewards`, in the same order.
+        cut: texts that lost tokens of their prompt, and of their response, to the limit.
+    """
+    metrics = pairs_summary(table) | length_bias(table["margin"], *_lengths(pairs))
+    return _measured(name, table, metrics | _cut(cut))
+
+
+def measure_benchmark(
+    key: str,
+    benchmark: Benchmark,
+    rows: Dataset,
+    scored: dict[str, NDArray[np.float32]],
+    cut: tuple[int, int],
+) -> Measured:
+    """Metrics of a scored benchmark, whose names begin with its key.
+
+    Args:
+        key: of the benchmark.
+        benchmark: its declarations.
+        rows: its rows.
+        scored: `rewards` of its texts and, if it is pairwise, `margins` of its rows.
+        cut: as of `measure_pairs`.
+
+    Raises:
+        ModelError: a reward is NaN or infinite; names the rows as subset/id.
+    """
+    rewards = scored["rewards"]
+    broken = [benchmark.texts(rows).rows[int(text)] for text in np.flatnonzero(~np.isfinite(rewards))]
+    if broken:
+        raise ModelError(
+            f"the rewards of {len(broken)} of {len(rewards)} texts are NaN or infinite: "
+            f"{', '.join(broken[:5])}"
+        )
+    table = benchmark.results(rows, rewards)
+    metrics = benchmark.score(table)
+    if benchmark.pairwise:
+        table = table.assign(margin=scored["margins"])
+        metrics |= length_bias(table["margin"], *_lengths(rows)) | _calibration(scored["margins"])
+    metrics |= length_rules(benchmark, rows)
+    metrics["subsets_of_other_size"] = float(len(benchmark.count_warnings(rows)))
+    return _measured(key, table, metrics | _cut(cut))
+
+
+def pairs_summary(table: pd.DataFrame) -> Metrics:
+    """Accuracy, margins and calibration of scored preference pairs."""
+    margins = table["margin"].to_numpy()
+    return pairwise_summary(margins) | _calibration(margins)
+
+
+def _measured(name: str, table: pd.DataFrame, metrics: Metrics) -> Measured:
+    notes = constancy(table)
+    named = {f"{name}/{metric}": value for metric, value in metrics.items()}
+    named[f"{name}/constant"] = float(bool(notes))
+    return Measured(table, named, [f"{name}: {note}" for note in notes])
+
+
+def _cut(cut: tuple[int, int]) -> Metrics:
+    return dict(zip(("prompts_cut", "responses_cut"), map(float, cut), strict=True))
+
+
+def _lengths(rows: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return lengths(rows["chosen"][:]), lengths(rows["rejected"][:])
+
+
+def _calibration(margins: NDArray[np.float32]) -> Metrics:
+    return {"brier": brier_score(margins), "calibration_error": expected_calibration_error(margins)}

@@ -1,0 +1,131 @@
+"""Scoring as it is asked for: a specification in, a folder of results out.
+
+    score(ScoreSpec(model="runs/a/round-1/model", pairs={"heldout": "heldout.parquet"}, output="scores"))
+
+Wherever a specification runs, the numbers are the same. The folder appears when it is whole. It holds
+
+    NAME.parquet            of pairs: the table of `PairRewards`
+    NAME_moments.npz        of pairs: `Moments` of the features, where they are asked for and the objective is
+    linear NAME_features.npy       of pairs: [n, d] φ(x, y⁺) − φ(x, y⁻), where they are asked for NAME.npz
+    of texts: `rewards` [m] and, where they are paired, `margins` [m / 2] cut.json                by name, how
+    many texts lost tokens of their prompt, and of their response
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow.parquet
+from datasets import Dataset
+from numpy.typing import NDArray
+from pydantic import Field, SerializeAsAny
+
+from mars_core.config import Configuration, Operational
+from mars_core.files import write_whole
+from mars_core.model.moments import Moments
+from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
+from mars_core.objectives.objective import ObjectiveConfig
+
+
+class TextsSpec(Configuration):
+    """Texts to score: a Parquet file with the columns prompt and response."""
+
+    file: Path
+    """The file."""
+    paired: bool = False
+    """Whether the first half are chosen responses and the second half the rejected ones of the same rows."""
+
+
+class ScoreSpec(Configuration):
+    """What is scored by which model."""
+
+    model: str
+    """Reference of the checkpoint."""
+    reward_model: ModelConfig = ModelConfig()
+    """How texts go through it."""
+    objective: SerializeAsAny[ObjectiveConfig] | None = None
+    """By default the one that the checkpoint names."""
+    pairs: dict[str, Path] = Field(default={})
+    """Name → Parquet file of pairs: pair_id or synthetic_id, prompt, chosen, rejected."""
+    texts: dict[str, TextsSpec] = Field(default={})
+    """Name → texts; those of all names are scored in one pass, each distinct one once."""
+    moments: bool = False
+    """Whether to sum up the features of the pairs."""
+    features: bool = False
+    """Whether to keep them."""
+    vectors: Annotated[Path | None, Operational()] = None
+    """File of features that fits and scoring share: a `FeatureStore`."""
+    output: Annotated[Path, Operational()]
+    """Folder of the results."""
+
+
+def score(spec: ScoreSpec, on_scored: Callable[[int], None] | None = None) -> None:
+    """Score what a specification names, into its folder.
+
+    Args:
+        spec: the model, and what it scores.
+        on_scored: told how many more texts are done.
+
+    Raises:
+        ModelError: the model cannot be loaded, or a reward of a pair is NaN or infinite; names the pairs.
+        OutOfMemoryError: one text alone does not fit into memory.
+    """
+    model = RewardModel.load(spec.model, spec.reward_model, spec.objective)
+    if spec.vectors:
+        model.keep_features(spec.vectors)
+
+    def put(folder: Path) -> None:
+        folder.mkdir()
+        cut = {name: _score_pairs(model, spec, name, folder, on_scored) for name in spec.pairs}
+        cut |= _score_texts(model, spec, folder, on_scored)
+        (folder / "cut.json").write_text(json.dumps(cut))
+
+    write_whole(spec.output, put)
+
+
+def pairs_of(file: Path) -> Dataset:
+    """A table of pairs, memory-mapped; synthetic ones are known by their synthetic_id."""
+    table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
+    return table.rename_column("synthetic_id", "pair_id") if "synthetic_id" in table.column_names else table
+
+
+def _score_pairs(
+    model: RewardModel,
+    spec: ScoreSpec,
+    name: str,
+    folder: Path,
+    on_scored: Callable[[int], None] | None,
+) -> tuple[int, int]:
+    moments, features = Moments(), list[NDArray[np.float32]]()
+
+    def take(differences: NDArray[np.float32], margins: NDArray[np.float32]) -> None:
+        if spec.moments and model.objective.is_linear:
+            moments.add(differences, margins)
+        if spec.features:
+            features.append(differences)
+
+    wanted = spec.features or (spec.moments and model.objective.is_linear)
+    scored = pair_rewards(model, pairs_of(spec.pairs[name]), on_scored, take if wanted else None)
+    scored.table.to_parquet(folder / f"{name}.parquet", index=False)
+    if moments.n:
+        moments.save(folder / f"{name}_moments.npz")
+    if spec.features:
+        np.save(folder / f"{name}_features.npy", np.concatenate(features), allow_pickle=False)
+    return scored.prompts_cut, scored.responses_cut
+
+
+def _score_texts(
+    model: RewardModel, spec: ScoreSpec, folder: Path, on_scored: Callable[[int], None] | None
+) -> dict[str, tuple[int, int]]:
+    tables = {name: pyarrow.parquet.read_table(texts.file) for name, texts in spec.texts.items()}
+    windows = ((table["prompt"].to_pylist(), table["response"].to_pylist()) for table in tables.values())
+    cut = {}
+    for name, window in zip(tables, model.score_windows(windows, on_scored), strict=True):
+        numbers = {"rewards": model.rewards(window.readouts)}
+        if spec.texts[name].paired:
+            numbers["margins"] = model.margins(*np.split(window.readouts, 2))
+        np.savez(folder / f"{name}.npz", allow_pickle=False, **numbers)
+        cut[name] = (window.prompts_cut, window.responses_cut)
+    return cut

@@ -1,0 +1,45 @@
+"""A compute backend: where the texts of a run are scored.
+
+    compute: {backend: local}
+
+Scoring is a specification, as a fit is: a backend runs it and leaves its results in a folder. Keys of
+`compute` are operational: results are the same wherever they come from.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Annotated
+
+from mars_core.extensions import ExtensionPoint, Plugin, PluginSection
+from mars_core.model.scoring import ScoreSpec
+
+OnScored = Callable[[int], None]
+"""Told how many more texts are done."""
+
+
+class Compute(Plugin):
+    """A place where texts are scored."""
+
+    @abstractmethod
+    def run(self, spec: ScoreSpec, on_scored: OnScored) -> None:
+        """Score the texts of `spec.texts`, and write what `mars_core.model.scoring` says into `spec.output`.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            OutOfMemoryError: one text alone does not fit into memory.
+        """
+
+
+COMPUTES: ExtensionPoint[Compute] = ExtensionPoint("compute backend", Compute)  # type: ignore[type-abstract]
+
+
+class ComputeConfig(PluginSection):
+    """Where texts are scored; the backend's own keys stand beside its name."""
+
+    backend: Annotated[str, COMPUTES] = "local"
+    """`local` is this process. Or a class of your own, as module:attribute."""
+
+    def open(self) -> Compute:
+        """The backend with its keys."""
+        compute: Compute = super().open()
+        return compute

@@ -1,0 +1,101 @@
+"""Scoring for the steps of a run: a specification is written, run where `compute` says, and its results
+read."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from mars_core.evaluation.benchmarks.benchmark import Benchmark
+from mars_core.model.scoring import ScoreSpec, TextsSpec
+from tasks.compute.compute import Compute
+from tasks.run.progress import progress
+from tasks.run.run_folder import ArtifactRef, RunFolder
+
+
+class Scored(NamedTuple):
+    """The results of a specification; they are there for the length of a `with` block."""
+
+    folder: Path
+    cut: dict[str, tuple[int, int]]
+    """By name, how many texts lost tokens of their prompt, and of their response, to the limit."""
+
+    def pairs(self, name: str) -> pd.DataFrame:
+        """The table of a set of pairs, as of `PairRewards`."""
+        return pd.read_parquet(self.folder / f"{name}.parquet")
+
+    def texts(self, name: str) -> dict[str, NDArray[np.float32]]:
+        """`rewards` of texts and, where they are paired, `margins`."""
+        with np.load(self.folder / f"{name}.npz") as numbers:
+            return dict(numbers)
+
+
+@contextmanager
+def scored(compute: Compute, spec: ScoreSpec, title: str, texts: int) -> Iterator[Scored]:
+    """Run a specification into a folder that is there for the length of a `with` block.
+
+    Args:
+        compute: where it runs.
+        spec: what it scores; where its results go is set here.
+        title: what its progress is called.
+        texts: how many texts it scores.
+    """
+    with TemporaryDirectory(prefix="mars-scores-") as place:
+        folder = Path(place) / "scores"
+        with progress(title, texts, "texts") as advance:
+            compute.run(spec.model_copy(update={"output": folder}), advance)
+        yield Scored(folder, json.loads((folder / "cut.json").read_text()))
+
+
+@contextmanager
+def score_pairs(
+    run: RunFolder,
+    model: ArtifactRef,
+    pairs: Mapping[str, ArtifactRef],
+    title: str,
+    *,
+    moments: bool = False,
+    features: bool = False,
+) -> Iterator[Scored]:
+    """Score tables of pairs of a run with one of its models."""
+    spec = spec_of(run, model).model_copy(
+        update={
+            "pairs": {name: run.verified(part) for name, part in pairs.items()},
+            "moments": moments,
+            "features": features,
+        }
+    )
+    texts = 2 * sum(part.rows or 0 for part in pairs.values())
+    with scored(run.config.compute.open(), spec, title, texts) as results:
+        yield results
+
+
+def spec_of(run: RunFolder, model: ArtifactRef) -> ScoreSpec:
+    """A specification that scores nothing yet, for a model of a run."""
+    config = run.config
+    return ScoreSpec(
+        model=str(run.path(model)),
+        reward_model=config.model,
+        objective=config.fit.objective,
+        vectors=run.vectors if config.fit.trainable == "head" else None,
+        output=Path(),
+    )
+
+
+def write_texts(benchmark: Benchmark, rows: Dataset, file: Path) -> tuple[TextsSpec, int]:
+    """Write the texts of a benchmark for a specification; how many they are."""
+    texts = benchmark.texts(rows)
+    table = pa.table(
+        {"prompt": pa.array(texts.prompts, pa.string()), "response": pa.array(texts.responses, pa.string())}
+    )
+    pyarrow.parquet.write_table(table, file)
+    return TextsSpec(file=file, paired=benchmark.pairwise), len(texts.rows)

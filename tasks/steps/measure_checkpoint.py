@@ -1,0 +1,75 @@
+"""One checkpoint, whoever made it, on pairs and benchmarks: what `mars evaluate` does."""
+
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.evaluation.measure import Metrics
+from mars_core.evaluation.suite import Suite
+from mars_core.files import write_whole
+from mars_core.model.loading import has_trained_head
+from mars_core.model.scoring import ScoreSpec
+from tasks.compute.compute import Compute
+from tasks.run.prefect_api import tolerated
+from tasks.steps.evaluate_reward_model import measure
+
+
+@task(name="measure", task_run_name="measure", cache_policy=NO_CACHE, persist_result=False)
+def measure_checkpoint(
+    compute: Compute, spec: ScoreSpec, suite: Suite, tables: dict[str, Dataset], folder: Path
+) -> tuple[list[Path], Metrics, list[str]]:
+    """Write the table of results of each set of `tables` into a folder: the files, all metrics, and notes.
+
+    Raises:
+        ModelError: the model cannot be loaded, has other outputs than its objective, or a reward is NaN or
+        infinite.
+    """
+    files, metrics, notes = [], Metrics(), list[str]()
+    if not has_trained_head(spec.model, spec.objective):
+        notes.append("the checkpoint has no trained head: it got a random one, whose rewards mean nothing")
+    rows = {}
+    for name, table in tables.items():
+        rows[name] = folder / f".{name}_rows.parquet"
+        write_whole(rows[name], table.to_parquet)
+    try:
+        measured = measure(compute, spec, suite, rows)
+    finally:
+        for file in rows.values():
+            file.unlink()
+    for name, part in measured.items():
+        files.append(folder / (f"{name}.parquet" if name in suite else f"{name}_rewards.parquet"))
+        write_whole(files[-1], partial(part.table.to_parquet, index=False))
+        metrics |= part.metrics
+        notes += part.notes
+    return files, metrics, notes
+
+
+@task(name="summary", task_run_name="summary", cache_policy=NO_CACHE, persist_result=False)
+def write_summary(file: Path, about: dict[str, Any], metrics: Metrics, notes: list[str]) -> dict[str, Any]:
+    """Write notes and metrics as JSON, where a nan is null, and show the main ones in Prefect."""
+    finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    summary = {**about, "notes": notes, "metrics": finite}
+    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+    write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
+    table = [dict(zip(("", "score", "95% interval"), row, strict=True)) for row in headlines(finite)]
+    with tolerated():
+        create_table_artifact(key="evaluation", table=table, description=f"Evaluation of {about['model']}")
+    return summary
+
+
+def headlines(metrics: Mapping[str, float | None]) -> list[tuple[str, str, str]]:
+    """Name, value and 95% interval of every metric that has one; a metric may be unknown."""
+    return [
+        (name, "–" if value is None else f"{value:.3f}", "–" if low is None else f"{low:.3f}–{high:.3f}")
+        for name, value in metrics.items()
+        if f"{name}_low" in metrics
+        for low, high in [(metrics[f"{name}_low"], metrics[f"{name}_high"])]
+    ]
