@@ -13,10 +13,11 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -190,7 +191,7 @@ class RunFolder:
             return None
         for artifact in found.outputs.values():
             self.write(artifact.uri, partial(_same_content, other.path(artifact)))
-        self.record(step, key, *found, other.seconds()[step])
+        self.record(step, key, found.outputs, other.seconds()[step], found.metrics)
         return found
 
     def _shared(self, key: str) -> Path | None:
@@ -215,13 +216,18 @@ class RunFolder:
         return {name: ArtifactRef.model_validate(ref) for name, ref in record["outputs"].items()}
 
     def record(
-        self, step: str, key: str, outputs: Outputs, metrics: dict[str, float], seconds: float
+        self,
+        step: str,
+        key: str,
+        outputs: Outputs,
+        seconds: float,
+        metrics: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Remember that a step is finished."""
         values = {
             "key": key,
             "outputs": {name: ref.model_dump() for name, ref in outputs.items()},
-            "metrics": metrics,
+            "metrics": dict(metrics),
             "seconds": round(seconds, 3),
         }
         self.write(f".steps/{step}.json", lambda path: path.write_text(json.dumps(values, indent=2)))

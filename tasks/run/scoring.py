@@ -2,10 +2,10 @@
 read."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -41,19 +41,20 @@ class Scored(NamedTuple):
 
 @contextmanager
 def scored(compute: Compute, spec: ScoreSpec, title: str, texts: int) -> Iterator[Scored]:
-    """Run a specification into a folder that is there for the length of a `with` block.
+    """Run a specification into its folder, which is there for the length of a `with` block.
 
     Args:
         compute: where it runs.
-        spec: what it scores; where its results go is set here.
+        spec: what it scores; what a start that was killed left in its folder is removed.
         title: what its progress is called.
         texts: how many texts it scores.
     """
-    with TemporaryDirectory(prefix="mars-scores-") as place:
-        folder = Path(place) / "scores"
+    try:
         with progress(title, texts, "texts") as advance:
-            compute.run(spec.model_copy(update={"output": folder}), advance)
-        yield Scored(folder, json.loads((folder / "cut.json").read_text()))
+            compute.run(spec, advance)
+        yield Scored(spec.output, json.loads((spec.output / "cut.json").read_text()))
+    finally:
+        shutil.rmtree(spec.output, ignore_errors=True)
 
 
 @contextmanager
@@ -87,8 +88,20 @@ def spec_of(run: RunFolder, model: ArtifactRef) -> ScoreSpec:
         reward_model=config.model,
         objective=config.fit.objective,
         vectors=run.vectors if config.fit.trainable == "head" else None,
-        output=Path(),
+        output=run.path(".scores"),
     )
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder for the length of a `with` block; what a start that was killed left there is
+    removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_texts(benchmark: Benchmark, rows: Dataset, file: Path) -> tuple[TextsSpec, int]:

@@ -89,7 +89,7 @@ def step(
                 made = compute(run=run, round=round, **arguments)  # type: ignore[arg-type, call-arg]
                 outputs = made.artifacts if isinstance(made.artifacts, dict) else {"": made.artifacts}
                 outputs = outputs | made.also
-                run.record(label, key, outputs, made.metrics, time.monotonic() - started)
+                run.record(label, key, outputs, time.monotonic() - started, made.metrics)
                 run.note_metrics(round, made.metrics)
             return _returned(outputs)
 

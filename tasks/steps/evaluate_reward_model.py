@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow.parquet
 from datasets import Dataset
@@ -12,7 +11,7 @@ from mars_core.evaluation.suite import Suite
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.scoring import scored, spec_of, write_texts
+from tasks.run.scoring import scored, scratch, spec_of, write_texts
 from tasks.run.step import Made, step, tell
 
 
@@ -71,10 +70,8 @@ def _measure_benchmarks(
 ) -> dict[str, Measured]:
     """All benchmarks in one pass over their distinct texts."""
     titles = " and ".join(one.title for one in suite.values())
-    with TemporaryDirectory(prefix="mars-texts-") as place:
-        texts = {
-            key: write_texts(one, tables[key], Path(place, f"{key}.parquet")) for key, one in suite.items()
-        }
+    with scratch(spec.output.with_name(".texts")) as place:
+        texts = {key: write_texts(one, tables[key], place / f"{key}.parquet") for key, one in suite.items()}
         of_texts = spec.model_copy(update={"texts": {key: written for key, (written, _) in texts.items()}})
         with scored(compute, of_texts, f"{title}{titles}", sum(n for _, n in texts.values())) as results:
             measured = {

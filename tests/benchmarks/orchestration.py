@@ -20,17 +20,17 @@ def overhead(_: Path | None) -> dict[str, Any]:
     """20 steps that write one small file each, in one flow with this project's own local server."""
     from prefect import flow
 
-    from mars_core.experiment import ExperimentConfig
     from tasks.processes.prefect_server import prefect_api
+    from tasks.run.run_config import RunConfig
     from tasks.run.run_folder import ArtifactRef, RunFolder, open_run
-    from tasks.run.step import step
+    from tasks.run.step import Made, step
 
-    def note(run: RunFolder, round: int) -> ArtifactRef:
-        return run.write_json(f"round-{round}/note.json", {"round": round})
+    def note(run: RunFolder, round: int) -> Made[ArtifactRef]:
+        return Made(run.write_json(f"round-{round}/note.json", {"round": round}))
 
     stepped, rounds = step("note", version=1)(note), iter(range(2 * ROUNDS * STEPS))
 
-    def seconds_each(call: Callable[[RunFolder, int], ArtifactRef], run: RunFolder) -> float:
+    def seconds_each(call: Callable[[RunFolder, int], Any], run: RunFolder) -> float:
         started = time.perf_counter()
         for _ in range(STEPS):
             call(run, next(rounds))
@@ -43,7 +43,7 @@ def overhead(_: Path | None) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="mars-bench-") as folder, contextlib.chdir(folder):
         started = time.perf_counter()
-        with prefect_api(), open_run(ExperimentConfig(name="overhead")) as run:
+        with prefect_api(), open_run(RunConfig(name="overhead")) as run:
             start = time.perf_counter() - started
             seconds = {side: statistics.median(times) for side, times in measured(run).items()}
     cost = seconds["steps"] - seconds["calls"]

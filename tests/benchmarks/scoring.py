@@ -182,7 +182,7 @@ def _scored(start: Path, pairs: Dataset, precision: str = "auto") -> Figures:
     model = RewardModel.load(str(start), ModelConfig(precision=precision))
     with _counted(model.network) as computed:
         started = time.perf_counter()
-        margins = pair_rewards(model, pairs)["margin"].to_numpy()
+        margins = pair_rewards(model, pairs).table["margin"].to_numpy()
         seconds = time.perf_counter() - started
     texts = model.renderer.render(list(pairs["prompt"]) * 2, [*pairs["chosen"], *pairs["rejected"]]).ids
     return {

@@ -30,7 +30,7 @@ EXPERIMENT = {
     "model": {"max_length": 64, "precision": "float32"},
     "selection": {"tau": 0.5, "budget": 40},
     "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8},
-    "evaluation": {"rewardbench": "sample://rewardbench"},
+    "evaluation": {"benchmarks": {"rewardbench": "sample://rewardbench"}},
 }
 
 
@@ -95,17 +95,6 @@ def killed_when(prefect_server):
             command.wait()
 
     return start_and_kill
-
-
-@pytest.fixture(scope="session")
-def headless(tmp_path_factory, tiny_decoder):
-    """Folder of the tiny decoder without its head."""
-    import transformers
-
-    folder = tmp_path_factory.mktemp("headless")
-    transformers.AutoModel.from_pretrained(tiny_decoder).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from flows.cli import _told_errors, app
 from mars_core.data import formats
-from mars_core.experiment import ExperimentConfig, load
 from mars_core.model.reward_model import RewardModel
 from tasks.run.preflight import check
+from tasks.run.run_config import RunConfig, load_run
 from tasks.run.run_folder import open_run
 
 EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
@@ -88,8 +88,8 @@ def test_help_names_every_command_and_imports_nothing_slow():
 def test_config_prints_the_resolved_configuration(place):
     result = mars("config", place.file, "selection.tau=0.1", "rounds=7")
     assert result.exit_code == 0
-    printed = ExperimentConfig.model_validate(yaml.safe_load(result.stdout))
-    assert printed == load(place.file, ["selection.tau=0.1", "rounds=7"])
+    printed = RunConfig.model_validate(yaml.safe_load(result.stdout))
+    assert printed == load_run(place.file, ["selection.tau=0.1", "rounds=7"])
 
 
 def test_config_explains_every_key(place):
@@ -174,7 +174,9 @@ def test_a_budget_above_the_capacity_is_told_with_both_numbers(before_anything_s
 
 
 def test_a_benchmark_that_is_not_there_is_told(before_anything_starts):
-    message = refusal("refine", before_anything_starts.file, "evaluation.rewardbench=nowhere.jsonl")
+    message = refusal(
+        "refine", before_anything_starts.file, "evaluation.benchmarks.rewardbench=nowhere.jsonl"
+    )
     assert "nowhere.jsonl" in message
 
 
@@ -195,7 +197,7 @@ def test_a_backbone_whose_head_has_two_outputs_is_told(before_anything_starts, t
 
 
 def test_a_run_folder_that_another_process_uses_is_told(before_anything_starts):
-    with open_run(load(before_anything_starts.file)):
+    with open_run(load_run(before_anything_starts.file)):
         assert "runs/tiny is in use by another process" in refusal("refine", before_anything_starts.file)
 
 
@@ -209,7 +211,7 @@ def test_a_run_folder_made_with_other_scientific_keys_says_which(tiny, before_an
 def test_keys_that_led_to_an_error_before_the_first_step_may_still_be_changed(before_anything_starts):
     file = rows_file(before_anything_starts.folder, GOOD, GOOD)
     refusal("refine", before_anything_starts.file, f"data.train={file}")
-    check(load(before_anything_starts.file))
+    check(load_run(before_anything_starts.file))
 
 
 def test_a_prefect_server_that_does_not_answer_is_told(place):

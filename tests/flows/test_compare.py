@@ -12,13 +12,13 @@ import yaml
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from mars_core.comparison import cells, load_comparison
-from mars_core.experiment import load
+from mars_core.comparison import load_comparison
 from mars_core.method.semantics import Embedder
 from mars_core.model.reward_model import pair_rewards
-from tasks.comparing.cells import drop_models_between, experiment_file, finished
+from tasks.comparing.cells import cells_of, drop_models_between, experiment_file, finished
 from tasks.run.preflight import check
 from tasks.run.round_models import load_reward_model
+from tasks.run.run_config import load_run
 from tasks.run.run_folder import RunFolder, existing_run
 
 ARMS = {
@@ -118,13 +118,13 @@ def test_a_cell_is_finished_only_for_the_benchmark_the_models_and_the_steps_that
     from tasks.run import step as steps
 
     _, config, _, _ = compared
-    cell = cells(config)[0]
+    cell = cells_of(config)[0]
     with monkeypatch.context() as patch:
         patch.chdir(compared[0])
         assert comparison.finished(config.root, cell)
         patch.setitem(steps.VERSIONS, "fit", steps.VERSIONS["fit"] + 1)
         assert not comparison.finished(config.root, cell)
-    for changed in ("source_digest", "content_of"):
+    for changed in ("benchmark_contents", "content_of_checkpoint"):
         with monkeypatch.context() as patch:
             patch.chdir(compared[0])
             patch.setattr(comparison, changed, lambda value: "changed")
@@ -164,7 +164,7 @@ def test_a_cell_can_be_looked_at_without_the_models_in_between(compared, command
 def test_where_mlflow_is_to_have_the_models_of_all_rounds_they_are_kept(compared, monkeypatch):
     folder, config, _, _ = compared
     monkeypatch.chdir(folder)
-    cell = next(cell for cell in cells(config) if cell.name == FIRST)
+    cell = next(cell for cell in cells_of(config) if cell.name == FIRST)
     run = existing_run(config.root / FIRST)
     model = run.path("round-1/model")
     model.mkdir()
@@ -261,7 +261,7 @@ def test_a_cell_is_kept_by_the_data_that_it_began_with(compared, monkeypatch):
 
     folder, config, _, _ = compared
     monkeypatch.chdir(folder)
-    cell = next(cell for cell in cells(config) if cell.name == FIRST)
+    cell = next(cell for cell in cells_of(config) if cell.name == FIRST)
     kept = json.loads((config.root / f"cells/{FIRST}.json").read_text())["key"]
     with monkeypatch.context() as patch:
 
@@ -278,15 +278,15 @@ def test_looking_at_a_cell_before_a_start_leaves_its_configuration_alone(compare
     monkeypatch.chdir(folder)
     written = (config.root / FIRST / "config.yaml").read_text()
     assert "mars.arm" in written
-    check(next(cell.experiment for cell in cells(config) if cell.name == FIRST))
+    check(next(cell.experiment for cell in cells_of(config) if cell.name == FIRST))
     assert (config.root / FIRST / "config.yaml").read_text() == written
 
 
 def test_a_cells_own_tags_stand_beside_those_of_the_comparison(compared, tmp_path):
-    cell = cells(compared[1])[0]
+    cell = cells_of(compared[1])[0]
     tracking = cell.experiment.tracking.model_copy(update={"tags": {"team": "larks"}})
     tagged = replace(cell, experiment=cell.experiment.model_copy(update={"tracking": tracking}))
-    tags = load(experiment_file(tmp_path, tagged, None)).tracking.tags
+    tags = load_run(experiment_file(tmp_path, tagged, None)).tracking.tags
     assert tags == {"team": "larks", "mars.arm": cell.arm, "mars.seed": str(cell.seed)}
 
 
@@ -294,7 +294,7 @@ def test_a_cell_whose_folder_was_removed_is_not_finished(compared, monkeypatch):
     folder, _, _, _ = compared
     monkeypatch.chdir(folder)
     config = load_comparison(folder / "compare.yaml", ["seeds=[7]"])
-    cell = cells(config)[-1]
+    cell = cells_of(config)[-1]
     assert finished(config.root, cell)
     shutil.rmtree(config.root / cell.name)
     assert not finished(config.root, cell)

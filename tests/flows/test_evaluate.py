@@ -53,13 +53,14 @@ class Evaluated:
         self.folder = folder / "results"
         self.result = evaluate(
             model, "model.max_length=64", "model.precision=float32", f"tracking.uri={self.store}",
-            "--rewardbench", "sample://rewardbench", "--rewardbench2", "sample://rewardbench2",
+            "--benchmark", "rewardbench=sample://rewardbench",
+            "--benchmark", "rewardbench2=sample://rewardbench2",
             "--pairs", rows_file(folder / "pairs.jsonl", PAIRS), "--output", self.folder,
             "--mlflow", self.run_id,
         )  # fmt: skip
         assert self.result.exit_code == 0, self.result.output
         self.summary = json.loads((self.folder / "summary.json").read_text())
-        self.figures = self.summary["figures"]
+        self.metrics = self.summary["metrics"]
 
     def table(self, name):
         return pd.read_parquet(self.folder / f"{name}.parquet")
@@ -80,7 +81,7 @@ def place(prefect_server, tmp_path, monkeypatch):
 
 def test_the_table_that_is_printed_has_the_totals_with_their_intervals(evaluated):
     for name in ("rewardbench/total", "rewardbench/section/safety", "rewardbench2/total", "pairs/accuracy"):
-        value, low, high = (evaluated.figures[f"{name}{end}"] for end in ("", "_low", "_high"))
+        value, low, high = (evaluated.metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
         assert f"│ {name}" in evaluated.result.stdout
         assert f"{value:.3f} │ {low:.3f}–{high:.3f}" in evaluated.result.stdout
     assert "Note: sample://rewardbench is a built-in miniature" in evaluated.result.stdout
@@ -96,7 +97,7 @@ def test_sections_and_total_follow_from_the_table_and_the_official_counts(evalua
         np.average([accuracy.mean()[subset] for subset in weights], weights=list(weights.values()))
         for weights in SECTIONS.values()
     ]
-    assert evaluated.figures["rewardbench/total"] == pytest.approx(np.mean(sections), abs=1e-9)
+    assert evaluated.metrics["rewardbench/total"] == pytest.approx(np.mean(sections), abs=1e-9)
 
 
 def test_the_second_benchmark_follows_from_its_table(evaluated):
@@ -105,33 +106,33 @@ def test_the_second_benchmark_follows_from_its_table(evaluated):
     scores = table.dropna().groupby("subset")["credit"].mean().to_dict()
     scores["Ties"] = ties_credits(table[table["subset"] == "Ties"]).mean()
     assert len(scores) == 6
-    assert evaluated.figures["rewardbench2/total"] == pytest.approx(np.mean(list(scores.values())))
+    assert evaluated.metrics["rewardbench2/total"] == pytest.approx(np.mean(list(scores.values())))
 
 
 @pytest.mark.parametrize("name", ["pairs", "rewardbench", "rewardbench2"])
 def test_rules_of_length_and_ties_stand_beside_every_score(evaluated, name):
     for figure in ("longer_wins", "shorter_wins", "ties"):
-        assert 0 <= evaluated.figures[f"{name}/{figure}"] <= 1
+        assert 0 <= evaluated.metrics[f"{name}/{figure}"] <= 1
     if name == "pairs":  # of which the chosen response is always the shorter one
-        assert (evaluated.figures["pairs/longer_wins"], evaluated.figures["pairs/shorter_wins"]) == (0, 1)
+        assert (evaluated.metrics["pairs/longer_wins"], evaluated.metrics["pairs/shorter_wins"]) == (0, 1)
 
 
 def test_the_pairs_have_their_rewards_and_accuracy(evaluated):
     table = evaluated.table("pairs_rewards")
     assert table["pair_id"].tolist() == [row["id"] for row in PAIRS]
-    assert evaluated.figures["pairs/accuracy"] == (table["margin"] > 0).mean()
+    assert evaluated.metrics["pairs/accuracy"] == (table["margin"] > 0).mean()
     assert evaluated.summary["sources"]["pairs"]["rows"] == len(PAIRS)
 
 
 def test_texts_that_were_cut_are_counted_for_each_source(evaluated):
-    cut = {name: evaluated.figures[f"{name}/prompts_cut"] for name in evaluated.summary["sources"]}
+    cut = {name: evaluated.metrics[f"{name}/prompts_cut"] for name in evaluated.summary["sources"]}
     assert cut["rewardbench"] > cut["rewardbench2"] > 0 == cut["pairs"]
-    assert 0 < evaluated.figures["rewardbench/responses_cut"] <= cut["rewardbench"] <= 460
+    assert 0 < evaluated.metrics["rewardbench/responses_cut"] <= cut["rewardbench"] <= 460
 
 
 def test_figures_and_files_are_logged_to_the_run(evaluated):
     metrics = evaluated.client.get_run(evaluated.run_id).data.metrics
-    known = {f"evaluation/{name}": value for name, value in evaluated.figures.items() if value is not None}
+    known = {f"evaluation/{name}": value for name, value in evaluated.metrics.items() if value is not None}
     assert metrics == pytest.approx(known)
     files = {file.path for file in evaluated.client.list_artifacts(evaluated.run_id, "evaluation")}
     names = ("rewardbench.parquet", "rewardbench2.parquet", "pairs_rewards.parquet", "summary.json")
@@ -161,11 +162,11 @@ def test_a_backbone_without_a_head_is_said_to_have_a_random_one(place, headless)
 def test_wrong_counts_are_noted_and_strictness_refuses_them(place, tiny_decoder):
     file = rows_file(place / "bench.jsonl", [SMALL])
     told = "RewardBench subset hep-go has 1 rows, the official split has 164"
-    assert told in refusal(tiny_decoder, "--rewardbench", file, "--strict")
-    result = evaluate(tiny_decoder, "--rewardbench", file, "--output", "out")
+    assert told in refusal(tiny_decoder, "--benchmark", f"rewardbench={file}", "--strict")
+    result = evaluate(tiny_decoder, "--benchmark", f"rewardbench={file}", "--output", "out")
     assert f"Note: {told}" in result.stdout
     assert re.search(r"rewardbench/total +│ – +│ –", result.stdout)
-    assert json.loads((place / "out/summary.json").read_text())["figures"]["rewardbench/total"] is None
+    assert json.loads((place / "out/summary.json").read_text())["metrics"]["rewardbench/total"] is None
 
 
 def test_an_unknown_run_is_told_before_anything_is_read(evaluated, monkeypatch):
@@ -179,9 +180,9 @@ def test_a_model_that_is_not_there_is_told(place):
 
 
 def test_without_a_source_the_built_in_samples_are_used():
-    assert configuration("model").evaluation.rewardbench2 == "sample://rewardbench2"
+    assert configuration("model").evaluation.benchmarks["rewardbench2"] == "sample://rewardbench2"
     named = configuration("model", ["data.heldout=pairs.jsonl"])
-    assert named.evaluation.rewardbench is None
+    assert named.evaluation.benchmarks == {}
     assert named.data.heldout == "pairs.jsonl"
 
 
@@ -207,4 +208,4 @@ def test_a_folder_is_named_after_the_model(reference, name):
 
 def test_help_teaches_the_sources():
     said = evaluate("--help").output
-    assert all(part in said for part in ("allenai/reward-bench@", "allenai/reward-bench-2@", "--strict"))
+    assert all(part in said for part in ("allenai/reward-bench@", "rewardbench2=", "--strict"))

@@ -19,7 +19,7 @@ REWARDS = ["pair_id", "reward_chosen", "reward_rejected", "margin"]
 EVALUATED = {
     "validation_rewards": REWARDS,
     "heldout_rewards": REWARDS,
-    "rewardbench": ["id", "subset", "section", "reward_chosen", "reward_rejected", "correct"],
+    "rewardbench": ["id", "subset", "section", "reward_chosen", "reward_rejected", "correct", "margin"],
 }
 SPENT = {
     "margins": REWARDS,
@@ -333,7 +333,7 @@ def plain(prefect_server, experiment, tiny_decoder):
         selection={"margin": "absolute", "tau": 2000.0, "cap": 3},
         rewriting={"enabled": False},
         fit={"weights": "restart", "synthetic": "all"},
-        evaluation={"rewardbench": None},
+        evaluation={"benchmarks": {}},
         tracking={"models": "none"},
     )
     made.report = made.start()

@@ -18,12 +18,11 @@ from flows.cli import app
 from mars_core.config import ConfigError
 from mars_core.data.formats import PairsError, content_id
 from mars_core.data.pairs import three_sets
-from mars_core.experiment import load
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from tasks.retraining.cycle import experiment_file
 from tasks.retraining.ledger import Ledger, LedgerError
 from tasks.retraining.retrain_config import load_retraining
-from tasks.run.run_config import TrackingConfig
+from tasks.run.run_config import TrackingConfig, load_run
 from tasks.run.run_folder import owned
 from tasks.tracking.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
 
@@ -31,7 +30,7 @@ RETRAINING = {
     "name": "tiny",
     "min_new_pairs": 60,
     "data": {"source": "incoming", "settle_seconds": 0},
-    "gate": {"margin": 0.4, "rewardbench_margin": 1, "section_limit": 1},
+    "gate": {"margin": 0.4, "benchmark_margin": 1, "section_limit": 1},
     "refine": {
         "rounds": 1,
         "data": {"validation_share": 0.1, "heldout_share": 0.25},
@@ -179,7 +178,7 @@ def test_too_few_new_pairs_wait_for_more(retraining):
 
 def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
     retraining.deliver("second.jsonl", rows(SECOND))
-    outcome = retraining.start("refine.evaluation.rewardbench=sample://rewardbench")
+    outcome = retraining.start("refine.evaluation.benchmarks.rewardbench=sample://rewardbench")
     assert outcome.name == "Promoted", outcome.message
     registry = retraining.registry
     assert registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
@@ -379,7 +378,7 @@ def test_a_cycle_that_goes_on_takes_over_what_may_change(fresh, interrupted):
     interrupted(fresh)
     interrupted(fresh, "refine.fit.deadline_hours=48")
     (cycle,) = fresh.ledger.cycles
-    experiment = load(experiment_file(load_retraining(fresh.file), cycle))
+    experiment = load_run(experiment_file(load_retraining(fresh.file), cycle))
     assert experiment.fit.deadline_hours == 48
 
 
@@ -391,7 +390,7 @@ def test_trusted_pairs_of_the_gate_decide_and_are_never_trained_on(fresh, interr
     interrupted(fresh, "gate.pairs=trusted.jsonl")
     decide = pd.read_parquet(fresh.root / "cycles/1/heldout/trusted.parquet")
     new = pd.read_parquet(fresh.root / "cycles/1/heldout/new.parquet")
-    sets = three_sets(load(fresh.root / "cycles/1/experiment.yaml").data, seed=0)
+    sets = three_sets(load_run(fresh.root / "cycles/1/experiment.yaml").data, seed=0)
     assert set(decide["pair_id"]) | set(new["pair_id"]) == set(sets.heldout["pair_id"])
     assert not set(decide["pair_id"]) & set(new["pair_id"])
     assert {row["prompt"] for row in trusted} == set(decide["prompt"])
@@ -422,7 +421,7 @@ def test_the_configuration_that_comes_with_the_project_is_valid():
     config = load_retraining(folder / "retrain.yaml")
     assert config.root.name == "helpful"
     with pytest.raises(ConfigError):
-        load(folder / "retrain.yaml")
+        load_run(folder / "retrain.yaml")
 
 
 def test_what_is_promoted_is_the_model_that_was_trained_and_not_the_champion_again(retraining, tmp_path):

@@ -363,12 +363,12 @@ def retraining(services):
     services.retrain = "deployments/experiments/retrain.yaml"
     values = yaml.safe_load((PROJECT / services.retrain).read_text())
     experiment = yaml.safe_load((services.work / "tiny.yaml").read_text())
-    values |= {"min_new_pairs": 50, "gate": {"margin": 0.4, "rewardbench_margin": 1, "section_limit": 1}}
+    values |= {"min_new_pairs": 50, "gate": {"margin": 0.4, "benchmark_margin": 1, "section_limit": 1}}
     values["data"]["settle_seconds"] = 1
     values["refine"] = {key: experiment[key] for key in ("rounds", "model", "selection")} | {
         "data": {"validation_share": 0.1, "heldout_share": 0.25},
         "fit": experiment["fit"] | {"epochs": 2},
-        "evaluation": {"rewardbench": "sample://rewardbench"},
+        "evaluation": {"benchmarks": {"rewardbench": "sample://rewardbench"}},
     }
     file = services.work / services.retrain
     file.parent.mkdir(parents=True)

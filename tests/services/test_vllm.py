@@ -65,7 +65,7 @@ def experiment(tmp_path_factory, tiny_chat_model, tiny_decoder):
         "generation": {
             "backend": "vllm",
             "model": str(tiny_chat_model),
-            "concurrency": CONCURRENCY,
+            "options": {"concurrency": CONCURRENCY},
             **{role: {"max_tokens": 24} for role in get_args(Role)},
         },
     }
@@ -154,9 +154,9 @@ def test_a_run_whose_server_was_killed_resumes_at_another_and_sends_nothing_twic
 ):
     log, store = experiment / "server.log", experiment / "generations"
     port = free_port()
-    patience = "generation.patience_seconds=10"
+    patience = "generation.options.patience_seconds=10"
     with serving(vllm, tiny_chat_model, port, log):
-        mars = Mars(experiment, f"generation.base_url=http://127.0.0.1:{port}/v1", patience)
+        mars = Mars(experiment, f"generation.options.base_url=http://127.0.0.1:{port}/v1", patience)
         mars.wait_until(lambda: store.exists() and len(records(store)) >= 30)
     status, said = mars.said()
     assert status != 0
@@ -166,7 +166,7 @@ def test_a_run_whose_server_was_killed_resumes_at_another_and_sends_nothing_twic
     assert 0 <= on_their_way <= CONCURRENCY
 
     other = request.getfixturevalue("server")
-    status, said = Mars(experiment, f"generation.base_url={other}", patience).said()
+    status, said = Mars(experiment, f"generation.options.base_url={other}", patience).said()
     assert status == 0, said[-3000:]
     written = records(store)
     assert len({record["key"] for record in written}) == len(written) == answered(log) - on_their_way > kept
@@ -181,7 +181,8 @@ def test_west_of_n_pairs_the_best_with_the_worst_of_the_sampled_responses(server
     store = experiment / "generations-west"
     west = [
         "name=west", "augmentation.scheme=west_of_n", "selection.tau=0", "rewriting.enabled=false",
-        "data.subset=20", "selection.budget=20", f"generation.base_url={server}", f"generation.store={store}",
+        "data.subset=20", "selection.budget=20", f"generation.options.base_url={server}",
+        f"generation.store={store}",
     ]  # fmt: skip
     status, said = Mars(experiment, *west).said()
     assert status == 0, said[-3000:]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mars_core.generation import GenerationConfig, GenerationError, Request
-from tasks.processes.open_generator import counted, open_generator
+from tasks.processes.open_generator import open_generator
 
 STAND_IN = """
 import argparse, http.server, json, subprocess, sys, time
@@ -78,10 +78,11 @@ def gone(pid):
 def test_a_launched_server_starts_with_the_first_request_and_ends_with_the_block(run):
     with open_generator(run()) as generator:
         assert pids() == []
-        answers = generator.generate(REQUESTS)
-        assert counted(generator, "rewriting")["rewriting/completion_tokens"] == 9
-        generator.generate([Request("rewrite_chosen", "p", "c", "r", 1)])
-        assert counted(generator, "augmentation")["augmentation/sent"] == 1
+        first, second = generator.afresh(), generator.afresh()
+        answers = first.generate(REQUESTS)
+        assert first.counts.metrics("rewriting")["rewriting/completion_tokens"] == 9
+        second.generate([Request("rewrite_chosen", "p", "c", "r", 1)])
+        assert second.counts.metrics("augmentation")["augmentation/sent"] == 1
         (child,) = pids()
         assert psutil.pid_exists(child)
     assert gone(child)

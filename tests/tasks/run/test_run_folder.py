@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.config import ConfigError, to_yaml
-from mars_core.experiment import ExperimentConfig
 from mars_core.files import sha256_of
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import RunFolderError, existing_run, open_run
 
 OWNER = """
 import sys, time
-from mars_core.experiment import load
+from tasks.run.run_config import load_run
 from tasks.run.run_folder import open_run
-with open_run(load(sys.argv[1])):
+with open_run(load_run(sys.argv[1])):
     print("open", flush=True)
     time.sleep(1000)
 """
@@ -32,7 +32,7 @@ FOLDERS = st.dictionaries(st.sampled_from(["a", "b", "sub/a", "sub/b"]), st.bina
 
 
 def configuration(folder, **changes):
-    return ExperimentConfig.model_validate({"name": "tiny", "folder": str(folder)} | changes)
+    return RunConfig.model_validate({"name": "tiny", "folder": str(folder)} | changes)
 
 
 @pytest.fixture
@@ -81,10 +81,10 @@ def test_a_folder_replaces_its_predecessor_and_what_a_killed_start_left(run):
 @pytest.mark.parametrize("kind", [pd.DataFrame, Dataset.from_dict], ids=["frame", "dataset"])
 def test_a_table_is_read_as_it_was_written(kind, run):
     columns = {"pair_id": ["b", "a"], "prompt": ["Why?", "naïve\u2028text"]}
-    artifact = run.write_table("train.parquet", kind(columns), {"dropped": 3.0})
+    artifact = run.write_table("train.parquet", kind(columns))
     assert run.table(artifact).to_dict("list") == columns
     assert run.dataset(artifact).to_dict() == columns
-    assert (artifact.rows, artifact.figures) == (2, {"dropped": 3.0})
+    assert artifact.rows == 2
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,14 @@ def two_runs_that_share(folder):
 def test_a_step_that_another_run_finished_is_taken_over_with_its_artifacts(tmp_path):
     one, two = two_runs_that_share(tmp_path)
     with open_run(one) as run:
-        model = run.write("round-0/model", put_checkpoint("weights"), figures={"fit/loss": 0.5})
+        model = run.write("round-0/model", put_checkpoint("weights"))
         table = run.write_json("round-0/metrics.json", [1, 2])
-        run.record("round-0-fit", "key", {"model": model, "table": table}, 7.0)
+        run.record("round-0-fit", "key", {"model": model, "table": table}, 7.0, {"fit/loss": 0.5})
     with open_run(two) as run:
         assert run.finished("round-0-fit", "another key") is None
-        assert run.finished("round-0-fit", "key") == {"model": model, "table": table}
+        found = run.finished("round-0-fit", "key")
+        assert found == ({"model": model, "table": table}, {"fit/loss": 0.5})
+        assert run.finished("round-0-fit", "key") == found
         assert run.json(table) == [1, 2]
         assert run.seconds() == {"round-0-fit": 7.0}
         run.write("round-0/model", put_checkpoint("changed"))
@@ -230,7 +232,7 @@ def test_the_configuration_is_written_with_the_digest_of_its_scientific_keys(tmp
         config = configuration(tmp_path, **changes)
         with open_run(config) as run:
             text = run.path("config.yaml").read_text()
-        assert ExperimentConfig.model_validate(yaml.safe_load(text)) == config
+        assert RunConfig.model_validate(yaml.safe_load(text)) == config
         heads.append(text.splitlines()[1])
     assert all(head.startswith("# sha256 of its scientific keys: ") for head in heads)
     assert heads[0] == heads[1] != heads[2]
@@ -310,17 +312,34 @@ def test_a_step_is_finished_once_it_is_recorded_and_only_for_its_key(run):
     outputs = {"": run.write_json("metrics.json", {"accuracy": 0.5})}
     assert run.finished("metrics", "key") is None
     run.record("metrics", "key", outputs, 1.5)
-    assert run.finished("metrics", "key") == outputs
+    assert run.finished("metrics", "key") == (outputs, {})
     assert run.finished("metrics", "another key") is None
     assert run.seconds() == {"metrics": 1.5}
 
 
-def test_figures_of_a_record_are_what_was_counted(run):
-    table = pd.DataFrame({"margin": []})
-    run.record("s", "key", {"": run.write_table("m.parquet", table, {"n": 0.0, "mean": math.nan})}, 0.0)
-    figures = run.finished("s", "key")[""].figures
-    assert figures["n"] == 0
-    assert math.isnan(figures["mean"])
+def test_metrics_of_a_record_are_what_was_measured(run):
+    run.record("s", "key", {"": run.write_json("m.json", 1)}, 0.0, {"n": 0.0, "mean": math.nan})
+    metrics = run.finished("s", "key").metrics
+    assert metrics["n"] == 0
+    assert math.isnan(metrics["mean"])
+
+
+def test_metrics_of_a_round_are_those_of_its_steps_and_of_the_steps_of_no_round(run):
+    run.note_metrics(None, {"semantics/threshold": 0.5})
+    run.note_metrics(1, {"fit/loss": 0.25})
+    run.note_metrics(2, {"fit/loss": 0.125})
+    assert run.metrics_of(1) == {"semantics/threshold": 0.5, "fit/loss": 0.25}
+
+
+def test_the_folder_of_an_earlier_layout_is_refused_in_one_sentence(tmp_path):
+    config = configuration(tmp_path)
+    config.run_folder.mkdir()
+    (config.run_folder / "config.yaml").write_text("name: tiny\nfit: {loss: {margin: 0}}\n")
+    for look in (lambda: existing_run(config.run_folder), lambda: open_run(config).__enter__()):
+        with pytest.raises(
+            RunFolderError, match=r"tiny was made by another version of mars \(layout 1, .* 2\)"
+        ):
+            look()
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("x")], ids=["gone", "changed"])

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
 import pytest
 from prefect import flow
@@ -10,13 +11,13 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.runtime import flow_run
 
 from mars_core.errors import MarsError
-from mars_core.experiment import ExperimentConfig
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
-from tasks.run.step import step, step_key, tell
+from tasks.run.step import Checkpoint, Made, step, step_key, tell
 
 
 def configuration(folder, **changes):
-    return ExperimentConfig.model_validate({"name": "tiny", "folder": str(folder)} | changes)
+    return RunConfig.model_validate({"name": "tiny", "folder": str(folder)} | changes)
 
 
 def task_runs(flow_run_id, count):
@@ -41,7 +42,7 @@ def doubling(version=1):
         """Double some numbers."""
         values = run.json(numbers)
         calls.append(values)
-        return run.write_json(f"round-{round}/doubled.json", [2 * value for value in values])
+        return Made(run.write_json(f"round-{round}/doubled.json", [2 * value for value in values]))
 
     return double, calls
 
@@ -75,7 +76,7 @@ def test_a_step_computes_once_and_is_shown_as_cached_when_it_is_found(start):
 def test_a_step_of_no_round_is_named_plainly_and_may_have_several_outputs(tmp_path, in_flow):
     @step("prepare", version=1)
     def prepare(run, round, sizes):
-        return {name: run.write_json(f"{name}.json", size) for name, size in sizes.items()}
+        return Made({name: run.write_json(f"{name}.json", size) for name, size in sizes.items()})
 
     def story():
         sizes = {"train": 3, "heldout": 1}
@@ -115,7 +116,7 @@ def test_operational_keys_and_sections_that_a_step_does_not_read_leave_it_alone(
     start(
         double,
         rounds=9,
-        generation={"concurrency": 1, "base_url": "http://elsewhere/v1"},
+        generation={"max_failed_share": 0.5, "store": "elsewhere"},
         model={"device": "cpu"},
     )
     assert len(calls) == 1
@@ -137,7 +138,7 @@ def test_a_step_that_failed_tells_its_error_and_runs_again(tmp_path, in_flow):
         error = answers.pop(0)
         if error:
             raise error
-        return run.write_json("done.json", True)
+        return Made(run.write_json("done.json", True))
 
     with open_run(configuration(tmp_path)) as run:
         with pytest.raises(MarsError, match="row 3 has no text"):
@@ -146,9 +147,9 @@ def test_a_step_that_failed_tells_its_error_and_runs_again(tmp_path, in_flow):
     assert answers == []
 
 
-def key(folder, inputs=(), reads=("selection", "generation", "seed"), **changes):
+def key(folder, inputs=MappingProxyType({}), reads=("selection", "generation", "seed"), **changes):
     with open_run(configuration(folder, **changes)) as run:
-        return step_key("double", 1, 1, run, reads, inputs)
+        return step_key("double", 1, 1, run, reads, dict(inputs))
 
 
 def test_the_key_holds_the_scientific_keys_that_the_step_reads(tmp_path):
@@ -156,7 +157,7 @@ def test_the_key_holds_the_scientific_keys_that_the_step_reads(tmp_path):
         {"selection": {"tau": 0.1}},
         {"seed": 1},
         {"generation": {"paraphrase_chosen": {"top_p": 0.5}}},
-        {"generation": {"extra_body": {"min_p": 0.1}}},
+        {"generation": {"backend": "vllm", "model": "m", "options": {"extra_body": {"min_p": 0.1}}}},
     ]
     keys = {key(tmp_path, name=f"run-{n}", **change) for n, change in enumerate([{}, *changes])}
     assert len(keys) == 1 + len(changes)
@@ -169,16 +170,49 @@ def test_a_local_checkpoint_counts_by_its_files_and_not_by_its_path_alone(tmp_pa
     keys = []
     for content in ("old", "old", "new"):
         weights.write_text(content)
-        keys.append(key(tmp_path / "runs", (str(weights.parent),)))
+        keys.append(key(tmp_path / "runs", {"start": Checkpoint(str(weights.parent))}))
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_an_empty_input_is_not_the_working_folder(tmp_path, monkeypatch):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/file").write_text("something")
-    before = key(tmp_path / "runs", ("",))
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert key(tmp_path / "runs", ("",)) == before
+def test_a_value_that_happens_to_name_a_folder_counts_as_it_stands(tmp_path, monkeypatch):
+    """`generation.options.extra_body={stop: ["."]}`, or a chat template that is too long for a file's
+    name."""
+    template = {"chat_template": "{{ messages }}" * 100}
+    options = {"extra_body": {"stop": [".", ""], "chat_template_kwargs": template}}
+    generation = {"backend": "vllm", "model": "m", "options": options}
+    keys = []
+    for content in ("before", "after"):
+        (tmp_path / "file").write_text(content)
+        monkeypatch.chdir(tmp_path)
+        keys.append(key(tmp_path / "runs", {"text": "."}, name=content, generation=generation))
+    assert keys[0] == keys[1]
+
+
+def test_every_input_is_in_the_key_but_what_the_step_merely_works_with(tmp_path, in_flow):
+    calls = []
+
+    @step("add", version=1, works_with=("tool",))
+    def add(run, round, one, other, tool):
+        calls.append((one, other))
+        return Made(run.write_json("sum.json", one + other), {"sum": float(one + other)})
+
+    with open_run(configuration(tmp_path)) as run:
+        in_flow(lambda: add(run, 1, 2, other=3, tool="hammer"))
+        in_flow(lambda: add(run, 1, one=2, other=3, tool="saw"))
+        assert calls == [(2, 3)]
+        in_flow(lambda: add(run, 1, 2, other=4, tool="saw"))
+        assert calls == [(2, 3), (2, 4)]
+
+
+def test_metrics_of_a_step_are_gathered_whether_it_ran_or_was_found(tmp_path, in_flow):
+    @step("measure", version=1)
+    def measure(run, round):
+        return Made(run.write_json("measured.json", 1), {"accuracy": 0.5})
+
+    for _ in range(2):
+        with open_run(configuration(tmp_path)) as run:
+            in_flow(lambda run=run: measure(run, 1))
+            assert run.metrics_of(1) == {"accuracy": 0.5}
 
 
 def test_telling_something_outside_a_run_is_no_error():
@@ -192,7 +226,7 @@ def test_a_local_model_counts_by_its_weights_and_not_by_its_name(tmp_path):
 
     def key():
         with open_run(config) as run:
-            return step_key("distances", 1, 1, run, ("semantics",), ())
+            return step_key("distances", 1, 1, run, ("semantics",), {})
 
     weights.write_bytes(b"first")
     before = key()
@@ -204,7 +238,8 @@ def test_a_local_model_counts_by_its_weights_and_not_by_its_name(tmp_path):
 def test_the_unnamed_artifact_of_several_is_the_result_and_the_others_go_with_it(tmp_path, in_flow):
     @step("fit", version=1)
     def fit(run, round):
-        return {"": run.write_json("model.json", 1), "curve": run.write_json("curve.json", [2])}
+        curve = run.write_json("curve.json", [2])
+        return Made(run.write_json("model.json", 1), {"loss": 0.5}, also={"curve": curve})
 
     with open_run(configuration(tmp_path)) as run:
         made, found = in_flow(lambda: (fit(run, 0), fit(run, 0)))
@@ -224,7 +259,7 @@ def test_of_two_runs_that_need_a_shared_step_at_once_one_does_it_and_the_other_t
     def slow(run, round):
         made.append(run.config.name)
         time.sleep(1)
-        return run.write_json("slow.json", 7)
+        return Made(run.write_json("slow.json", 7))
 
     def start(name):
         @flow(name="tiny", persist_result=False)

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from mars_core.experiment import ExperimentConfig
 from mars_core.files import digest
 from mars_core.generation import Answer, GenerationStore, Generator
 from mars_core.model.reward_model import RewardModel, pair_rewards
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.steps.augment_hard_pairs import augment_hard_pairs
 from tasks.steps.select_hard_pairs import select_hard_pairs
@@ -41,7 +41,7 @@ def spent(tmp_path, in_flow, tiny_decoder):
             "name": digest(budgets, str(changes))[:8], "folder": str(tmp_path), "guards": OPEN,
             "model": {"max_length": 64, "precision": "float32"},
         } | changes  # fmt: skip
-        with open_run(ExperimentConfig.model_validate(values)) as run:
+        with open_run(RunConfig.model_validate(values)) as run:
             ids = list("abc")
             train = run.write_table("train.parquet", pd.DataFrame(
                 {"pair_id": ids, "prompt": [f"Ask {i}?" for i in ids], "chosen": [f"Yes {i}." for i in ids],
@@ -49,9 +49,11 @@ def spent(tmp_path, in_flow, tiny_decoder):
             allocation = run.write_table("a.parquet", pd.DataFrame(
                 {"pair_id": ids, "margin": 0.0, "probability": q, "budget": budgets}))  # fmt: skip
             rewrites = run.write_table(
-                "r.parquet", pd.DataFrame({"pair_id": [], "chosen": [], "rejected": []}, dtype=str),
-                {"rewriting/tokens": 0.0},
-            )  # fmt: skip
+                "r.parquet",
+                pd.DataFrame({name: [] for name in ("pair_id", "chosen", "rejected")}, dtype=str).assign(
+                    tokens=0
+                ),
+            )
             model = run.write("model", RewardModel.load(str(tiny_decoder), run.config.model).save)
             with GenerationStore(tmp_path / f"store-{run.config.name}") as store:
                 generator = Generator(Paraphraser(mute), store)
@@ -84,12 +86,16 @@ def test_of_a_pool_the_easiest_pairs_by_the_current_model_are_kept(spent):
 
 def test_boosting_remembers_the_round_before(tmp_path, in_flow):
     values = {"name": "t", "folder": str(tmp_path), "selection": {"strategy": "boost", "budget": 4}}
-    with open_run(ExperimentConfig.model_validate(values)) as run:
+    with open_run(RunConfig.model_validate(values)) as run:
 
         def scored(t, *margins):
             return run.write_table(f"m{t}.parquet", pd.DataFrame({"pair_id": list("abc"), "margin": margins}))
 
-        first = in_flow(lambda: select_hard_pairs(run, 1, scored(1, -1.0, 1.0, 1.0), None))
-        second = in_flow(lambda: select_hard_pairs(run, 2, scored(2, 1.0, 1.0, -1.0), first))
+        def select(t, previous, *margins):
+            made = {"margins": scored(t, *margins)}
+            return in_flow(lambda: select_hard_pairs(run, t, None, made, None, previous))
+
+        first = select(1, None, -1.0, 1.0, 1.0)
+        second = select(2, first, 1.0, 1.0, -1.0)
         a, b, _ = run.table(second)["probability"]
     assert a > b  # it was wrong once, the other never

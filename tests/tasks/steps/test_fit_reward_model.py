@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from mars_core.data.samples.preferences import preferences
-from mars_core.experiment import ExperimentConfig
 from mars_core.fit.specification import FitError
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
+from tasks.run.step import Checkpoint
 from tasks.steps.fit_reward_model import _command, fit_reward_model
 
 ACCELERATE = ["accelerate", "launch", "--cpu", "--num_machines", "1", "--num_processes", "1"]
@@ -30,21 +31,23 @@ def fitted(tmp_path, in_flow, tiny_decoder, monkeypatch):
             "model": {"max_length": 64, "precision": "float32", "device": "cpu"},
             "fit": {"batch_pairs": 4, "launch": launch},
         }
-        with open_run(ExperimentConfig.model_validate(values)) as run:
+        with open_run(RunConfig.model_validate(values)) as run:
             table = pd.DataFrame(SHORT[:8]).rename(columns={"id": "pair_id"})
             train = run.write_table("data/train.parquet", table)
-            return in_flow(lambda: fit_reward_model(run, 0, str(tiny_decoder), train, [], train))
+            start = Checkpoint(str(tiny_decoder))
+            in_flow(lambda: fit_reward_model(run, 0, start, train, [], train))
+            return run.metrics_of(0)
 
     return fit
 
 
 def test_a_command_that_launches_fits_is_found_beside_python(fitted):
-    assert fitted(ACCELERATE).figures["fit/steps"] == 2
+    assert fitted(ACCELERATE)["fit/steps"] == 2
 
 
 def test_several_processes_fit_together_on_a_cpu(fitted):
-    figures = fitted(["torchrun", "--standalone", "--nproc_per_node", "2"]).figures
-    assert (figures["fit/processes"], figures["fit/steps"]) == (2, 2)
+    metrics = fitted(["torchrun", "--standalone", "--nproc_per_node", "2"])
+    assert (metrics["fit/processes"], metrics["fit/steps"]) == (2, 2)
 
 
 def test_a_command_that_is_not_there_is_told_in_a_sentence(fitted):
@@ -63,11 +66,11 @@ def test_a_command_that_is_not_there_is_told_in_a_sentence(fitted):
 )
 def test_a_fit_is_forked_on_a_cpu_alone(device, launch, expected):
     values = {"name": "tiny", "model": {"device": device}, "fit": {"launch": launch}}
-    command = _command(ExperimentConfig.model_validate(values))
+    command = _command(RunConfig.model_validate(values))
     assert [Path(part).name for part in command] == [Path(part).name for part in expected]
 
 
 def test_what_a_library_prints_beside_the_figures_goes_into_the_log(fitted, tmp_path):
     talking = ["sh", "-c", 'echo "rank 0: NCCL INFO"; exec "$0" "$@"', sys.executable]
-    assert fitted(talking).figures["fit/steps"] == 2
+    assert fitted(talking)["fit/steps"] == 2
     assert "rank 0: NCCL INFO" in (tmp_path / "tiny/round-0/fit.log").read_text()

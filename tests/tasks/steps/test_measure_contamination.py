@@ -5,16 +5,19 @@ import pytest
 from datasets import Dataset
 
 from mars_core.data.samples import rewardbench as sample
-from mars_core.experiment import ExperimentConfig
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.steps.measure_contamination import measure_contamination
 
+EVALUATION = {"benchmarks": {"rewardbench": "sample://rewardbench"}}
 ANSWER = "It is a small brown bird of open country that sings while it flies up high."
 
 
 @pytest.fixture
 def run(tmp_path):
-    with open_run(ExperimentConfig.model_validate({"name": "tiny", "folder": str(tmp_path)})) as run:
+    with open_run(
+        RunConfig.model_validate({"name": "tiny", "folder": str(tmp_path), "evaluation": EVALUATION})
+    ) as run:
         yield run
 
 
@@ -56,31 +59,29 @@ def test_what_a_later_round_adds_is_found_beside_what_was_seen_before(run, heldo
     found = run.table(second).set_index("row")
     assert dict(found["training_id"]) == {"a": "t", "c": "s"}
     assert set(found["set"]) == {"heldout"}
-    assert (first.figures["contamination/heldout/exact"], second.figures["contamination/heldout/exact"]) == (
-        1,
-        2,
-    )
+    assert [run.metrics_of(t)["contamination/heldout/exact"] for t in (0, 1)] == [1, 2]
 
 
 def test_scores_are_given_without_the_rows_that_were_seen(run, heldout, in_flow):
     train = run.write_table("train.parquet", pairs(t=("is it late", "Yes.", "Not yet.")))
-    figures = in_flow(lambda: measure_contamination(run, 0, train, [], *heldout)).figures
-    assert figures["contamination/heldout/accuracy"] == 1
-    assert figures["contamination/heldout/near"] == 0
+    in_flow(lambda: measure_contamination(run, 0, train, [], *heldout))
+    metrics = run.metrics_of(0)
+    assert metrics["contamination/heldout/accuracy"] == 1
+    assert metrics["contamination/heldout/near"] == 0
 
 
 def test_where_nothing_was_seen_the_table_is_empty_and_the_score_that_of_all_rows(run, heldout, in_flow):
     train = run.write_table("train.parquet", pairs(t=("Why?", "Because.", "No idea.")))
     seen = in_flow(lambda: measure_contamination(run, 0, train, [], *heldout))
     assert run.table(seen).empty
-    assert seen.figures["contamination/heldout/accuracy"] == pytest.approx(2 / 3)
+    assert run.metrics_of(0)["contamination/heldout/accuracy"] == pytest.approx(2 / 3)
 
 
 def test_where_all_was_seen_there_is_no_score(run, heldout, in_flow):
     sets, evaluation = heldout
-    seen = in_flow(lambda: measure_contamination(run, 0, sets["heldout"], [], sets, evaluation))
-    assert seen.figures["contamination/heldout/exact"] == 3
-    assert "contamination/heldout/accuracy" not in seen.figures
+    in_flow(lambda: measure_contamination(run, 0, sets["heldout"], [], sets, evaluation))
+    assert run.metrics_of(0)["contamination/heldout/exact"] == 3
+    assert "contamination/heldout/accuracy" not in run.metrics_of(0)
 
 
 def test_rows_of_a_benchmark_are_counted_by_subset(run, in_flow):
@@ -97,7 +98,8 @@ def test_rows_of_a_benchmark_are_counted_by_subset(run, in_flow):
             preserve_index=False,
         ),
     )
-    figures = in_flow(lambda: measure_contamination(run, 0, train, [], benchmark, evaluation)).figures
-    assert figures["contamination/rewardbench/subset/xstest-should-respond"] == 2
-    assert figures["contamination/rewardbench/exact"] == 2
-    assert figures["contamination/rewardbench/total"] == pytest.approx(1)
+    in_flow(lambda: measure_contamination(run, 0, train, [], benchmark, evaluation))
+    metrics = run.metrics_of(0)
+    assert metrics["contamination/rewardbench/subset/xstest-should-respond"] == 2
+    assert metrics["contamination/rewardbench/exact"] == 2
+    assert metrics["contamination/rewardbench/total"] == pytest.approx(1)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mars_core.experiment import ExperimentConfig
 from mars_core.method.curvature import measure
 from mars_core.model.moments import Moments
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.steps.measure_curvature import measure_curvature
 
@@ -21,12 +21,12 @@ def left_by_scoring(run, name, seed, column):
 
 
 def test_curvature_is_measured_from_moments_and_margins_of_both_sides(tmp_path, in_flow):
-    config = ExperimentConfig.model_validate({"name": "tiny", "folder": str(tmp_path)})
+    config = RunConfig.model_validate({"name": "tiny", "folder": str(tmp_path)})
     with open_run(config) as run:
         originals, p, p_margins = left_by_scoring(run, "margins", 0, "margin")
         synthetic, q, q_margins = left_by_scoring(run, "synthetic", 1, "margin_before")
         made = in_flow(lambda: measure_curvature(run, 1, originals, synthetic))
         expected = measure(p, q, p_margins, q_margins)
-        figures = {f"curvature/{name}": value for name, value in expected.items()}
-        assert made.figures == pytest.approx(figures, nan_ok=True)
+        metrics = {f"curvature/{name}": value for name, value in expected.items()}
+        assert run.metrics_of(1) == pytest.approx(metrics, nan_ok=True)
         assert run.table(made).iloc[0].to_dict() == pytest.approx(expected, nan_ok=True)

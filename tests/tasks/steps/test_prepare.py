@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from mars_core.errors import MarsError
-from mars_core.evaluation.suite import BENCHMARKS
-from mars_core.experiment import ExperimentConfig
+from mars_core.evaluation.suite import EvaluationConfig
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.run.sources import source_digest
 from tasks.steps.prepare import prepare
@@ -32,7 +32,7 @@ def start(tmp_path, in_flow):
         write(file, rows)
 
     def start(data=None, **changes):
-        config = ExperimentConfig.model_validate(
+        config = RunConfig.model_validate(
             {
                 "name": "tiny",
                 "folder": str(tmp_path / "runs"),
@@ -78,7 +78,7 @@ def test_bad_pairs_are_told_and_the_repaired_file_is_prepared_at_the_next_start(
     ("changes", "told"),
     [
         ({"selection": {"budget": 5000}}, r"selection\.budget=5000 exceeds what 4 pairs can take"),
-        ({"evaluation": {"rewardbench": "absent.jsonl"}}, r"absent\.jsonl does not exist"),
+        ({"evaluation": {"benchmarks": {"rewardbench": "absent.jsonl"}}}, r"absent\.jsonl does not exist"),
         ({"data": {"train": "absent.jsonl"}}, r"absent\.jsonl: no such file"),
         ({"data": {"where": {"split": "base"}}}, "no column 'split', which data.where names"),
         ({"data": {"subset": 5}}, r"data\.subset=5, but there are only 4"),
@@ -95,8 +95,9 @@ def test_dropped_rows_are_counted_by_reason_also_when_the_step_is_found(start, t
     made, found = (start({"invalid": "drop"}) for _ in range(2))
     assert made == found
     assert made["train"].rows == 4
-    assert made["train"].figures[LEFT_OUT_OF_TRAIN] == 1
-    assert sum(made["train"].figures.values()) == 2
+    left_out = json.loads((tmp_path / "runs/tiny/left_out.json").read_text())
+    assert left_out[LEFT_OUT_OF_TRAIN] == 1
+    assert sum(left_out.values()) == 2
 
 
 def test_a_file_that_changed_is_prepared_anew(start, tmp_path):
@@ -113,7 +114,7 @@ def benchmark(tmp_path):
     """A RewardBench file with one row, and the configuration that names it."""
     row = {"id": "1", "subset": "hep-go", "prompt": "Add.", "chosen": "a + b", "rejected": "a - b"}
     write(tmp_path / "bench.jsonl", [row])
-    return tmp_path / "bench.jsonl", row, {"rewardbench": str(tmp_path / "bench.jsonl")}
+    return tmp_path / "bench.jsonl", row, {"benchmarks": {"rewardbench": str(tmp_path / "bench.jsonl")}}
 
 
 @pytest.fixture
@@ -126,11 +127,13 @@ def told(monkeypatch):
 
 def test_the_rows_of_both_benchmarks_are_artifacts_of_the_run(start, tmp_path):
     sources = {"rewardbench": "sample://rewardbench", "rewardbench2": "sample://rewardbench2"}
-    sets = start(evaluation=sources)
+    sets = start(evaluation={"benchmarks": sources})
     assert list(sets) == ["train", "validation", "heldout", *sources]
     for name, source in sources.items():
         rows = pd.read_parquet(tmp_path / f"runs/tiny/{name}_rows.parquet")
-        assert sets[name].rows == len(rows) == len(BENCHMARKS[name].read(source))
+        assert (
+            sets[name].rows == len(rows) == len(EvaluationConfig(benchmarks=sources).suite[name].read(source))
+        )
 
 
 def test_a_benchmark_is_read_and_its_wrong_counts_are_told_once(start, benchmark, told, monkeypatch):

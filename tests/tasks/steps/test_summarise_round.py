@@ -4,32 +4,32 @@ import math
 
 import pytest
 
-from mars_core.experiment import ExperimentConfig
 from tasks.run.round_metrics import best_round, read_metrics
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import ArtifactRef, open_run
 from tasks.steps.summarise_round import summarise_round
 
 
 @pytest.fixture
 def run(tmp_path):
-    config = ExperimentConfig.model_validate({"name": "tiny", "folder": str(tmp_path), "rounds": 2})
+    config = RunConfig.model_validate({"name": "tiny", "folder": str(tmp_path), "rounds": 2})
     with open_run(config) as run:
         yield run
 
 
-def artifact(uri, rows=None, **figures):
-    return ArtifactRef(uri=uri, sha256=uri, rows=rows, figures=figures)
+def artifact(uri, rows=None):
+    return ArtifactRef(uri=uri, sha256=uri, rows=rows)
 
 
-def test_the_figures_of_all_steps_of_a_round_are_gathered(run, in_flow):
+def test_the_metrics_of_all_steps_of_a_round_are_gathered(run, in_flow):
     run.record("round-1-margins", "key", {}, 1.5)
     run.record("round-1-fit", "key", {}, 2.0)
     run.record("round-10-fit", "key", {}, 100.0)
     train, synthetic = artifact("train", rows=4), [artifact("one", rows=3), artifact("two", rows=2)]
-    made = [artifact("model", loss=0.25), artifact("heldout", snr=math.nan)]
-    metrics = run.json(
-        in_flow(lambda: summarise_round(run, 1, train, synthetic, [part.figures for part in made]))
-    )
+    run.note_metrics(1, {"loss": 0.25})
+    run.note_metrics(1, {"snr": math.nan})
+    run.note_metrics(10, {"loss": 0.5})
+    metrics = run.json(in_flow(lambda: summarise_round(run, 1, train, synthetic)))
     assert metrics == {
         "round": 1,
         "train/originals": 4,

@@ -6,8 +6,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.runtime import flow_run
 
-from mars_core.experiment import ExperimentConfig
+from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import RunFolderError, open_run
+from tasks.run.sources import LEFT_OUT
 from tasks.steps.write_report import run_report, write_report
 from tasks.tracking.mlflow_runs import link_tracking
 
@@ -18,10 +19,20 @@ MARGINS = [[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, -1.0, 1.0]]
 
 @pytest.fixture
 def run(tmp_path):
-    config = ExperimentConfig.model_validate({"name": "tiny", "folder": str(tmp_path), "rounds": 3})
+    config = RunConfig.model_validate(
+        {
+            "name": "tiny",
+            "folder": str(tmp_path),
+            "rounds": 3,
+            "evaluation": {"benchmarks": {"rewardbench": "sample://rewardbench"}},
+        }
+    )
     with open_run(config) as run:
-        train = run.write_table("train.parquet", pd.DataFrame({"pair_id": PAIRS}), {"empty chosen": 2.0})
-        run.record("prepare", "key", {"train": train}, 0.1)
+        outputs = {
+            "train": run.write_table("train.parquet", pd.DataFrame({"pair_id": PAIRS})),
+            LEFT_OUT: run.write_json("left_out.json", {"empty chosen": 2}),
+        }
+        run.record("prepare", "key", outputs, 0.1)
         yield run
 
 

@@ -15,9 +15,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from mars_core.experiment import ExperimentConfig
 from tasks.processes.addresses import answers, free_port
-from tasks.run.run_config import TrackingConfig
+from tasks.run.run_config import RunConfig, TrackingConfig
 from tasks.run.run_folder import open_run
 from tasks.tracking import run_tracking as tracking
 from tasks.tracking.mlflow_store import TrackingError, check_tracking, shown
@@ -69,12 +68,11 @@ def server(tmp_path_factory):
 @pytest.fixture
 def run(request, server, tmp_path):
     """A folder with two finished rounds and a report, whose MLflow is the server."""
-    config = ExperimentConfig.model_validate(
+    config = RunConfig.model_validate(
         {
             "name": "tiny",
             "rounds": 1,
             "folder": str(tmp_path),
-            "evaluation": {"rewardbench": None, "rewardbench2": None},
             "tracking": {"uri": server.uri, "experiment": request.node.name, "models": "none"},
         }
     )

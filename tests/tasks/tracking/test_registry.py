@@ -4,9 +4,8 @@ import re
 
 import pytest
 
-from mars_core.experiment import ExperimentConfig
 from mars_core.model.reward_model import ModelConfig, RewardModel
-from tasks.run.run_config import TrackingConfig
+from tasks.run.run_config import RunConfig, TrackingConfig
 from tasks.run.run_folder import open_run
 from tasks.tracking.registry import (
     CHALLENGER,
@@ -147,7 +146,7 @@ def test_rollback_that_was_killed_half_way_goes_back_once(promoted, in_flow):
 @pytest.fixture
 def candidate(store, tmp_path, tiny_decoder):
     """A run whose round 0 has a model, and where that is to be registered."""
-    config = ExperimentConfig.model_validate(
+    config = RunConfig.model_validate(
         {"name": "tiny", "folder": str(tmp_path), "tracking": {"uri": store, "models": "none"}}
     )
     with open_run(config) as run:

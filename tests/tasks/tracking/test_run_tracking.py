@@ -12,9 +12,8 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.runtime import flow_run
 
-from mars_core.experiment import ExperimentConfig
 from mars_core.model.reward_model import ModelConfig, RewardModel
-from tasks.run.run_config import TrackingConfig
+from tasks.run.run_config import RunConfig, TrackingConfig
 from tasks.run.run_folder import open_run
 from tasks.tracking import run_tracking as tracking
 from tasks.tracking.evaluation_tracking import run_page
@@ -113,7 +112,7 @@ def tracked(request, store, tmp_path, tiny_decoder):
     opened = []
 
     def make(models="none", **changes):
-        config = ExperimentConfig.model_validate(
+        config = RunConfig.model_validate(
             {
                 "name": "tiny",
                 "folder": str(tmp_path),
