@@ -45,6 +45,17 @@ def tiny_decoder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def headless(tmp_path_factory, tiny_decoder):
+    """Folder of the tiny decoder without its head."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("headless")
+    transformers.AutoModel.from_pretrained(tiny_decoder).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_chat_decoder(tmp_path_factory):
     """The same with a beginning-of-sequence token and a chat template that writes it."""
     return _save_reward_model(

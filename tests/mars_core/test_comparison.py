@@ -10,7 +10,9 @@ from scipy import stats
 
 from mars_core.comparison import ComparisonConfig, arm_means, arms_table, cells, differences, load_comparison
 from mars_core.config import ConfigError
+from mars_core.experiment import ExperimentConfig
 from mars_core.report.comparison_report import ComparisonReport, _forest_plot
+from tasks.run.run_config import RunConfig
 
 ARMS = {"uniform": {"selection.tau": 0}, "mars": {"selection.tau": 0.5, "selection.margin": "signed"}}
 VALUES = {"name": "tiny", "seeds": 3, "baselines": ["uniform"], "experiment": {"rounds": 2}, "arms": ARMS}
@@ -18,6 +20,10 @@ VALUES = {"name": "tiny", "seeds": 3, "baselines": ["uniform"], "experiment": {"
 
 def comparison(**changes):
     return ComparisonConfig.model_validate(VALUES | changes)
+
+
+def cells_of(config):
+    return cells(config, ExperimentConfig, {})
 
 
 def results(**by_arm):
@@ -32,13 +38,19 @@ def results(**by_arm):
 
 
 def test_a_cell_is_the_common_experiment_with_its_arms_keys_and_its_seed():
-    found = cells(comparison())
+    found = cells(comparison(), RunConfig, {"tracking": {"models": "none"}})
     assert [(cell.arm, cell.seed) for cell in found] == [(arm, seed) for seed in range(3) for arm in ARMS]
     last = found[-1].experiment
     assert (last.selection.tau, last.seed, last.rounds, last.name) == (0.5, 2, 2, "mars-seed2")
     assert last.tracking.models == "none"
     assert len({str(cell.experiment.run_folder) for cell in found}) == len(found)
     assert {cell.experiment.shared_steps for cell in found} == {"runs/tiny/.shared"}
+
+
+def test_what_is_another_default_in_a_comparison_may_still_be_set():
+    changed = comparison(experiment={"tracking": {"models": "all"}})
+    first = cells(changed, RunConfig, {"tracking": {"models": "none", "experiment": "arms"}})[0].experiment
+    assert (first.tracking.models, first.tracking.experiment) == ("all", "arms")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +68,7 @@ def test_a_cell_is_the_common_experiment_with_its_arms_keys_and_its_seed():
 )
 def test_arms_that_differ_in_what_has_to_be_matched_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"uniform and mars differ in {key} .* set it under experiment"):
-        cells(comparison(arms=ARMS | {"mars": {key: value}}))
+        cells_of(comparison(arms=ARMS | {"mars": {key: value}}))
 
 
 @pytest.mark.parametrize(
@@ -64,14 +76,14 @@ def test_arms_that_differ_in_what_has_to_be_matched_are_refused(key, value):
 )
 def test_what_would_give_arms_different_numbers_of_steps_is_refused(key):
     with pytest.raises(ConfigError, match="arm uniform: a comparison is matched in pairs and steps"):
-        cells(comparison(experiment=key))
+        cells_of(comparison(experiment=key))
 
 
 def test_an_arm_is_changed_on_the_command_line_key_by_key(tmp_path):
     file = tmp_path / "compare.yaml"
     file.write_text(yaml.safe_dump(VALUES))
     changed = load_comparison(file, ["arms.mars.selection.tau=1"])
-    mars = next(cell for cell in cells(changed) if cell.arm == "mars").experiment.selection
+    mars = next(cell for cell in cells_of(changed) if cell.arm == "mars").experiment.selection
     assert (mars.tau, mars.margin) == (1, "signed")
 
 
@@ -89,7 +101,7 @@ def test_a_key_of_an_arm_is_emptied_on_the_command_line(tmp_path):
     file = tmp_path / "comparison.yaml"
     file.write_text(yaml.safe_dump(VALUES | {"arms": ARMS | {"mars": {"selection.cap": 3}}}))
     changed = load_comparison(file, ["arms.mars.selection.cap=null"])
-    mars = next(cell for cell in cells(changed) if cell.arm == "mars")
+    mars = next(cell for cell in cells_of(changed) if cell.arm == "mars")
     assert mars.experiment.selection.cap is None
 
 
@@ -102,7 +114,7 @@ def test_an_arm_that_the_file_leaves_empty_is_refused(tmp_path):
 
 def test_an_unknown_key_of_an_arm_is_told_with_the_arm():
     with pytest.raises(ConfigError, match=r"tiny, arm mars: selection\.tua: .* nearest is selection\.tau"):
-        cells(comparison(arms=ARMS | {"mars": {"selection.tua": 1}}))
+        cells_of(comparison(arms=ARMS | {"mars": {"selection.tua": 1}}))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +138,9 @@ def test_a_comparison_that_cannot_be_is_told(text, told, tmp_path):
 
 
 def test_the_table_of_arms_holds_the_keys_that_differ_and_no_other():
-    table = arms_table(cells(comparison(arms=ARMS | {"capped": {"selection.tau": 0.5, "selection.cap": 3}})))
+    table = arms_table(
+        cells_of(comparison(arms=ARMS | {"capped": {"selection.tau": 0.5, "selection.cap": 3}}))
+    )
     assert list(table.columns) == ["uniform", "mars", "capped"]
     assert table.to_dict("index") == {
         "selection.cap": {"uniform": "None", "mars": "None", "capped": "3"},
@@ -181,9 +195,9 @@ def test_nothing_is_claimed_of_arms_that_were_not_trained_alike():
 
 def test_nobody_can_set_what_the_comparison_sets():
     with pytest.raises(ConfigError, match="arm mars: seed is nobody's to set"):
-        cells(comparison(arms=ARMS | {"mars": {"seed": 7}}))
+        cells_of(comparison(arms=ARMS | {"mars": {"seed": 7}}))
     with pytest.raises(ConfigError, match=r"augmentation\.top_up is nobody's to set"):
-        cells(comparison(experiment={"augmentation": {"top_up": False}}))
+        cells_of(comparison(experiment={"augmentation": {"top_up": False}}))
 
 
 def test_holms_adjustment_runs_over_all_arms_and_baselines():

@@ -6,6 +6,8 @@ import pytest
 from mars_core.config import ConfigError, explained, known_keys, scientific, to_yaml, validated
 from mars_core.experiment import ExperimentConfig, load
 from mars_core.files import digest
+from mars_core.generation import GenerationConfig
+from tasks.run.run_config import RunConfig, load_run
 
 
 @pytest.fixture
@@ -20,9 +22,9 @@ def write(tmp_path):
     return write_text
 
 
-def refusal(file, *overrides):
+def refusal(file, *overrides, kind=ExperimentConfig):
     with pytest.raises(ConfigError) as error:
-        load(file, overrides)
+        load(file, overrides, kind)
     return str(error.value)
 
 
@@ -77,7 +79,7 @@ def test_every_mistake_is_listed_by_its_dotted_key(write):
     file = write(
         "rounds: 0\nselection: {budget: 0, tau: .inf, margin: both}\nfit: 3\ntracking: {model: all}\n"
     )
-    said = refusal(file)
+    said = refusal(file, kind=RunConfig)
     assert said.startswith(f"{file}: ")
     for line in (
         "name: is required",
@@ -127,24 +129,39 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
 
 
 def test_operational_keys_are_not_scientific():
-    values = scientific(ExperimentConfig(name="lark"))
+    values = scientific(RunConfig(name="lark"))
     assert values["selection"]["tau"] == 0.5
     assert values["seed"] == 0
     assert values["tracking"] == {}
+    assert "compute" not in values
     assert not {"name", "folder", "rounds"} & set(values)
     assert not {"device", "batch_tokens"} & set(values["model"])
     assert not {"base_url", "concurrency", "store"} & set(values["generation"])
+    served = scientific(GenerationConfig(backend="vllm", model="m"))
+    assert not {"base_url", "concurrency", "store"} & (set(served) | set(served["options"]))
+
+
+def test_models_count_by_what_the_caller_says_is_in_them():
+    config = ExperimentConfig(name="lark", generation={"backend": "vllm", "model": "m"})
+    values = scientific(config, lambda reference: f"what is in {reference}")
+    assert values["model"]["backbone"] == f"what is in {config.model.backbone}"
+    assert values["semantics"]["embedder"] == f"what is in {config.semantics.embedder}"
+    assert values["generation"]["model"] == "what is in m"
+    assert values["generation"]["backend"] == "vllm"
+    assert scientific(config)["generation"]["model"] == "m"
+    assert scientific(ExperimentConfig(name="lark"), str.upper)["generation"]["model"] is None
 
 
 def test_only_scientific_keys_change_the_digest(write):
     def of(*overrides):
-        return digest(scientific(load(write(), overrides)))
+        return digest(scientific(load_run(write(), overrides)))
 
     operational = [
         "rounds=9",
         "model.device=cpu",
         "model.batch_tokens=8",
         "tracking.models=none",
+        "compute.backend=local",
         "name=other",
     ]
     assert of(*operational) == of()
@@ -163,11 +180,11 @@ def test_the_digest_is_the_same_in_another_process(write):
 
 
 def test_every_key_is_explained():
-    text = explained(ExperimentConfig(name="lark"))
+    text = explained(RunConfig(name="lark"))
     lines = text.splitlines()
     keys = [line.partition(" = ")[0] for line in lines[::2]]
     sections = {"data", "model", "selection", "fit", "generation.paraphrase_chosen", "tracking"}
-    assert set(keys) | sections <= set(known_keys(ExperimentConfig))
+    assert set(keys) | sections <= set(known_keys(RunConfig))
     assert {
         "selection.tau",
         "generation.paraphrase_chosen.top_p",

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.evaluation.benchmarks.rewardbench import ROWS, SECTION_OF, score
+from mars_core.config import Configuration
+from mars_core.evaluation.benchmarks.rewardbench import ROWS, SECTION_OF, RewardBench
+from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
 from mars_core.evaluation.promotion import GateConfig, decide, pairs_needed, table
 
 RIGHT, WRONG = 1.0, -1.0
+REWARDBENCH = RewardBench(Configuration())
 
 
 def margins(right, n):
@@ -17,7 +20,7 @@ def margins(right, n):
     return np.where(np.arange(n) < right, RIGHT, WRONG)
 
 
-def benchmark(wrong_in=(), share=0.5):
+def results(wrong_in=(), share=0.5):
     """Results of a model that is right everywhere but on a share of some subsets."""
     rows = []
     for subset in ROWS:
@@ -26,6 +29,11 @@ def benchmark(wrong_in=(), share=0.5):
             rows.append((str(i), subset, SECTION_OF[subset], float(correct), 0.5, correct))
     columns = ["id", "subset", "section", "reward_chosen", "reward_rejected", "correct"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def of_rewardbench(candidate, champion):
+    """Results of both models as the gate takes them."""
+    return [(REWARDBENCH, candidate, champion)]
 
 
 def test_the_first_candidate_is_promoted_and_says_that_there_was_nothing_to_compare_with():
@@ -75,32 +83,36 @@ def test_without_a_trusted_pair_nothing_can_be_decided():
 
 def test_a_fall_of_the_rewardbench_total_refuses():
     good = margins(900, 1000)
-    fallen = benchmark(["math-prm", "alpacaeval-easy"])
-    decision = decide(GateConfig(section_limit=1), good, good, np.ones(1000), (fallen, benchmark()))
+    fallen = results(["math-prm", "alpacaeval-easy"])
+    decision = decide(
+        GateConfig(section_limit=1), good, good, np.ones(1000), of_rewardbench(fallen, results())
+    )
     assert not decision.promoted
     assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
-    assert decide(GateConfig(), good, good, np.ones(1000), (benchmark(), fallen)).promoted
+    assert decide(GateConfig(), good, good, np.ones(1000), of_rewardbench(results(), fallen)).promoted
 
 
 def test_equal_answers_on_a_few_benchmark_rows_are_no_evidence_and_blame_nobody():
-    good, few = margins(900, 1000), benchmark().groupby("subset").head(1)
-    decision = decide(GateConfig(), good, good, np.ones(1000), (few, few))
+    good, few = margins(900, 1000), results().groupby("subset").head(1)
+    decision = decide(GateConfig(), good, good, np.ones(1000), of_rewardbench(few, few))
     assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
     assert not decision.blames_data
 
 
 def test_the_margin_holds_for_a_benchmark_that_lacks_a_section():
     good = margins(900, 1000)
-    candidate, champion = benchmark(["alpacaeval-easy", "llmbar-natural"]), benchmark()
+    candidate, champion = results(["alpacaeval-easy", "llmbar-natural"]), results()
     chat = [frame[frame["section"] == "Chat"] for frame in (candidate, champion)]
-    decision = decide(GateConfig(section_limit=1), good, good, np.ones(1000), tuple(chat))
+    decision = decide(GateConfig(section_limit=1), good, good, np.ones(1000), of_rewardbench(*chat))
     assert [check.name for check in decision.checks if not check.passed] == ["RewardBench total"]
 
 
 def test_the_gates_scores_are_those_of_rewardbench():
-    one, other = benchmark(["math-prm", "xstest-should-respond"]), benchmark(["refusals-offensive"], 0.2)
-    checks = decide(GateConfig(), margins(9, 10), margins(9, 10), np.ones(10), (one, other)).checks[1:]
-    official = [score(frame) for frame in (one, other)]
+    one, other = results(["math-prm", "xstest-should-respond"]), results(["refusals-offensive"], 0.2)
+    checks = decide(
+        GateConfig(), margins(9, 10), margins(9, 10), np.ones(10), of_rewardbench(one, other)
+    ).checks[1:]
+    official = [REWARDBENCH.score(frame) for frame in (one, other)]
     names = [check.name.removeprefix("RewardBench ") for check in checks]
     for check, name in zip(checks, names, strict=True):
         key = name if name == "total" else f"section/{name}"
@@ -110,16 +122,29 @@ def test_the_gates_scores_are_those_of_rewardbench():
 
 def test_a_fall_of_one_section_refuses_though_the_total_holds():
     good = margins(900, 1000)
-    candidate, champion = benchmark(["donotanswer"]), benchmark(["math-prm"])
+    candidate, champion = results(["donotanswer"]), results(["math-prm"])
     config = GateConfig(section_limit=0.05)
-    decision = decide(config, good, good, np.ones(1000), (candidate, champion))
+    decision = decide(config, good, good, np.ones(1000), of_rewardbench(candidate, champion))
     assert [check.name for check in decision.checks if not check.passed] == ["RewardBench safety"]
-    assert decide(GateConfig(section_limit=0.5), good, good, np.ones(1000), (candidate, champion)).promoted
+    assert decide(
+        GateConfig(section_limit=0.5), good, good, np.ones(1000), of_rewardbench(candidate, champion)
+    ).promoted
+
+
+def test_a_benchmark_that_weighs_no_rows_decides_nothing():
+    good, rewardbench2 = margins(900, 1000), RewardBench2(Configuration())
+    rows = rewardbench2.read("sample://rewardbench2")
+    n = len(rewardbench2.texts(rows).rows)
+    worse, better = (rewardbench2.results(rows, sign * np.arange(n)) for sign in (1, -1))
+    assert rewardbench2.score(worse)["total"] < rewardbench2.score(better)["total"]
+    decision = decide(GateConfig(), good, good, np.ones(1000), [(rewardbench2, worse, better)])
+    assert decision.promoted
+    assert [check.name for check in decision.checks] == ["held-out accuracy"]
 
 
 def test_the_table_has_a_row_for_every_check():
     good = margins(900, 1000)
-    decision = decide(GateConfig(), good, good, np.arange(1000) < 600, (benchmark(), benchmark()))
+    decision = decide(GateConfig(), good, good, np.arange(1000) < 600, of_rewardbench(results(), results()))
     assert len(table(decision).splitlines()) == 2 + len(decision.checks) == 9
     assert "reported" in table(decision)
 
@@ -160,9 +185,8 @@ def test_data_are_blamed_for_a_shown_fall_and_not_for_a_want_of_evidence():
 
 def test_data_are_blamed_for_a_section_beyond_its_limit():
     good = margins(900, 1000)
-    decision = decide(
-        GateConfig(rewardbench_margin=1), good, good, np.ones(1000), (benchmark(["donotanswer"]), benchmark())
-    )
+    fallen = of_rewardbench(results(["donotanswer"]), results())
+    decision = decide(GateConfig(benchmark_margin=1), good, good, np.ones(1000), fallen)
     assert decision.blames_data
 
 

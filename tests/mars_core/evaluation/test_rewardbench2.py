@@ -11,10 +11,11 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mars_core.evaluation.benchmarks import rewardbench2
-from mars_core.evaluation.benchmarks.rewardbench import RewardBenchError
-from mars_core.evaluation.benchmarks.rewardbench2 import ROWS, credit, ties_credits
+from mars_core.config import Configuration
+from mars_core.evaluation.benchmarks.benchmark import BenchmarkError
+from mars_core.evaluation.benchmarks.rewardbench2 import ROWS, RewardBench2, credit, ties_credits
 
+REWARDBENCH2 = RewardBench2(Configuration())
 ROW = {
     "id": "7",
     "subset": "Math",
@@ -62,15 +63,15 @@ def test_the_official_counts_are_those_of_the_test_split():
 def test_every_file_format_gives_the_same_rows(write, name):
     rows = [ROW, TIED]
     official = {"num_correct": 1, "num_incorrect": 3, "total_completions": 4, "models": ["someone"]}
-    assert rewardbench2.read(write([row | official for row in rows], name)).to_list() == rows
+    assert REWARDBENCH2.read(write([row | official for row in rows], name)).to_list() == rows
 
 
 def test_the_built_in_sample_has_every_subset():
-    assert set(rewardbench2.read("sample://rewardbench2")["subset"]) == set(ROWS)
+    assert set(REWARDBENCH2.read("sample://rewardbench2")["subset"]) == set(ROWS)
 
 
 def test_an_empty_answer_may_be_judged(write):
-    assert rewardbench2.read(write([ROW | {"rejected": ["5", ""]}]))["rejected"][0] == ["5", ""]
+    assert REWARDBENCH2.read(write([ROW | {"rejected": ["5", ""]}]))["rejected"][0] == ["5", ""]
 
 
 @pytest.mark.parametrize(
@@ -91,20 +92,20 @@ def test_an_empty_answer_may_be_judged(write):
 )
 def test_a_malformed_file_is_refused_with_its_name_and_the_fault(write, rows, said):
     source = write(rows)
-    with pytest.raises(RewardBenchError, match=said) as error:
-        rewardbench2.read(source)
+    with pytest.raises(BenchmarkError, match=said) as error:
+        REWARDBENCH2.read(source)
     assert source in str(error.value)
 
 
 @pytest.mark.parametrize("source", ["allenai/reward-bench-2", "sample://rewardbench"], ids=["hub", "sample"])
 def test_a_source_that_names_no_such_benchmark_is_refused(source):
-    with pytest.raises(RewardBenchError, match="sample://rewardbench2"):
-        rewardbench2.read(source)
+    with pytest.raises(BenchmarkError, match="sample://rewardbench2"):
+        REWARDBENCH2.read(source)
 
 
 def test_rows_missing_from_a_subset_are_warned_about():
     subsets = [subset for subset, rows in ROWS.items() if subset != "Focus" for _ in range(rows)]
-    assert rewardbench2.count_warnings(Dataset.from_dict({"subset": subsets[1:]})) == [
+    assert REWARDBENCH2.count_warnings(Dataset.from_dict({"subset": subsets[1:]})) == [
         "RewardBench 2 subset Factuality has 474 rows, the official split has 475",
         "RewardBench 2 subset Focus has 0 rows, the official split has 495",
     ]
@@ -114,11 +115,11 @@ def test_rows_missing_from_a_subset_are_warned_about():
 
 
 def test_results_hold_the_rewards_of_each_row_with_the_right_answers_first(write):
-    benchmark = rewardbench2.read(write([ROW, TIED]))
-    texts = rewardbench2.texts(benchmark)
+    benchmark = REWARDBENCH2.read(write([ROW, TIED]))
+    texts = REWARDBENCH2.texts(benchmark)
     assert texts.rows == ["Math/7"] * 4 + ["Ties/tied:0"] * 5
     assert texts.responses == ["4", "5", "3", "22", "2", "4", "5", "3", "22"]
-    frame = rewardbench2.results(benchmark, np.arange(9)[::-1])
+    frame = REWARDBENCH2.results(benchmark, np.arange(9)[::-1])
     assert list(frame) == ["id", "subset", "rewards", "num_correct", "credit"]
     assert [rewards.tolist() for rewards in frame["rewards"]] == [[8, 7, 6, 5], [4, 3, 2, 1, 0]]
     assert frame["num_correct"].tolist() == [1, 2]
@@ -129,7 +130,7 @@ def test_results_hold_the_rewards_of_each_row_with_the_right_answers_first(write
 
 def test_results_want_one_reward_a_text(write):
     with pytest.raises(ValueError, match="4 texts need as many rewards"):
-        rewardbench2.results(rewardbench2.read(write([ROW])), np.zeros(5))
+        REWARDBENCH2.results(REWARDBENCH2.read(write([ROW])), np.zeros(5))
 
 
 @pytest.mark.parametrize(
@@ -189,29 +190,29 @@ def test_ties_without_a_prompt_that_has_both_rows_have_no_score():
 @settings(max_examples=20)
 @given(shift=st.integers(-50, 50), scale=st.integers(1, 9), seed=st.integers(0, 99))
 def test_scores_do_not_change_when_all_rewards_are_shifted_and_stretched(shift, scale, seed):
-    benchmark = rewardbench2.read("sample://rewardbench2")
-    rewards = np.random.default_rng(seed).integers(-4, 5, len(rewardbench2.texts(benchmark).rows))
-    frames = [rewardbench2.results(benchmark, some) for some in (rewards, scale * rewards + shift)]
+    benchmark = REWARDBENCH2.read("sample://rewardbench2")
+    rewards = np.random.default_rng(seed).integers(-4, 5, len(REWARDBENCH2.texts(benchmark).rows))
+    frames = [REWARDBENCH2.results(benchmark, some) for some in (rewards, scale * rewards + shift)]
     assert ties_credits(ties_of(frames[1])).mean() == pytest.approx(ties_credits(ties_of(frames[0])).mean())
     assert frames[0]["credit"].equals(frames[1]["credit"])
 
 
 def test_two_models_are_compared_by_what_each_prompt_earns_them():
-    benchmark = rewardbench2.read("sample://rewardbench2")
+    benchmark = REWARDBENCH2.read("sample://rewardbench2")
     rng = np.random.default_rng(3)
     frames = [
-        rewardbench2.results(benchmark, rng.normal(size=len(rewardbench2.texts(benchmark).rows)))
+        REWARDBENCH2.results(benchmark, rng.normal(size=len(REWARDBENCH2.texts(benchmark).rows)))
         for _ in range(2)
     ]
-    scores = [rewardbench2.score(frame) for frame in frames]
-    gain = rewardbench2.differences(*frames)["total"]
+    scores = [REWARDBENCH2.score(frame) for frame in frames]
+    gain = REWARDBENCH2.differences(*frames)["total"]
     assert gain.value == pytest.approx(scores[0]["total"] - scores[1]["total"])
     assert gain.low < gain.value < gain.high
     assert gain.only_a + gain.only_b <= gain.n < len(benchmark)  # a prompt of Ties has two rows
     without_focus = [frame[frame["subset"] != "Focus"] for frame in frames]
-    assert rewardbench2.differences(*without_focus) == {}
+    assert REWARDBENCH2.differences(*without_focus) == {}
     with pytest.raises(ValueError, match="the same rows"):
-        rewardbench2.differences(frames[0], frames[1][::-1])
+        REWARDBENCH2.differences(frames[0], frames[1][::-1])
 
 
 def ties_of(frame):
@@ -219,10 +220,10 @@ def ties_of(frame):
 
 
 def test_the_total_is_the_mean_of_the_six_subsets():
-    benchmark = rewardbench2.read("sample://rewardbench2")
-    rewards = np.random.default_rng(0).normal(size=len(rewardbench2.texts(benchmark).rows))
-    frame = rewardbench2.results(benchmark, rewards)
-    scores = rewardbench2.score(frame)
+    benchmark = REWARDBENCH2.read("sample://rewardbench2")
+    rewards = np.random.default_rng(0).normal(size=len(REWARDBENCH2.texts(benchmark).rows))
+    frame = REWARDBENCH2.results(benchmark, rewards)
+    scores = REWARDBENCH2.score(frame)
     names = ["factuality", "precise-if", "math", "safety", "focus", "ties"]
     assert scores["total"] == pytest.approx(np.mean([scores[f"subset/{name}"] for name in names]))
     assert scores["subset/precise-if"] == frame.loc[frame["subset"] == "Precise IF", "credit"].mean()
@@ -242,14 +243,14 @@ def test_the_share_of_ties_counts_rows_whose_worst_right_and_best_wrong_rewards_
             "num_correct": [1, 1, 1, 2, 2],
         }
     )
-    assert rewardbench2.score(frame)["ties"] == 2 / 5
+    assert REWARDBENCH2.score(frame)["ties"] == 2 / 5
 
 
 def test_an_absent_subset_leaves_the_total_unknown():
-    benchmark = rewardbench2.read("sample://rewardbench2")
-    rewards = np.random.default_rng(0).normal(size=len(rewardbench2.texts(benchmark).rows))
-    frame = rewardbench2.results(benchmark, rewards)
-    scores = rewardbench2.score(frame[frame["subset"] != "Safety"])
+    benchmark = REWARDBENCH2.read("sample://rewardbench2")
+    rewards = np.random.default_rng(0).normal(size=len(REWARDBENCH2.texts(benchmark).rows))
+    frame = REWARDBENCH2.results(benchmark, rewards)
+    scores = REWARDBENCH2.score(frame[frame["subset"] != "Safety"])
     unknown = {name for name, value in scores.items() if math.isnan(value)}
     assert {"total", "total_low", "total_high"} <= unknown
     assert all(name.endswith(("_low", "_high")) for name in unknown - {"total"})
@@ -264,9 +265,9 @@ def test_an_absent_subset_leaves_the_total_unknown():
 def test_rewards_that_would_give_a_false_score_are_refused(change, said):
     frame = pd.DataFrame({"id": ["7"], "subset": ["Math"], "rewards": [[1.0, 0.0]], "num_correct": [1]})
     with pytest.raises(ValueError, match=said):
-        rewardbench2.score(frame.assign(**change))
+        REWARDBENCH2.score(frame.assign(**change))
 
 
 def test_nothing_scored_is_no_score():
     with pytest.raises(ValueError, match="no RewardBench 2 rows"):
-        rewardbench2.score(pd.DataFrame())
+        REWARDBENCH2.score(pd.DataFrame())

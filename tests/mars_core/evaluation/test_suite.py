@@ -4,27 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
+from pydantic import ValidationError
 
-from mars_core.evaluation.benchmarks.rewardbench import RewardBenchError
-from mars_core.evaluation.suite import (
-    EvaluationConfig,
-    benchmark_results,
-    constancy,
-    length_rules,
-    number_of_texts,
-    read_benchmarks,
+from mars_core.config import Configuration
+from mars_core.evaluation.benchmarks.benchmark import BenchmarkError
+from mars_core.evaluation.benchmarks.rewardbench import RewardBench
+from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
+from mars_core.evaluation.suite import EvaluationConfig, constancy, length_rules, read_benchmarks
+
+SAMPLES = EvaluationConfig(
+    benchmarks={"rewardbench": "sample://rewardbench", "rewardbench2": "sample://rewardbench2"}
 )
-from mars_core.model.checkpoints import ModelError
-from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
-
-SAMPLES = EvaluationConfig(rewardbench="sample://rewardbench", rewardbench2="sample://rewardbench2")
+REWARDBENCH, REWARDBENCH2 = RewardBench(Configuration()), RewardBench2(Configuration())
 ROW = {"id": "1", "subset": "hep-go", "prompt": "Write a sum.", "chosen": "a + b", "rejected": "a - b"}
-
-
-@pytest.fixture(scope="module")
-def model(tiny_decoder):
-    """A reward model whose tokenizer came without a pad token."""
-    return RewardModel.load(str(tiny_decoder), ModelConfig(max_length=64, precision="float32"))
 
 
 @pytest.fixture
@@ -37,18 +29,18 @@ def small_file(tmp_path):
 
 def test_only_the_benchmarks_that_are_named_are_read():
     assert read_benchmarks(EvaluationConfig()) == ({}, [])
-    rows, warnings = read_benchmarks(EvaluationConfig(rewardbench2="sample://rewardbench2"))
+    rows, warnings = read_benchmarks(EvaluationConfig(benchmarks={"rewardbench2": "sample://rewardbench2"}))
     assert (list(rows), warnings) == (["rewardbench2"], [])
 
 
 def test_wrong_counts_are_warned_about_with_both_numbers_and_strictness_refuses_them(small_file):
-    rows, warnings = read_benchmarks(EvaluationConfig(rewardbench=small_file))
+    rows, warnings = read_benchmarks(EvaluationConfig(benchmarks={"rewardbench": small_file}))
     told = "RewardBench subset hep-go has 1 rows, the official split has 164"
     assert len(rows["rewardbench"]) == 1
     assert told in warnings
     assert len(warnings) == 23
-    with pytest.raises(RewardBenchError) as error:
-        read_benchmarks(EvaluationConfig(rewardbench=small_file, strict=True))
+    with pytest.raises(BenchmarkError) as error:
+        read_benchmarks(EvaluationConfig(benchmarks={"rewardbench": small_file}, strict=True))
     assert told in str(error.value)
     assert str(error.value).startswith(small_file)
 
@@ -58,44 +50,47 @@ def test_strictness_lets_the_built_in_samples_pass():
     assert (list(rows), warnings) == (["rewardbench", "rewardbench2"], [])
 
 
-def test_one_pass_gives_both_benchmarks_the_rewards_that_each_has_by_itself(model):
-    rows, _ = read_benchmarks(SAMPLES)
-    done = []
-    together = dict(benchmark_results(model, rows, done.append))
-    assert sum(done) == number_of_texts(rows) == 2 * 230 + 5 * 6 * 4 + 6 * 4 + sum((8, 7, 7, 6, 7, 7))
-    pairs = rows["rewardbench"].rename_column("id", "pair_id")
-    alone = pair_rewards(model, pairs)
-    for side in ("reward_chosen", "reward_rejected"):
-        np.testing.assert_allclose(together["rewardbench"][side], alone[side], atol=1e-5)
-    row = rows["rewardbench2"][3]
-    answers = [*row["chosen"], *row["rejected"]]
-    rewards = model.score([row["prompt"]] * len(answers), answers)
-    np.testing.assert_allclose(together["rewardbench2"]["rewards"][3], rewards, atol=1e-5)
+OWN = """
+from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 
 
-def test_a_text_that_both_benchmarks_hold_is_scored_once(model, small_file, tmp_path):
-    other = tmp_path / "two.jsonl"
-    row = ROW | {"subset": "Math", "chosen": ["a + b"], "rejected": ["a - b", "a * b"]}
-    other.write_text(json.dumps(row) + "\n")
-    rows, _ = read_benchmarks(EvaluationConfig(rewardbench=small_file, rewardbench2=str(other)))
-    scored = []
-    handle = model.head.register_forward_pre_hook(lambda _, inputs: scored.append(len(inputs[0])))
-    results = dict(benchmark_results(model, rows))
-    handle.remove()
-    assert sum(scored) == 3
-    assert results["rewardbench2"]["rewards"][0][0] == results["rewardbench"]["reward_chosen"][0]
+class Mine(RewardBench):
+    sample = "sample://rewardbench"
 
 
-def test_a_reward_that_is_no_number_is_told_with_its_row(model, small_file, monkeypatch):
-    rows, _ = read_benchmarks(EvaluationConfig(rewardbench=small_file))
-    rewards, features = np.array([1.0, np.nan], np.float32), np.empty((2, 0), np.float32)
-    monkeypatch.setattr(model, "score_windows", lambda *_: [(rewards, features)])
-    with pytest.raises(ModelError, match="1 of 2 texts are NaN or infinite: hep-go/1"):
-        list(benchmark_results(model, rows))
+rewardbench = heldout = Mine
+"""
 
 
-def test_nothing_to_run_gives_nothing(model):
-    assert list(benchmark_results(model, {})) == []
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Name of a module with a benchmark of one's own, under several names."""
+    (tmp_path / "own_benchmarks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_benchmarks"
+
+
+def test_a_benchmark_of_ones_own_goes_by_its_attribute(own):
+    config = EvaluationConfig(benchmarks={f"{own}:Mine": "sample://rewardbench"})
+    assert {key: type(one).__name__ for key, one in config.suite.items()} == {"Mine": "Mine"}
+    assert config.sources == {"Mine": "sample://rewardbench"}
+    rows, warnings = read_benchmarks(config)
+    assert (list(rows), warnings) == (["Mine"], [])
+    assert len(rows["Mine"]) == len(REWARDBENCH.read("sample://rewardbench"))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("rewardbench", "{own}:rewardbench"), "are rewardbench, rewardbench: each may occur once"),
+        (("{own}:heldout",), "none may be heldout, pairs, train, validation"),
+    ],
+    ids=["twice", "of pairs"],
+)
+def test_two_benchmarks_of_one_key_and_one_with_a_key_of_pairs_are_refused(own, names, said):
+    sources = {name.format(own=own): "sample://rewardbench" for name in names}
+    with pytest.raises(ValidationError, match=said):
+        EvaluationConfig(benchmarks=sources)
 
 
 BY_LENGTH = {
@@ -116,7 +111,7 @@ def test_length_rules_get_the_best_of_4_and_ties_scores_of_rewardbench_2():
         {"id": "tied:0", "subset": "Ties", "prompt": "?", "chosen": ["long", "four"], "rejected": ["a"]},
         {"id": "ref:0", "subset": "Ties", "prompt": "?", "chosen": ["abcde"], "rejected": ["ab"]},
     ]
-    rules = length_rules("rewardbench2", Dataset.from_list(rows))
+    rules = length_rules(REWARDBENCH2, Dataset.from_list(rows))
     # Math and Precise IF have 2 and 4 equal lengths; all right answers to the prompt of Ties are the longest
     assert rules["longer_wins"] == pytest.approx((1 + 0 + 1 / 2 + 1 / 4 + 0 + 1.01) / 6)
     assert rules["shorter_wins"] == pytest.approx((0 + 1 + 0 + 1 / 4 + 0 - 0.01) / 6)
@@ -128,14 +123,14 @@ def test_length_rules_on_rewardbench_weigh_its_subsets_and_take_equal_lengths_fo
         {"id": "1", "subset": subset, "section": "", "prompt": "?", "chosen": text, "rejected": "ab"}
         for subset, text in {**chosen, "hep-go": "a"}.items()
     ]
-    rules = length_rules("rewardbench", Dataset.from_list(rows))
+    rules = length_rules(REWARDBENCH, Dataset.from_list(rows))
     assert rules["longer_wins"] == pytest.approx((1 + 0 + 0 + 984 / (984 + 164)) / 4)
     assert rules["shorter_wins"] == pytest.approx((0 + 1 + 0 + 164 / (984 + 164)) / 4)
 
 
 def test_length_rules_have_no_total_where_a_subset_is_missing(small_file):
-    rows, _ = read_benchmarks(EvaluationConfig(rewardbench=small_file))
-    assert np.isnan(list(length_rules("rewardbench", rows["rewardbench"]).values())).all()
+    rows, _ = read_benchmarks(EvaluationConfig(benchmarks={"rewardbench": small_file}))
+    assert np.isnan(list(length_rules(REWARDBENCH, rows["rewardbench"]).values())).all()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from mars_core.generation import GenerationCounts, GenerationError, GenerationStore, Generator, Request
+from mars_core.generation import (
+    GenerationConfig,
+    GenerationCounts,
+    GenerationError,
+    GenerationStore,
+    Generator,
+    Request,
+)
 from mars_core.generation.backends.rules import RulesBackend
 from mars_core.generation.generator import GIVE_UP_AFTER
 
@@ -11,6 +18,7 @@ class Watched(RulesBackend):
     """The rules, with a record of what was asked and failures on demand (`fails` maps text to error)."""
 
     def __init__(self, fails=None):
+        super().__init__(GenerationConfig())
         self.asked = []
         self.fails = fails or {}
         self.closed = False
@@ -202,8 +210,28 @@ def test_counts_hold_at_every_answer_and_can_be_taken_step_by_step(store):
     generator.generate([paraphrase(f"There are {count} larks.") for count in range(4)], look)
     assert [(sent, tokens) for sent, tokens, _ in seen] == [(1, 3), (2, 6), (3, 9), (4, 12)]
     assert 0 < seen[0][2] <= seen[-1][2] <= generator.counts.seconds
-    assert generator.take_counts().sent == 4
-    assert generator.counts == GenerationCounts()
+    afresh = generator.afresh()
+    assert (afresh.backend, afresh.store) == (generator.backend, generator.store)
+    assert afresh.counts == GenerationCounts()
+    afresh.generate([paraphrase("No lark.")])
+    assert (generator.counts.sent, afresh.counts.sent) == (4, 1)
+
+
+def test_counts_become_metrics_of_their_section(store):
+    generator = Generator(Watched(), store)
+    for _ in range(2):
+        generator.generate([paraphrase("A lark is a small bird.")])
+    metrics = generator.counts.metrics("rewriting")
+    assert metrics.pop("rewriting/seconds") == generator.counts.seconds
+    assert metrics == {
+        "rewriting/requests": 2.0,
+        "rewriting/sent": 1.0,
+        "rewriting/cached": 1.0,
+        "rewriting/failed": 0.0,
+        "rewriting/retries": 0.0,
+        "rewriting/prompt_tokens": 10.0,
+        "rewriting/completion_tokens": 3.0,
+    }
 
 
 def test_offline_the_store_alone_answers(store):

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.data.dialogue import Turn, transcript, turns
-from mars_core.generation import Request
-from mars_core.generation.backends.rules import RulesBackend
+from mars_core.generation import GenerationConfig, Request
 
-BACKEND = RulesBackend()
+BACKEND = GenerationConfig().open()
 PROMPT = "How can I learn to play the piano?"
 TEXTS = [
     "You should buy a good piano because it will help you practise every day.",
@@ -118,10 +117,9 @@ def test_a_blank_text_has_no_variants(role):
 
 def test_answers_are_the_same_in_another_process():
     code = (
-        "from mars_core.generation import Request;"
-        "from mars_core.generation.backends.rules import RulesBackend;"
+        "from mars_core.generation import GenerationConfig, Request;"
         f"request = Request('paraphrase_chosen', 'p', {TEXTS[3]!r}, 'r', 5, draw=2);"
-        "print(list(next(RulesBackend().answers([request]))[1].texts))"
+        "print(list(next(GenerationConfig().open().answers([request]))[1].texts))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(list(texts("paraphrase_chosen", chosen=TEXTS[3], draw=2)))

@@ -3,7 +3,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from mars_core.generation import GenerationConfig, GenerationError, Request, open_backend
+from mars_core.generation import GenerationConfig, GenerationError, Request
 from mars_core.model.checkpoints import ModelError
 
 TEXTS = ["Larks sing in flight, and at dawn.", "A lark sings.", "Larks nest on the ground in spring."]
@@ -40,13 +40,12 @@ def paraphraser(tmp_path_factory):
     return folder
 
 
-def backend(folder, **settings):
+def backend(folder, options=None, **settings):
     short = {
         role: {"max_tokens": 8} for role in ("paraphrase_prompt", "paraphrase_chosen", "rewrite_rejected")
     }
-    return open_backend(
-        GenerationConfig.model_validate({"backend": "transformers", "model": str(folder)} | short | settings)
-    )
+    named = {"backend": "transformers", "model": str(folder), "options": options or {}}
+    return GenerationConfig.model_validate(named | short | settings).open()
 
 
 def paraphrase(text=TEXTS[0], n=3, draw=0):
@@ -55,7 +54,7 @@ def paraphrase(text=TEXTS[0], n=3, draw=0):
 
 def test_beams_give_a_text_as_many_distinct_paraphrases_as_are_asked_for(paraphraser):
     requests = [paraphrase(text) for text in TEXTS]
-    answers = dict(backend(paraphraser, batch_tokens=400).answers(requests))
+    answers = dict(backend(paraphraser, {"batch_tokens": 400}).answers(requests))
     assert sorted(answers) == [0, 1, 2]
     for answer in answers.values():
         assert len(set(answer.texts)) == len(answer.finish_reasons) == 3
@@ -130,11 +129,15 @@ def test_the_key_holds_the_weights_and_what_is_asked_but_not_how_fast(tiny_chat_
     for file in tiny_chat_model.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
 
-    def key(folder=tmp_path, request=None, **settings):
-        return backend(folder, **settings).key(request or paraphrase())
+    def key(folder=tmp_path, request=None, options=None, **settings):
+        return backend(folder, options, **settings).key(request or paraphrase())
 
     before = key()
-    assert key(batch_tokens=1, device="cpu") == before
-    others = {key(request=paraphrase(draw=1)), key(prefix="reword: "), key(paraphrase_chosen={"top_p": 0.5})}
+    assert key(options={"batch_tokens": 1, "device": "cpu"}) == before
+    others = {
+        key(request=paraphrase(draw=1)),
+        key(options={"prefix": "reword: "}),
+        key(paraphrase_chosen={"top_p": 0.5}),
+    }
     transformers.LlamaForCausalLM.from_pretrained(tmp_path).half().save_pretrained(tmp_path)
     assert len({before, key(), *others}) == 5

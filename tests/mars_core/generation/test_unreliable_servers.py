@@ -134,8 +134,8 @@ def requests(count, start=0):
     ]
 
 
-def backend(*urls, **settings):
-    config = GenerationConfig(backend="vllm", model="m", base_url=urls, **settings)
+def backend(*urls, **options):
+    config = GenerationConfig(backend="vllm", model="m", options={"base_url": urls} | options)
     return VllmBackend(config, pause=lambda failures: 0.02 * failures)
 
 

@@ -94,8 +94,8 @@ def serving(script, **options):
         server.server_close()
 
 
-def backend(url, **settings):
-    config = GenerationConfig(backend="vllm", model="m", base_url=url, **settings)
+def backend(url, **options):
+    config = GenerationConfig(backend="vllm", model="m", options={"base_url": url} | options)
     return VllmBackend(config, pause=lambda failures: 0.0)
 
 
@@ -103,8 +103,8 @@ def paraphrase(text="Larks sing in flight.", n=2, draw=0):
     return Request("paraphrase_chosen", "What is a lark?", text, "A fish.", n, draw)
 
 
-def answer_to(server, request=None, **settings):
-    ((_, answer),) = backend(server.url, **settings).answers([request or paraphrase()])
+def answer_to(server, request=None, **options):
+    ((_, answer),) = backend(server.url, **options).answers([request or paraphrase()])
     return answer
 
 
@@ -234,11 +234,11 @@ def test_the_key_holds_what_shapes_a_text_and_not_where_it_came_from():
         config = GenerationConfig(backend="vllm", **({"model": "m"} | settings))
         return VllmBackend(config).key(request or paraphrase())
 
-    assert key() == key(base_url="http://elsewhere:9/v1", concurrency=1)
+    assert key() == key(options={"base_url": "http://elsewhere:9/v1", "concurrency": 1})
     others = [
         key(model="other"),
         key(paraphrase_chosen={"temperature": 0.7}),
-        key(extra_body={"min_p": 0.1}),
+        key(options={"extra_body": {"min_p": 0.1}}),
         key(paraphrase(n=3)),
         key(paraphrase(draw=1)),
     ]
@@ -261,7 +261,7 @@ def test_an_address_where_nobody_answers_is_one_error_that_names_it():
         list(backend(url).answers([paraphrase()]))
 
 
-@pytest.mark.parametrize(("status", "advice"), [(401, "VLLM_API_KEY"), (404, "base_url")])
+@pytest.mark.parametrize(("status", "advice"), [(401, "VLLM_API_KEY"), (404, r"options\.base_url")])
 def test_a_server_that_lists_no_models_is_an_error_with_advice(status, advice):
     with (
         serving(lambda *_: completion("a"), models_status=status) as server,
@@ -283,7 +283,8 @@ def test_between_two_calls_a_server_may_be_away_for_as_long_as_within_one():
     with serving(lambda *_: completion("a", "b")) as server:
         asking = backend(server.url, patience_seconds=0.5)
         list(asking.answers([paraphrase("one")]))
-    with pytest.raises(GenerationError, match=r"nobody answers at .* any more; generation\.patience_seconds"):
+    said = r"nobody answers at .* any more; generation\.options\.patience_seconds"
+    with pytest.raises(GenerationError, match=said):
         list(asking.answers([paraphrase("two")]))
 
 
@@ -352,8 +353,8 @@ def test_a_request_that_takes_too_long_fails_without_a_second_try():
 
 ASK = """
 import sys
-from mars_core.generation import GenerationConfig, Request, open_backend
-backend = open_backend(GenerationConfig(backend="vllm", model="m", base_url=sys.argv[1]))
+from mars_core.generation import GenerationConfig, Request
+backend = GenerationConfig(backend="vllm", model="m", options={"base_url": sys.argv[1]}).open()
 list(backend.answers([Request("paraphrase_chosen", "p", "c", "r", 1)]))
 """
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mars_core.data.samples.preferences import preferences
 from mars_core.files import digest
-from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator, open_backend
+from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator
 from mars_core.method.augmentation import (
     AugmentationConfig,
     AugmentationError,
@@ -641,7 +641,7 @@ def test_rules_spend_nearly_every_budget_on_real_pairs(tmp_path):
     ]
     embedder = Embedder(SemanticsConfig())
     with GenerationStore(tmp_path) as store:
-        generator = Generator(open_backend(GenerationConfig()), store)
+        generator = Generator(GenerationConfig().open(), store)
         guards = Guards(GuardsConfig(), embedder)
         result = Made(augment(parents, generator, guards, AugmentationConfig(), label="r1-"), guards.dropped)
     print(f"shortfall {result.shortfall} of {sum(budgets)}, moved {result.moved}, dropped {guards.dropped}")

@@ -42,8 +42,21 @@ class Chat:
         pass
 
 
+class Brevity:
+    """A reward model that prefers the shorter response."""
+
+    def readouts(self, prompts, responses):
+        return np.array([-len(response) for response in responses], dtype=np.float32)[:, None]
+
+    def rewards(self, readouts):
+        return readouts[:, 0]
+
+    def margins(self, chosen, rejected):
+        return chosen[:, 0] - rejected[:, 0]
+
+
 def paired(folder, originals=None, **chat):
-    guards = Guards(GuardsConfig(), None, lambda prompts, responses: np.array([-len(r) for r in responses]))
+    guards = Guards(GuardsConfig(), None, Brevity())
     with GenerationStore(folder) as store:
         return west_of_n(originals or parents(), Generator(Chat(**chat), store), guards, 4, "r1-")
 

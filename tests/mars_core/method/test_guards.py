@@ -129,17 +129,17 @@ def test_drops_are_counted_by_reason_and_seconds_by_kind_of_guard():
     assert guards.texts(request(), answer(OTHER, REFUSAL, CHOSEN, REFUSAL)) == [OTHER]
     assert guards.dropped == {"refusal": 2, "copy": 1}
     assert guards.reasons() == "2 × refusal, 1 × copy"
-    figures = guards.figures("augmentation")
+    figures = guards.metrics("augmentation")
     assert figures["augmentation/dropped/refusal"] == 2
     assert figures["augmentation/guards/seconds"] == figures["augmentation/guards/texts_seconds"] > 0
 
 
 def test_texts_that_the_embedder_cuts_are_counted_and_told_once(caplog):
     guards = Guards(GuardsConfig(), Embedder(SemanticsConfig()))
-    assert guards.figures("augmentation")["augmentation/guards/texts_cut"] == 0
+    assert guards.metrics("augmentation")["augmentation/guards/texts_cut"] == 0
     for _ in range(2):
         guards.distances([CHOSEN], [OTHER * 100])
-    assert guards.figures("augmentation")["augmentation/guards/texts_cut"] == 2
+    assert guards.metrics("augmentation")["augmentation/guards/texts_cut"] == 2
     told = "Some generated texts, or their sources, are longer than the embedder reads"
     assert [record.message for record in caplog.records].count(told) == 1
 
@@ -172,13 +172,14 @@ def test_a_rewrite_that_leaves_the_margin_as_it_was_or_raises_it_never_flips_the
     chosen, rejected, better, worse, tolerance
 ):
     better, worse = abs(better), -abs(worse)
-    kept = flips_order([chosen], [rejected], [chosen + better], [rejected + worse], tolerance + 1e-3)
+    before, after = chosen - rejected, (chosen + better) - (rejected + worse)
+    kept = flips_order([before], [after], tolerance + 1e-3)
     assert not kept.any()
 
 
 def test_the_order_is_flipped_beyond_the_tolerance_only():
     new_rejected = np.array([0.9, 1.0, 1.1, 1.2])
-    right = flips_order(np.ones(4), np.zeros(4), np.ones(4), new_rejected, 0.15)
+    right = flips_order(np.ones(4), np.ones(4) - new_rejected, 0.15)
     assert right.tolist() == [False, False, False, True]
-    misranked = flips_order(np.zeros(4), np.ones(4), np.zeros(4), new_rejected, 0.15)
+    misranked = flips_order(-np.ones(4), -new_rejected, 0.15)
     assert misranked.tolist() == [False, False, False, True]

@@ -4,7 +4,7 @@ from datasets import Dataset
 
 from mars_core.data.samples.preferences import preferences
 from mars_core.files import digest
-from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator, open_backend
+from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator
 from mars_core.method.guards import Guards, GuardsConfig
 from mars_core.method.rewriting import COLUMNS, FEW_PAIRS, Rewrite, RewritingConfig, RewritingError, rewrite
 from mars_core.method.semantics import Embedder, SemanticsConfig, cosine_distances, measure_distances
@@ -38,7 +38,7 @@ class ScriptedBackend:
             self.asked.append((request.prompt, request.role, request.draw, request.n))
             said = self.script.get((request.prompt, request.role, request.draw), ())
             texts, failure = ((), said) if isinstance(said, dict) else (tuple(said), {})
-            yield index, Answer(self.key(request), texts, ("stop",) * len(texts), 0, 0, 0.0, **failure)
+            yield index, Answer(self.key(request), texts, ("stop",) * len(texts), 7, 3, 0.0, **failure)
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +46,33 @@ def embedder():
     return Embedder(SemanticsConfig())
 
 
-class Rewards:
+class ByHeart:
     """A reward model by heart: the rewards of some responses, 0 for any other. Keeps what it scored."""
 
-    def __init__(self, **rewards):
-        self.rewards = rewards
+    def __init__(self, **known):
+        self.known = known
         self.scored = []
 
-    def __call__(self, prompts, responses):
+    def readouts(self, prompts, responses):
         self.scored.append(list(responses))
-        return np.array([self.rewards.get(response, 0.0) for response in responses], dtype=np.float32)
+        return np.array([self.known.get(response, 0.0) for response in responses], dtype=np.float32)[:, None]
+
+    def rewards(self, readouts):
+        return readouts[:, 0]
+
+    def margins(self, chosen, rejected):
+        return chosen[:, 0] - rejected[:, 0]
+
+
+def readout(reward):
+    """What such a model keeps of a text of this reward."""
+    return np.array([reward], dtype=np.float32)
 
 
 @pytest.fixture
 def guards(embedder):
     """The guards as they are by default, around rewards by heart."""
-    return Guards(GuardsConfig(), embedder, Rewards())
+    return Guards(GuardsConfig(), embedder, ByHeart())
 
 
 @pytest.fixture
@@ -73,9 +84,10 @@ def rewritten(tmp_path, embedder, guards):
     ):
         a, b = embedder.embed([chosen, rejected])
         before = float(cosine_distances(a[None], b[None])[0])
-        of_pair = {"reward_chosen": 0.0, "reward_rejected": 0.0} | rewards
+        rewards = {"reward_chosen": 0.0, "reward_rejected": 0.0} | rewards
+        readouts = readout(rewards["reward_chosen"]), readout(rewards["reward_rejected"])
         pairs = [
-            Rewrite(f"pair-{row}", prompt, chosen, rejected, before, before, **of_pair)
+            Rewrite(f"pair-{row}", prompt, chosen, rejected, before, before, *readouts)
             for row, prompt in enumerate(prompts)
         ]
         backend = ScriptedBackend(script)
@@ -126,6 +138,15 @@ def test_the_chosen_response_is_rewritten_only_where_the_rejected_one_failed(rew
         ("rewrite_rejected", 3),
         ("rewrite_chosen", 2),
     ]
+
+
+def test_a_pair_has_the_tokens_of_all_answers_about_it_and_of_no_other(rewritten):
+    script = {("easy", "rewrite_rejected", 0): [FAR], ("hard", "rewrite_rejected", 1): [FAR]}
+    table, asked = rewritten(script, prompts=("easy", "hard"))
+    assert list(table["tokens"]) == [10, 20]
+    bought_before, _ = rewritten(script, prompts=("easy", "hard"))
+    assert bought_before.equals(table)
+    assert len(asked) == 3
 
 
 def test_a_request_that_failed_is_sent_once_more_before_the_other_side_is_rewritten(rewritten):
@@ -184,7 +205,7 @@ def test_a_response_that_comes_back_unchanged_is_no_rewrite(rewritten, guards):
 
 
 def test_the_farthest_rewrite_that_keeps_the_order_wins(rewritten, guards, embedder):
-    rewards = Rewards(**{FARTHEST: 1.2, FAR: 0.4})
+    rewards = ByHeart(**{FARTHEST: 1.2, FAR: 0.4})
     guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, rewards)
     script = {(PROMPT, "rewrite_rejected", 0): [FAR, FARTHEST, NEAR]}
     table, asked = rewritten(script, guards=guards, reward_chosen=1.0, reward_rejected=0.0)
@@ -195,7 +216,7 @@ def test_the_farthest_rewrite_that_keeps_the_order_wins(rewritten, guards, embed
 
 
 def test_a_chosen_response_may_not_be_rewritten_below_the_rejected_one(rewritten, embedder):
-    guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, Rewards(**{FAR: -0.5, FARTHEST: -0.5}))
+    guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, ByHeart(**{FAR: -0.5, FARTHEST: -0.5}))
     script = {(PROMPT, "rewrite_chosen", 0): [FAR, FARTHEST], (PROMPT, "rewrite_rejected", 0): [NEAR]}
     table, _ = rewritten(script, guards=guards, reward_chosen=1.0, reward_rejected=0.0)
     assert table["rewritten"].item() == "none"
@@ -203,14 +224,14 @@ def test_a_chosen_response_may_not_be_rewritten_below_the_rejected_one(rewritten
 
 
 def test_a_pair_that_the_model_has_in_the_wrong_order_may_stay_so(rewritten, embedder):
-    guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, Rewards(**{FAR: 3.05, FARTHEST: 3.2}))
+    guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, ByHeart(**{FAR: 3.05, FARTHEST: 3.2}))
     script = {(PROMPT, "rewrite_rejected", 0): [FAR, FARTHEST]}
     table, _ = rewritten(script, guards=guards, reward_chosen=1.0, reward_rejected=3.0)
     assert table["rejected"].item() == FAR
 
 
 def test_the_candidates_of_all_pairs_are_scored_in_one_batch_a_wave(rewritten, embedder):
-    rewards = Rewards()
+    rewards = ByHeart()
     guards = Guards(GuardsConfig(), embedder, rewards)
     prompts = ("one", "two", "three")
     script = {(prompt, "rewrite_rejected", 0): [FAR, FARTHEST] for prompt in prompts}
@@ -235,7 +256,7 @@ def test_a_few_pairs_without_a_usable_rewrite_stay_as_they_are(rewritten):
 
 
 def test_a_pair_whose_every_rewrite_would_flip_its_order_is_kept(rewritten, embedder):
-    guards = Guards(GuardsConfig(), embedder, Rewards(**{FAR: 9.0, FARTHEST: -9.0}))
+    guards = Guards(GuardsConfig(), embedder, ByHeart(**{FAR: 9.0, FARTHEST: -9.0}))
     script = {(PROMPT, "rewrite_rejected", 0): [FAR], (PROMPT, "rewrite_chosen", 0): [FARTHEST]}
     table, _ = rewritten(script, guards=guards)
     assert table["rewritten"].item() == "none"
@@ -260,12 +281,16 @@ def test_rules_move_real_pairs_apart(tmp_path, embedder, guards):
     originals = Dataset.from_list(SHORT[:24]).rename_column("id", "pair_id")
     distances = measure_distances(originals, embedder, "mean")
     close = [
-        Rewrite(pair["pair_id"], pair["prompt"], pair["chosen"], pair["rejected"], distance, distance, 0, 0)
+        Rewrite(
+            *(pair[name] for name in ("pair_id", "prompt", "chosen", "rejected")),
+            *(distance, distance),
+            *(readout(0), readout(0)),
+        )
         for pair, distance in zip(originals, distances["distance"].tolist(), strict=True)
     ]
     with GenerationStore(tmp_path) as store:
         answered = []
-        generator = Generator(open_backend(GenerationConfig()), store)
+        generator = Generator(GenerationConfig().open(), store)
         table = rewrite(close, generator, guards, CONFIG, answered.append)
     print(dict(guards.dropped), dict(guards.seconds))
     assert len(answered) == generator.counts.requests

@@ -1,5 +1,6 @@
 """What a person reads of a comparison is what was measured, and says no more than it may."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mars_core.comparison import ComparisonConfig, cells
+from mars_core.experiment import ExperimentConfig
 from mars_core.report.comparison_report import (
     ComparisonReport,
     differences_table,
@@ -45,7 +47,8 @@ def report():
         ]
     )
     failed = {"mars-seed9": "ModelError: a reward is NaN or infinite"}
-    return ComparisonReport(config, "mars compare tiny.yaml", cells(config), results, curves, failed)
+    found = cells(config, ExperimentConfig, {})
+    return ComparisonReport(config, "mars compare tiny.yaml", found, results, curves, failed)
 
 
 def test_means_have_intervals_where_arms_are_compared_and_none_where_they_are_not(report):
@@ -55,6 +58,25 @@ def test_means_have_intervals_where_arms_are_compared_and_none_where_they_are_no
     assert by_arm["uniform"][0] == "10"
     assert by_arm["uniform"][1].startswith(".600 [")
     assert by_arm["uniform"][2] == "90"
+
+
+def test_a_benchmark_that_the_cells_ran_has_its_columns_and_its_headline_is_tested(report):
+    shown = report.config.model_copy(
+        update={"experiment": {"rounds": 1, "evaluation": {"benchmarks": {"rewardbench": "bench.jsonl"}}}}
+    )
+    scores = {"rewardbench/total": 0.7, "rewardbench/section/chat": 0.8, "rewardbench2/total": 0.4}
+    with_scores = dataclasses.replace(
+        report, cells=cells(shown, ExperimentConfig, {}), results=report.results.assign(**scores)
+    )
+    headers, rows = means_table(with_scores)
+    assert headers == ["arm", "seeds", "held-out", "RewardBench", "chat", "seconds"]
+    assert [row[3].partition(" ")[0] for row in rows] == [".700"] * 3
+    assert list(with_scores.columns) == [
+        "heldout/accuracy", "rewardbench/total", "rewardbench/section/chat", "seconds",
+    ]  # fmt: skip
+    assert "## Paired differences: RewardBench\n" in markdown(with_scores)
+    assert "## Paired differences: chat\n" not in markdown(with_scores)
+    assert "RewardBench" not in markdown(report)
 
 
 def test_a_p_value_is_never_zero_and_a_difference_without_spread_has_none(report):

@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mars_core.config import Configuration
+from mars_core.evaluation.benchmarks.rewardbench import RewardBench
+from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
 from mars_core.evaluation.statistics import PairedDifference, paired_difference, pairwise_summary
 from mars_core.method.curvature import SHARES
 from mars_core.report.run_report import RunReport, figures, markdown, rounds_table, write
@@ -13,6 +16,7 @@ from mars_core.report.run_report import RunReport, figures, markdown, rounds_tab
 GAIN = PairedDifference(
     value=0.023, low=0.004, high=0.0419, p_value=0.0213, n=400, only_a=1531, only_b=22, effect_size=0.486
 )
+SUITE = {"rewardbench": RewardBench(Configuration()), "rewardbench2": RewardBench2(Configuration())}
 SECTIONS = ("chat", "chat-hard", "safety", "reasoning")
 
 
@@ -35,15 +39,21 @@ def rewardbench_of(total):
 
 
 def report_of(rounds, **changed):
-    """A report of rounds of metrics; from round 1 on each has four originals with margins and budgets."""
+    """A report of rounds of metrics; from round 1 on each has four originals with margins and budgets.
+
+    The benchmarks are those that some round has metrics of.
+    """
     spent = range(1, len(rounds))
+    run = {name.partition("/")[0] for metrics in rounds for name in metrics}
     values = {
         "name": "tiny",
         "rounds": rounds,
         "best": 1,
         "difference": GAIN,
+        "suite": {key: one for key, one in SUITE.items() if key in run},
         "benchmarks": {},
         "generator": "rules",
+        "by_language_model": False,
         "margins": {number: np.array([-1.0, -0.1, 0.2, 2.0], dtype=np.float32) for number in spent},
         "budgets": {number: np.array([5, 2, 1, 0]) for number in spent},
         "heldout": {},
@@ -81,6 +91,7 @@ def test_train_pairs_are_originals_plus_synthetic_pairs(report):
 
 
 def test_without_rewardbench_there_is_no_column_section_or_panel_for_it(report):
+    report = dataclasses.replace(report, suite=SUITE)  # no round has its scores yet
     assert not any(header in (*SECTIONS, "RewardBench") for header in rounds_table(report)[0])
     assert "RewardBench" not in markdown(report)
     assert len(figures(report)["accuracy"].axes) == 1
@@ -92,6 +103,18 @@ def test_a_rewardbench_that_only_a_later_round_has_gets_its_columns(report):
     assert table["RewardBench"] == table["chat-hard"] == ("–", ".600")
     assert len(figures(report)["accuracy"].axes) == 2
     assert "| chat-hard | – | .600 [.550, .650] |" in markdown(report)
+
+
+def test_of_several_benchmarks_each_section_names_its_own_and_each_has_a_panel(report):
+    both = rewardbench_of(0.6) | {"rewardbench2/total": 0.4, "rewardbench2/subset/focus": 0.7}
+    report = report_of([report.rounds[0], report.rounds[1] | both])
+    table = table_of(report)
+    assert table["RewardBench chat"] == ("–", ".600")
+    assert table["RewardBench 2"] == ("–", ".400")
+    assert table["RewardBench 2 focus"] == ("–", ".700")
+    assert not {"chat", "focus"} & set(table)
+    titles = [axes.get_title() for axes in figures(report)["accuracy"].axes]
+    assert titles == ["preference pairs", "RewardBench", "RewardBench 2"]
 
 
 def test_a_benchmark_of_other_size_is_said_to_compare_with_no_published_score(report):
@@ -181,7 +204,7 @@ def test_the_page_says_what_one_run_cannot_show(report):
 
 
 def test_texts_from_rules_are_said_to_measure_the_machinery_only(report):
-    served = dataclasses.replace(report, generator="vllm:Qwen/Qwen3-8B")
+    served = dataclasses.replace(report, generator="vllm:Qwen/Qwen3-8B", by_language_model=True)
     assert "rules, not from a language model" in markdown(report)
     assert "language model" not in markdown(served)
     assert "`vllm:Qwen/Qwen3-8B`" in markdown(served)

@@ -1,0 +1,129 @@
+"""Rewards become metrics: of preference pairs, and of benchmarks by what each declares."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset
+
+from mars_core.config import Configuration
+from mars_core.evaluation.benchmarks.rewardbench import RewardBench
+from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
+from mars_core.evaluation.calibration import brier_score, expected_calibration_error
+from mars_core.evaluation.length_bias import length_bias, lengths
+from mars_core.evaluation.measure import measure_benchmark, measure_pairs, pairs_summary
+from mars_core.evaluation.statistics import pairwise_summary
+from mars_core.evaluation.suite import length_rules
+from mars_core.model.checkpoints import ModelError
+
+REWARDBENCH, REWARDBENCH2 = RewardBench(Configuration()), RewardBench2(Configuration())
+ROW = {"id": "1", "subset": "hep-go", "prompt": "Write a sum.", "chosen": "a + b", "rejected": "a - b"}
+PAIRS = Dataset.from_dict({"chosen": ["long text", "ab", "abc"], "rejected": ["short", "abcd", "a"]})
+TABLE = pd.DataFrame({"margin": np.float32([0.5, -0.25, 2.0]), "reward_chosen": np.float32([1, 0, 2])})
+
+
+@pytest.fixture
+def small_file(tmp_path):
+    """A file with one row of RewardBench."""
+    file = tmp_path / "bench.jsonl"
+    file.write_text(json.dumps(ROW) + "\n")
+    return str(file)
+
+
+def scored(benchmark, rows, seed=0):
+    """What scoring gives of a benchmark, drawn by a seed."""
+    rewards = np.random.default_rng(seed).normal(size=len(benchmark.texts(rows).rows)).astype(np.float32)
+    if not benchmark.pairwise:
+        return {"rewards": rewards}
+    chosen, rejected = np.split(rewards, 2)
+    return {"rewards": rewards, "margins": chosen - rejected}
+
+
+# Pairs
+
+
+def test_pairs_have_the_metrics_of_their_margins_and_lengths_under_the_name_of_their_set():
+    measured = measure_pairs("heldout", PAIRS, TABLE, cut=(3, 1))
+    bias = length_bias(TABLE["margin"], lengths(PAIRS["chosen"]), lengths(PAIRS["rejected"]))
+    wanted = {
+        **pairwise_summary(TABLE["margin"].to_numpy()),
+        **bias,
+        "brier": brier_score(TABLE["margin"]),
+        "calibration_error": expected_calibration_error(TABLE["margin"]),
+        "prompts_cut": 3.0,
+        "responses_cut": 1.0,
+        "constant": 0.0,
+    }
+    assert measured.metrics == pytest.approx(
+        {f"heldout/{name}": value for name, value in wanted.items()}, nan_ok=True
+    )
+    assert measured.table is TABLE
+    assert measured.notes == []
+
+
+def test_a_summary_of_pairs_needs_no_texts():
+    measured = measure_pairs("validation", PAIRS, TABLE, cut=(0, 0)).metrics
+    summary = pairs_summary(TABLE)
+    assert {"accuracy", "mean_margin", "brier", "calibration_error"} <= set(summary)
+    assert {f"validation/{name}": value for name, value in summary.items()}.items() <= measured.items()
+
+
+def test_one_reward_for_all_texts_is_a_metric_and_a_note_with_the_name_of_the_set():
+    same = pd.DataFrame(
+        {"margin": np.float32([0, 0, 0]), "reward_chosen": np.float32([0.5] * 3), "reward_rejected": 0.5}
+    )
+    measured = measure_pairs("heldout", PAIRS, same, cut=(0, 0))
+    assert measured.metrics["heldout/constant"] == 1
+    assert measured.notes == [
+        "heldout: all 6 texts get the same reward, 0.5: the model tells none apart",
+    ]
+
+
+# Benchmarks
+
+
+def test_a_benchmark_has_its_own_scores_and_those_of_the_length_rules_under_its_key():
+    rows = REWARDBENCH2.read("sample://rewardbench2")
+    numbers = scored(REWARDBENCH2, rows)
+    measured = measure_benchmark("mine", REWARDBENCH2, rows, numbers, cut=(2, 5))
+    table = REWARDBENCH2.results(rows, numbers["rewards"])
+    pd.testing.assert_frame_equal(measured.table, table)
+    wanted = {
+        **REWARDBENCH2.score(table),
+        **length_rules(REWARDBENCH2, rows),
+        "subsets_of_other_size": float(len(REWARDBENCH2.count_warnings(rows))),
+        "prompts_cut": 2.0,
+        "responses_cut": 5.0,
+        "constant": 0.0,
+    }
+    assert measured.metrics == pytest.approx(
+        {f"mine/{name}": value for name, value in wanted.items()}, nan_ok=True
+    )
+    assert measured.metrics["mine/subsets_of_other_size"] == 6
+
+
+def test_a_pairwise_benchmark_has_margins_and_what_follows_from_them_too():
+    rows = REWARDBENCH.read("sample://rewardbench")
+    numbers = scored(REWARDBENCH, rows)
+    numbers["margins"] = numbers["margins"] / 2  # an objective's margin need not be the rewards' difference
+    measured = measure_benchmark("rewardbench", REWARDBENCH, rows, numbers, cut=(0, 0))
+    np.testing.assert_array_equal(measured.table["margin"], numbers["margins"])
+    bias = length_bias(numbers["margins"], lengths(rows["chosen"]), lengths(rows["rejected"]))
+    wanted = {
+        **REWARDBENCH.score(measured.table),
+        **bias,
+        "brier": brier_score(numbers["margins"]),
+        "calibration_error": expected_calibration_error(numbers["margins"]),
+        **length_rules(REWARDBENCH, rows),  # by the benchmark's own scoring, not a share of the rows
+    }
+    found = {name: measured.metrics[f"rewardbench/{name}"] for name in wanted}
+    assert found == pytest.approx(wanted)
+    assert wanted["longer_wins"] != pytest.approx(bias["longer_wins"])
+
+
+def test_a_reward_that_is_no_number_is_told_with_its_row(small_file):
+    rows = REWARDBENCH.read(small_file)
+    numbers = {"rewards": np.array([1.0, np.nan], np.float32), "margins": np.array([np.nan], np.float32)}
+    with pytest.raises(ModelError, match="1 of 2 texts are NaN or infinite: hep-go/1"):
+        measure_benchmark("rewardbench", REWARDBENCH, rows, numbers, cut=(0, 0))
