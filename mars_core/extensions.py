@@ -192,6 +192,11 @@ class PluginSection(Configuration):
 @functools.cache
 def _with_keys_of(section: Any, plugin: Any) -> type[Any]:
     """A section's class with the keys of a plug-in beside its own, or in the field that is for them."""
+    both = section.model_fields.keys() & plugin.Config.model_fields.keys()
+    if both and not section.options_field:
+        raise ExtensionError(
+            f"{plugin.__name__}.Config has the keys {', '.join(sorted(both))}, which the section has itself: rename them"
+        )
     bases: tuple[type[Any], ...] = (section, plugin.Config)
     fields: dict[str, Any] = {}
     if section.options_field:

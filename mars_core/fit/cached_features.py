@@ -52,14 +52,21 @@ class LinearGradient:
 
     def __call__(self, batch: PairBatch, seed: int) -> Computed:
         """Add the gradient of the batch's loss; there is no dropout to draw, and no padding."""
-        rows, objective = self._rows(batch.prompts * 2, batch.chosen + batch.rejected), self.model.objective
+        prompts, responses, _ = batch.texts
+        rows, objective = self._rows(prompts, responses), self.model.objective
         objective.modules.train()
         outputs, penalty = self._outputs(rows), objective.penalty()
         losses = batch.losses(objective, outputs)
         batch.loss(losses, penalty).backward()  # type: ignore[no-untyped-call]
         tokens = int(self.tokens[rows].sum())
-        value = 0.0 if penalty is None else float(penalty)
-        return Computed(margins_of(objective, outputs), losses.detach().cpu().numpy(), value, tokens, tokens)
+        value = 0.0 if penalty is None else float(penalty.detach())
+        return Computed(
+            margins_of(objective, outputs, len(batch.prompts)),
+            losses.detach().cpu().numpy(),
+            value,
+            tokens,
+            tokens,
+        )
 
     def _rows(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
         return [self.rows[text_name(*text)] for text in zip(prompts, responses, strict=True)]
@@ -133,3 +140,5 @@ def _texts(tables: Sequence[Dataset]) -> Iterator[tuple[str, str]]:
     for table in tables:
         for pairs in table.iter(WINDOW // 2):
             yield from zip(pairs["prompt"] * 2, pairs["chosen"] + pairs["rejected"], strict=True)
+            paraphrases = zip(pairs["prompt"], pairs.get("paraphrase", ()), strict=False)
+            yield from ((prompt, text) for prompt, text in paraphrases if text)

@@ -8,7 +8,7 @@ plain loop, whose padding this avoids.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -40,6 +40,22 @@ class PairBatch:
     """Sum of the weights of the whole effective batch."""
     noise: Noise
     """What the loss draws for each pair."""
+    paraphrases: list[str | None] = field(default_factory=list)
+    """[n] a paraphrase of each chosen response, or None; empty where the objective reads none."""
+
+    @property
+    def paraphrased(self) -> list[int]:
+        """The pairs that have a paraphrase."""
+        return [row for row, text in enumerate(self.paraphrases) if text]
+
+    @property
+    def texts(self) -> tuple[list[str], list[str], NDArray[np.intp]]:
+        """Prompts and responses to compute: the n chosen, the n rejected, the paraphrases; whose pair each
+        is."""
+        rows, n = self.paraphrased, len(self.prompts)
+        prompts = self.prompts * 2 + [self.prompts[row] for row in rows]
+        responses = self.chosen + self.rejected + [self.paraphrases[row] or "" for row in rows]
+        return prompts, responses, np.concatenate([np.arange(n), np.arange(n), np.array(rows, dtype=np.intp)])
 
     @property
     def characters(self) -> NDArray[np.intp]:
@@ -53,13 +69,18 @@ class PairBatch:
             [column[row] for row in rows] for column in (self.prompts, self.chosen, self.rejected)
         )
         weights, noise = self.weights[rows] * factor, replace(self.noise, rows=self.noise.rows[rows])
-        return PairBatch(prompts, chosen, rejected, weights, self.margins[rows], self.total_weight, noise)
+        paraphrases = [self.paraphrases[row] for row in rows] if self.paraphrases else []
+        numbers = weights, self.margins[rows], self.total_weight
+        return PairBatch(prompts, chosen, rejected, *numbers, noise, paraphrases)
 
     def losses(self, objective: Objective, outputs: TextOutputs) -> torch.Tensor:
-        """ℓ of each pair, [n], from the outputs of the chosen texts and then of the rejected ones, [2n]."""
-        n, device = len(self.weights), outputs.outputs.device
-        halves = outputs.rows(slice(n)), outputs.rows(slice(n, None))
-        return objective.losses(PairOutputs(*halves, self.margins.to(device), self.noise))
+        """ℓ of each pair, [n], from the outputs of `texts`."""
+        n, rows, device = len(self.weights), self.paraphrased, outputs.outputs.device
+        halves = outputs.rows(slice(n)), outputs.rows(slice(n, 2 * n))
+        paraphrase = (
+            (outputs.rows(slice(2 * n, None)), torch.tensor(rows, device=device)) if rows else (None, None)
+        )
+        return objective.losses(PairOutputs(*halves, self.margins.to(device), self.noise, *paraphrase))
 
     def loss(self, losses: torch.Tensor, penalty: torch.Tensor | None = None) -> torch.Tensor:
         """Σ wᵢℓᵢ of these pairs over the whole effective batch's Σ wᵢ, and their share of its one penalty."""
@@ -124,11 +145,12 @@ class NetworkGradient:
             RuntimeError: a single pair does not fit into memory.
         """
         self.model.train()
-        rendering = self.model.renderer.render(batch.prompts * 2, batch.chosen + batch.rejected)
+        prompts, responses, pair_of = batch.texts
+        rendering = self.model.renderer.render(prompts, responses)
         while True:
             torch.manual_seed(seed)
             try:
-                margins, losses, penalty, padded_tokens = self._accumulate(rendering.ids, batch)
+                margins, losses, penalty, padded_tokens = self._accumulate(rendering.ids, pair_of, batch)
                 break
             except RuntimeError as error:
                 longest = max(map(len, rendering.ids))
@@ -148,16 +170,13 @@ class NetworkGradient:
         return Computed(margins, losses, penalty, tokens, padded_tokens, *cut)
 
     def _accumulate(
-        self, ids: list[list[int]], batch: PairBatch
+        self, ids: list[list[int]], pair_of: NDArray[np.intp], batch: PairBatch
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], float, int]:
-        """Margins and losses, [n], the penalty, and the tokens computed.
-
-        `ids` holds the n chosen and the n rejected texts.
-        """
+        """Margins and losses, [n], the penalty, and the tokens computed, from the texts of a batch."""
         objective = self.model.objective
-        margins, losses = np.empty((2, len(ids) // 2), dtype=np.float32)
+        margins, losses = np.empty((2, len(batch.prompts)), dtype=np.float32)
         value, padded_tokens = 0.0, 0
-        for pairs, factor, passes in self._groups(np.array([len(text) for text in ids])):
+        for pairs, factor, passes in self._groups(np.array([len(text) for text in ids]), pair_of):
             # Inside one context the weights are cast to bfloat16 once, and not for every pass.
             with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.model.bfloat16):
                 found = TextOutputs.together(
@@ -168,27 +187,34 @@ class NetworkGradient:
             of_part = part.losses(objective, in_order)
             part.loss(of_part, penalty).backward()  # type: ignore[no-untyped-call]
             losses[pairs] = of_part.detach().cpu().numpy()
-            margins[pairs] = margins_of(objective, in_order)
-            value = 0.0 if penalty is None else float(penalty)
+            margins[pairs] = margins_of(objective, in_order, len(pairs))
+            value = 0.0 if penalty is None else float(penalty.detach())
             padded_tokens += sum(self.model.computed_tokens([len(ids[i]) for i in texts]) for texts in passes)
         return margins, losses, value, padded_tokens
 
     def _groups(
-        self, lengths: NDArray[np.intp]
+        self, lengths: NDArray[np.intp], pair_of: NDArray[np.intp]
     ) -> Iterator[tuple[NDArray[np.intp], float, list[NDArray[np.intp]]]]:
-        """The pairs of each group, how much they count, and the texts of its passes; `lengths` is [2n]."""
-        n = len(lengths) // 2
-        longest = 2 * np.maximum(lengths[:n], lengths[n:])
+        """The pairs of each group, how much they count, and the texts of its passes.
+
+        Args:
+            lengths: of the texts.
+            pair_of: the pair that each text belongs to.
+        """
+        counts = np.bincount(pair_of)
+        longest = np.zeros_like(counts)
+        np.maximum.at(longest, pair_of, lengths)
+        longest *= counts
         batch_tokens = min(self.model.config.batch_tokens, self.group_tokens)
         if self.agree:  # a pass of shards is gathered from all processes, so one group is one pass
             groups = token_batches(longest, batch_tokens)
             for turn in range(self.agree(len(groups))):
                 pairs = np.sort(groups[turn % len(groups)])
-                yield pairs, float(turn < len(groups)), [np.concatenate([pairs, pairs + n])]
+                yield pairs, float(turn < len(groups)), [np.flatnonzero(np.isin(pair_of, pairs))]
             return
         for group in token_batches(longest, self.group_tokens):
             pairs = np.sort(group)
-            texts = np.concatenate([pairs, pairs + n])
+            texts = np.flatnonzero(np.isin(pair_of, pairs))
             if self.model.unpadded:
                 passes = [np.argsort(-lengths[texts], kind="stable")]
             else:
@@ -197,8 +223,8 @@ class NetworkGradient:
 
 
 @torch.no_grad()
-def margins_of(objective: Objective, outputs: TextOutputs) -> NDArray[np.float32]:
+def margins_of(objective: Objective, outputs: TextOutputs, n: int) -> NDArray[np.float32]:
     """logit P(chosen ≻ rejected), [n], from the outputs of n chosen texts and then of n rejected ones."""
-    chosen, rejected = objective.readout(outputs).chunk(2)
+    chosen, rejected = objective.readout(outputs.rows(slice(2 * n))).chunk(2)
     margins: NDArray[np.float32] = objective.logit(chosen, rejected).cpu().numpy()
     return margins

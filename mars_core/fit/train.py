@@ -90,7 +90,8 @@ def fit(
         ModelError: the checkpoint cannot be loaded.
     """
     config, processes = spec.fit, _processes(spec.reward_model)
-    pairs = training_pairs(spec.pairs)
+    reads = config.objective.open().reads
+    pairs = training_pairs(spec.pairs, paraphrases="paraphrase" in reads)
     validation = training_pairs([spec.validation]) if config.patience and spec.validation else None
     steps_per_epoch = math.ceil(len(pairs) / config.batch_pairs)
     steps = config.epochs * steps_per_epoch
@@ -218,7 +219,7 @@ def _gradient(
     spec: FitSpec, model: RewardModel, tables: list[Dataset | None], processes: Any
 ) -> Iterator[NetworkGradient | LinearGradient]:
     """What computes the gradient, of the whole network or, on cached features, of its last layer."""
-    if spec.fit.trainable == "head" and "states" not in model.objective.reads:
+    if spec.fit.trainable == "head" and not model.objective.reads & {"states", "log_probabilities"}:
         texts = [table for table in tables if table]
         with cached_features(model, texts, _beside(spec, "features"), processes) as gradient:
             yield gradient
@@ -228,8 +229,8 @@ def _gradient(
 
 def _batch(rows: dict[str, Any], noise: Noise) -> tuple[list[str], PairBatch]:
     weights, margins = (torch.tensor(rows[name]) for name in ("weight", "margin"))
-    texts = rows["prompt"], rows["chosen"], rows["rejected"]
-    return rows["pair_id"], PairBatch(*texts, weights, margins, float(weights.sum()), noise)
+    texts, paraphrases = (rows["prompt"], rows["chosen"], rows["rejected"]), rows.get("paraphrase", [])
+    return rows["pair_id"], PairBatch(*texts, weights, margins, float(weights.sum()), noise, paraphrases)
 
 
 def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -14,11 +14,14 @@ PAIR = datasets.Features(
     | {name: datasets.Value("float32") for name in ("weight", "margin")}
 )
 
+PARAPHRASE = {"paraphrase": datasets.Value("string")}
 
-def training_pairs(files: list[Path]) -> Dataset:
+
+def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
     """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
 
-    The weight is 1 and the margin nan, which is none, where a file has no such column.
+    The weight is 1 and the margin nan, which is none, where a file has no such column. With `paraphrases`
+    there is a column paraphrase: a text that says what chosen says, or null.
 
     Raises:
         FitError: a file is no such table, there are no rows, or a weight is not positive; names the file
@@ -31,8 +34,11 @@ def training_pairs(files: list[Path]) -> Dataset:
         for name, default in (("weight", 1.0), ("margin", np.nan)):
             if name not in table.column_names:
                 table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
-        table = table.select_columns(list(PAIR))
-        table = table if table.features == PAIR else table.cast(PAIR)
+        if paraphrases and "paraphrase" not in table.column_names:
+            table = table.add_column("paraphrase", [None] * len(table))
+        columns = PAIR | (PARAPHRASE if paraphrases else {})
+        table = table.select_columns(list(columns))
+        table = table if table.features == columns else table.cast(datasets.Features(columns))
         numbers = table.with_format("numpy").select_columns(["weight", "margin"])[:]
         weight, asked = numbers["weight"], numbers["margin"] if asks else np.zeros(len(table), np.float32)
         for row in np.flatnonzero(~((weight > 0) & np.isfinite(weight + asked)))[:1]:

@@ -29,6 +29,7 @@ from mars_core.model.cpu.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.model.cpu.unpadded_encoder import can_run_unpadded, computed_tokens, one_row, run_unpadded
 from mars_core.model.feature_store import Features, FeatureStore, features_of
 from mars_core.model.loading import HEADS, load_checkpoint, load_own_weights, objective_of, save_objective
+from mars_core.model.next_tokens import NextTokens
 from mars_core.model.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.model.rendering import Renderer, Rendering, tokens_name
 from mars_core.model.shared_weights import with_shared_weights
@@ -105,10 +106,9 @@ class RewardModel:
         self.bfloat16 = _uses_bfloat16(config.precision, self.device)
         self.head = _head(self.network)
         self.head.forward = MethodType(_in_float32, self.head)
-        reads_states = "states" in self.objective.reads
-        self.unpadded = not reads_states and can_run_unpadded(self.network, self.renderer.max_length)
+        self.unpadded = not self.whole_tokens and can_run_unpadded(self.network, self.renderer.max_length)
         """Whether the texts of a forward pass are computed without padding."""
-        self.whole_layers = reads_states
+        self.whole_layers = self.whole_tokens
         """Whether the network is only called as a whole, for something acts where its layers are."""
         self.drawn: list[str] = []
         """Modules that the checkpoint lacked and that were drawn, the head's among them."""
@@ -155,12 +155,12 @@ class RewardModel:
         """Compute the features of a text once for all models that differ from this one in the head's last
         layer.
 
-        Under an objective that reads the states of all tokens nothing is kept.
+        Under an objective that reads something of all tokens nothing is kept.
 
         Rewards are then made of features that another model may have computed, in batches of its own: in
         bfloat16 they are as close to this model's as those of two ways to batch are.
         """
-        if "states" in self.objective.reads:
+        if self.whole_tokens:
             return
         trained = {id(weight) for weight in self.scalar_layer.parameters()}
         body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
@@ -189,7 +189,8 @@ class RewardModel:
                 seen = self.scalar_layer.register_forward_pre_hook(lambda _, given: features.append(given[0]))
                 hooks.callback(seen.remove)
             if "states" in self.objective.reads:
-                body = self.network.base_model
+                adapted = getattr(self.network, "get_base_model", lambda: self.network)()
+                body = adapted.base_model
                 seen = body.register_forward_hook(lambda *call: states.append(call[2].last_hidden_state))
                 hooks.callback(seen.remove)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
@@ -204,9 +205,24 @@ class RewardModel:
             states[0] = states[0].float() * own[..., None]
         return TextOutputs(
             outputs,
-            features[0].float() if features else None,
-            *((states[0], lengths) if states else (None, None)),
+            pooled=features[0].float() if features else None,
+            states=states[0] if states else None,
+            tokens=lengths if self.whole_tokens else None,
+            log_probabilities=self._next_tokens(ids) if self._next_tokens else None,
         )
+
+    @property
+    def whole_tokens(self) -> bool:
+        """Whether the objective reads something of all tokens."""
+        return bool(self.objective.reads & {"states", "log_probabilities"})
+
+    @functools.cached_property
+    def _next_tokens(self) -> NextTokens | None:
+        """The objective's language model, where it reads one; loaded for the first text."""
+        reference = self.objective.language_model
+        if "log_probabilities" not in self.objective.reads or reference is None:
+            return None
+        return NextTokens(reference, self.tokenizer, self.device)
 
     def computed_tokens(self, lengths: Sequence[int]) -> int:
         """How many tokens a forward pass over texts of these lengths computes, padding included."""
@@ -292,9 +308,9 @@ class RewardModel:
         """
         self.train(False)
         budget = TokenBudget(self.config.batch_tokens)
-        if keep_features and "states" in self.objective.reads:
+        if keep_features and self.whole_tokens:
             raise ModelError(
-                f"the objective {self.objective.name} reads the states of all tokens, so that its margins do "
+                f"the objective {self.objective.name} reads all tokens of a text, so that its margins do "
                 "not follow from what enters the last layer"
             )
         readouts_of_windows = self._by_features if self.store or keep_features else self._by_readouts

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from mars_core.extensions import ExtensionPoint, Plugin, PluginSection
 
-Reads = Literal["pooled", "states"]
-"""What a network gives of a text beside the head's outputs; a field of `TextOutputs`."""
+Reads = Literal["pooled", "states", "log_probabilities", "paraphrase"]
+"""What is read beside the head's outputs: a field of `TextOutputs`, or the `paraphrase` of `PairOutputs`."""
 
 
 @dataclass(frozen=True)
@@ -36,31 +36,35 @@ class TextOutputs:
     states: torch.Tensor | None = None
     """[m, T, d] the last layer's states of all tokens, zeros behind a text's end."""
     tokens: torch.Tensor | None = None
-    """[m] how many of the T are a text's own, where `states` are there."""
+    """[m] how many of the T are a text's own, where something is read of all tokens."""
+    log_probabilities: torch.Tensor | None = None
+    """[m, T] ln p of each token given those before it, by the objective's language model; 0 for the first
+    token and behind a text's end. No gradient reaches it."""
 
     def rows(self, rows: torch.Tensor | slice) -> "TextOutputs":
         """Those of some of the texts."""
-        pooled, states, tokens = (_maybe(part, rows) for part in (self.pooled, self.states, self.tokens))
-        return TextOutputs(self.outputs[rows], pooled, states, tokens)
+        others = (self.pooled, self.states, self.tokens, self.log_probabilities)
+        return TextOutputs(self.outputs[rows], *(_maybe(part, rows) for part in others))
 
     @staticmethod
     def together(parts: Sequence["TextOutputs"]) -> "TextOutputs":
         """Those of several passes, one after the other."""
-        longest = max((part.states.shape[1] for part in parts if part.states is not None), default=0)
 
         def joined(name: str) -> torch.Tensor | None:
             tensors = [getattr(part, name) for part in parts]
             if tensors[0] is None:
                 return None
-            if name == "states":
+            if name in ("states", "log_probabilities"):  # as long as the longest text of all passes
+                longest = max(tensor.shape[1] for tensor in tensors)
+                behind = (0, 0) * (tensors[0].dim() - 2)
                 tensors = [
-                    torch.nn.functional.pad(states, (0, 0, 0, longest - states.shape[1]))
-                    for states in tensors
+                    torch.nn.functional.pad(tensor, (*behind, 0, longest - tensor.shape[1]))
+                    for tensor in tensors
                 ]
             return torch.cat(tensors)
 
-        outputs = torch.cat([part.outputs for part in parts])
-        return TextOutputs(outputs, joined("pooled"), joined("states"), joined("tokens"))
+        others = (joined(name) for name in ("pooled", "states", "tokens", "log_probabilities"))
+        return TextOutputs(torch.cat([part.outputs for part in parts]), *others)
 
 
 def _maybe(tensor: torch.Tensor | None, rows: torch.Tensor | slice) -> torch.Tensor | None:
@@ -107,6 +111,10 @@ class PairOutputs:
     """[n] the margin that a row of the data asks for; nan where it asks for none."""
     noise: Noise
     """Drawn anew for each step and row."""
+    paraphrase: TextOutputs | None = None
+    """Of k paraphrases of chosen responses, where the objective reads them and some rows have one."""
+    paraphrased: torch.Tensor | None = None
+    """[k] which of the n pairs each of them belongs to."""
 
 
 class Objective(Plugin):
@@ -132,12 +140,21 @@ class Objective(Plugin):
         return 1
 
     @property
+    def language_model(self) -> str | None:
+        """Reference of the causal language model whose `log_probabilities` are read, of the same
+        vocabulary."""
+        return None
+
+    @property
     def name(self) -> str:
         """What a configuration calls it."""
         return str(self.config.name)
 
     def build(self, width: int) -> dict[str, torch.nn.Module]:
-        """Own modules by name, drawn from torch's generator; `width` is d of `TextOutputs`."""
+        """Own modules by name, drawn from torch's generator; `width` is d of `TextOutputs`.
+
+        All that they hold has to be parameters: a fit that goes on restores no running statistics.
+        """
         return {}
 
     @abstractmethod

@@ -43,7 +43,7 @@ def main(descriptor: str) -> None:
 
 def request(spec: Path, log: Path) -> bytes:
     """The line that asks for a fit, in the starter's folder and environment."""
-    asked = {"spec": str(spec), "log": str(log.resolve()), "folder": str(Path.cwd())}
+    asked = {"spec": str(spec), "log": str(log.resolve()), "folder": str(Path.cwd()), "path": sys.path}
     return json.dumps(asked | {"environment": dict(os.environ)}).encode() + b"\n"
 
 
@@ -87,6 +87,7 @@ def _become(asked: dict[str, Any], connection: socket.socket) -> None:
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
+    sys.path[:] = asked["path"]  # where the modules of a user's own are found
 
 
 def _fit(spec: str) -> int:

@@ -11,7 +11,7 @@ from mars_core.evaluation.suite import Suite
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.scoring import scored, scratch, spec_of, write_texts
+from tasks.run.score_sets import scored, scratch, spec_of, write_texts
 from tasks.run.step import Made, step, tell
 
 

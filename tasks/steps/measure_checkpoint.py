@@ -19,7 +19,7 @@ from mars_core.model.loading import has_trained_head
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
 from tasks.run.prefect_api import tolerated
-from tasks.run.scoring import scratch
+from tasks.run.score_sets import scratch
 from tasks.steps.evaluate_reward_model import measure
 
 

@@ -4,7 +4,7 @@ from functools import partial
 from shutil import copyfile
 
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.scoring import score_pairs
+from tasks.run.score_sets import score_pairs
 from tasks.run.step import Made, step
 
 

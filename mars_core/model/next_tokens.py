@@ -1,0 +1,46 @@
+"""Next-token probabilities of a causal language model, for objectives that read them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from mars_core.model.batching import padded
+from mars_core.model.checkpoints import ModelError, locate
+
+
+class NextTokens:
+    """A language model that is asked how likely texts are, and never trained."""
+
+    def __init__(self, reference: str, tokenizer: Any, device: torch.device) -> None:
+        """Load the model; its vocabulary has to be that of `tokenizer`, by which texts are rendered.
+
+        Raises:
+            ModelError: there is no such model, or it has another vocabulary.
+        """
+        path, revision = locate(reference)
+        options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        try:
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                path, use_safetensors=True, dtype=torch.float32, **options
+            )
+            own = transformers.AutoTokenizer.from_pretrained(path, **options)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{reference}: no causal language model can be read from it: {error}") from error
+        if not own.get_vocab().items() <= tokenizer.get_vocab().items():
+            raise ModelError(f"{reference}: its vocabulary is not that of the reward model")
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.padding = tokenizer.pad_token_id
+
+    @torch.no_grad()
+    def __call__(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """ln p of each token given those before it, [texts, T]; 0 for the first and behind a text's end."""
+        inputs = {name: tensor.to(self.network.device) for name, tensor in padded(ids, self.padding).items()}
+        # A pad token that was added to the reward model's vocabulary is none of this model's, and never read.
+        inside = inputs["input_ids"].clamp(max=self.network.get_input_embeddings().num_embeddings - 1)
+        logits = (
+            self.network(input_ids=inside, attention_mask=inputs["attention_mask"]).logits[:, :-1].float()
+        )
+        found = torch.log_softmax(logits, -1).gather(-1, inside[:, 1:, None]).squeeze(-1)
+        return torch.nn.functional.pad(found * inputs["attention_mask"][:, 1:], (1, 0))
