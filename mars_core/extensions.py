@@ -94,7 +94,8 @@ class ExtensionPoint(Names, Generic[P]):
     @staticmethod
     def is_own(name: str) -> bool:
         """Whether a name is a user's `module:attribute`."""
-        return ":" in name
+        module, _, attribute = name.partition(":")
+        return bool(module and attribute)
 
     def identity(self, name: str) -> str | None:
         """What a user's plug-in counts by in the keys of steps; none for those of this package."""
@@ -195,7 +196,8 @@ def _with_keys_of(section: Any, plugin: Any) -> type[Any]:
     both = section.model_fields.keys() & plugin.Config.model_fields.keys()
     if both and not section.options_field:
         raise ExtensionError(
-            f"{plugin.__name__}.Config has the keys {', '.join(sorted(both))}, which the section has itself: rename them"
+            f"{plugin.__name__}.Config has the keys {', '.join(sorted(both))}, which the section has "
+            "itself: rename them"
         )
     bases: tuple[type[Any], ...] = (section, plugin.Config)
     fields: dict[str, Any] = {}

@@ -254,7 +254,7 @@ class RewardModel:
             for start in range(0, len(prompts), WINDOW)
         )
         scored = [window.readouts for window in self.score_windows(windows, on_scored)]
-        return np.concatenate(scored) if scored else np.empty((0, 1), np.float32)
+        return np.concatenate(scored) if scored else np.empty((0, self.objective.outputs), np.float32)
 
     @torch.inference_mode()
     def rewards(self, readouts: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -536,7 +536,9 @@ def pair_rewards(
         if on_features:
             phi = window.features.reshape(2, len(window.features) // 2, -1)
             on_features(phi[0] - phi[1], model.margins(*halves[-1]))
-    readouts = np.concatenate(halves, axis=1) if halves else np.empty((2, 0, 1), np.float32)
+    readouts = (
+        np.concatenate(halves, axis=1) if halves else np.empty((2, 0, model.objective.outputs), np.float32)
+    )
     chosen, rejected = map(model.rewards, readouts)
     margins = model.margins(*readouts)
     pair_ids = np.asarray(pairs["pair_id"][:], dtype=object)

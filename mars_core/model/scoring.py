@@ -4,11 +4,12 @@
 
 Wherever a specification runs, the numbers are the same. The folder appears when it is whole. It holds
 
-    NAME.parquet            of pairs: the table of `PairRewards`
-    NAME_moments.npz        of pairs: `Moments` of the features, where they are asked for and the objective is
-    linear NAME_features.npy       of pairs: [n, d] φ(x, y⁺) − φ(x, y⁻), where they are asked for NAME.npz
-    of texts: `rewards` [m] and, where they are paired, `margins` [m / 2] cut.json                by name, how
-    many texts lost tokens of their prompt, and of their response
+- of pairs `NAME.parquet`, the table of `PairRewards`; `NAME_moments.npz`, the `Moments` of their features,
+    where they
+  are asked for and the objective is linear; and `NAME_features.npy`, [n, d] φ(x, y⁺) − φ(x, y⁻), where asked
+  for;
+- of texts `NAME.npz`, with `rewards` [m] and, where they are paired, `margins` [m / 2];
+- `cut.json`: by name, how many texts lost tokens of their prompt, and of their response.
 """
 
 import json

@@ -140,11 +140,10 @@ def scores_of(suite: Suite, rounds: Rounds) -> dict[str, str]:
     Where there are several benchmarks, a section's label begins with the benchmark's title.
     """
     known = {name for metrics in rounds for name in metrics}
+    scored = {key: one for key, one in suite.items() if f"{key}/{one.headline}" in known}
     found = {}
-    for key, one in suite.items():
-        if f"{key}/{one.headline}" not in known:
-            continue
+    for key, one in scored.items():
         found[one.title] = f"{key}/{one.headline}"
         for section, name in section_keys(key, one, rounds).items():
-            found[section if len(suite) == 1 else f"{one.title} {section}"] = name
+            found[section if len(scored) == 1 else f"{one.title} {section}"] = name
     return found

@@ -79,6 +79,13 @@ def own(tmp_path, monkeypatch):
     return write
 
 
+def with_key(key, field):
+    """The source of a plug-in that has a key of this name."""
+    module, _, base = BASES[key].partition(":")
+    source = OWN.format(module=module, base=base)
+    return source.replace("        haste:", f"        {field}: str = 'its own'\n        haste:")
+
+
 def chosen(key, name, **others):
     """The configuration of a run that names a plug-in, and further dotted keys."""
     values = {"name": "lark"}
@@ -218,14 +225,20 @@ def test_a_key_of_another_plug_in_is_unknown(key, name, other):
     assert f"{other}: no such key; the nearest is " in refusal(key, name, **{other: 1})
 
 
-def test_a_key_that_the_section_has_is_the_sections_own(own):
-    source = (
-        "from mars_core.config import Configuration\nfrom mars_core.method.strategies.hardest import Hardest"
-        "\n\n\nclass Mine(Hardest):\n    class Config(Configuration):\n        budget: str = 'large'\n"
-    )
-    name = f"{own(source=source)}:Mine"
-    assert chosen("selection.strategy", name).selection.budget == 2000
-    assert "selection.budget: " in refusal("selection.strategy", name, **{"selection.budget": "large"})
+@pytest.mark.parametrize(
+    ("key", "taken"),
+    [("selection.strategy", "budget"), ("fit.objective.name", "name"), ("compute.backend", "backend")],
+    ids=["selection.strategy", "fit.objective.name", "compute.backend"],
+)
+def test_a_plug_in_whose_key_the_section_has_itself_is_refused_and_the_key_named(key, taken, own):
+    said = refusal(key, f"{own(source=with_key(key, taken))}:Mine")
+    assert f"here: {key}: Mine.Config has the keys {taken}, which the section has itself" in said
+
+
+def test_a_backend_whose_keys_stand_apart_may_have_one_of_the_sections_names(own):
+    name = f"{own(source=with_key('generation.backend', 'store'))}:Mine"
+    config = chosen("generation.backend", name, **{"generation.options.store": "elsewhere"})
+    assert (config.generation.store, config.generation.options.store) == ("generations", "elsewhere")
 
 
 def test_a_strategy_of_a_users_own_reads_its_keys_when_it_is_asked(own):

@@ -301,3 +301,102 @@ def test_a_checkpoint_of_another_objective_is_refused_by_name(spec):
 def test_a_bradley_terry_checkpoint_is_refused_by_another_objective(tiny_decoder):
     with pytest.raises(ModelError, match=r"trained by the objective bradley_terry, and .*:Sampled"):
         RewardModel.load(str(tiny_decoder), FLOAT32, ObjectiveConfig(**SAMPLED))
+
+
+class Consistent(Objective):
+    """Bradley–Terry, and a response and its paraphrase are drawn to one reward (a squared term)."""
+
+    reads = frozenset({"paraphrase"})
+
+    def losses(self, pairs):
+        losses = softplus(-self.logit(pairs.chosen.outputs, pairs.rejected.outputs))
+        if pairs.paraphrase is None:
+            return losses
+        apart = self.reward(pairs.chosen.outputs)[pairs.paraphrased] - self.reward(pairs.paraphrase.outputs)
+        return losses.index_add(0, pairs.paraphrased, 1000 * apart.square())
+
+    def reward(self, readout):
+        return readout[:, 0]
+
+    def logit(self, chosen, rejected):
+        return self.reward(chosen) - self.reward(rejected)
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_a_loss_may_read_a_paraphrase_beside_the_pairs_that_have_one(spec, trainable):
+    paraphrases = [f"{row['chosen']} Yes." if n % 2 else None for n, row in enumerate(ROWS[:10])]
+    rows = [row | {"paraphrase": text} for row, text in zip(ROWS[:10], paraphrases, strict=True)]
+
+    def apart(model):
+        asked = [(row["prompt"], row["chosen"], row["paraphrase"]) for row in rows if row["paraphrase"]]
+        prompts, chosen, others = map(list, zip(*asked, strict=True))
+        return np.square(model.score(prompts, chosen) - model.score(prompts, others)).mean()
+
+    keys = {"trainable": trainable, "epochs": 10, "learning_rate": 3e-2 if trainable == "head" else 1e-2}
+    drawn = spec({"name": f"{__name__}:Consistent"}, name="together", rows=rows, **keys)
+    plain = spec({}, name="plain", rows=rows, **keys)
+    fit(drawn)
+    fit(plain)
+    assert apart(load(drawn)) < apart(load(plain)) / 2
+    without = spec({"name": f"{__name__}:Consistent"}, name="without", **keys)
+    fit(without)  # no row has one
+    np.testing.assert_allclose(
+        load(without).score(["Why?"], ["No."]), load(plain).score(["Why?"], ["No."]), rtol=1e-5
+    )
+
+
+class Likely(Objective):
+    """The loss of a pair weighs by how likely a language model has its chosen response."""
+
+    class Config(Configuration):
+        language_model: str
+        """Its reference."""
+
+    reads = frozenset({"log_probabilities"})
+
+    @property
+    def language_model(self):
+        return self.config.language_model
+
+    def losses(self, pairs):
+        likely = (pairs.chosen.log_probabilities.sum(1) / pairs.chosen.tokens).exp()
+        return likely * softplus(-self.logit(pairs.chosen.outputs, pairs.rejected.outputs))
+
+    def reward(self, readout):
+        return readout[:, 0]
+
+    def logit(self, chosen, rejected):
+        return self.reward(chosen) - self.reward(rejected)
+
+
+@pytest.fixture
+def language_model(headless, tmp_path):
+    """Folder of a random causal model with the headless decoder's vocabulary."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(headless)
+    config = transformers.AutoConfig.from_pretrained(headless)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "writer")
+    tokenizer.save_pretrained(tmp_path / "writer")
+    return tmp_path / "writer"
+
+
+def test_a_loss_may_read_next_token_probabilities_of_a_named_language_model(spec, headless, language_model):
+    objective = {"name": f"{__name__}:Likely", "language_model": str(language_model)}
+    model = RewardModel.load(str(headless), FLOAT32, ObjectiveConfig(**objective))
+    ids = model.renderer.render(["Why?", "What is a lark?"], ["No.", "A bird."]).ids
+    found = model.forward(ids).log_probabilities
+    writer = transformers.AutoModelForCausalLM.from_pretrained(language_model).eval()
+    for row, text in enumerate(ids):
+        with torch.no_grad():
+            known = torch.log_softmax(writer(torch.tensor([text])).logits[0, :-1], -1)
+        expected = known[torch.arange(len(text) - 1), torch.tensor(text[1:])]
+        torch.testing.assert_close(found[row, 1 : len(text)], expected, rtol=1e-4, atol=1e-5)
+        assert not found[row, len(text) :].any()
+        assert found[row, 0] == 0
+    result = fit(spec(objective))
+    assert np.isfinite(result["loss"])
+
+
+def test_a_language_model_of_another_vocabulary_is_refused(spec, tiny_chat_model):
+    objective = {"name": f"{__name__}:Likely", "language_model": str(tiny_chat_model)}
+    with pytest.raises(ModelError, match="its vocabulary is not that of the reward model"):
+        fit(spec(objective))

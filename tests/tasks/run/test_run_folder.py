@@ -218,7 +218,7 @@ def test_operational_keys_may_change_and_rounds_may_grow(tmp_path):
     changes = {
         "rounds": 4,
         "model": {"device": "cpu"},
-        "generation": {"concurrency": 2},
+        "generation": {"max_failed_share": 0.5},
         "tracking": {"uri": "sqlite:///elsewhere.db"},
     }
     with open_run(configuration(tmp_path, **changes)) as run:

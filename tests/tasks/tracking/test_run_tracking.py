@@ -150,10 +150,11 @@ def test_a_run_is_a_parent_with_a_child_for_each_round(tracked):
 
 def test_parameters_are_the_resolved_configuration_however_many_keys_it_has(tracked):
     body = {f"field_{n}": n for n in range(120)}
-    tiny = tracked(generation={"extra_body": body}, data={"where": {"lang?": "en"}}, selection={"tau": 0.1})
+    generation = {"backend": "vllm", "model": "m", "options": {"extra_body": body}}
+    tiny = tracked(generation=generation, data={"where": {"lang?": "en"}}, selection={"tau": 0.1})
     parent_id, _, _ = tiny.log()
     parameters = tiny.client.get_run(parent_id).data.params
-    assert {name: parameters[f"generation.extra_body.{name}"] for name in body} == {
+    assert {name: parameters[f"generation.options.extra_body.{name}"] for name in body} == {
         name: str(value) for name, value in body.items()
     }
     assert parameters["selection.tau"] == "0.1"
