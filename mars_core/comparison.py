@@ -25,10 +25,12 @@ from mars_core.config import (
     put,
     read,
     scientific,
+    section_of,
     validated,
 )
 from mars_core.evaluation.statistics import SeedMean, holm, mean_over_seeds
 from mars_core.experiment import Experiment
+from mars_core.extensions import PluginSection
 
 MATCHED = (
     "augmentation.max_paraphrases", "data", "evaluation", "fit", "generation", "guards", "model", "rounds",
@@ -155,7 +157,12 @@ def _experiment(
     seed: int,
 ) -> Experiment:
     values: dict[str, Any] = copy.deepcopy(config.experiment)
-    for key, value in flat(config.arms[arm]).items():
+    changes = flat(config.arms[arm])
+    for name, field in kind.model_fields.items():
+        section = section_of(field)
+        if section and issubclass(section, PluginSection) and f"{name}.{section.choice()[0]}" in changes:
+            values[name] = section.own_keys(values.get(name) or {})  # the keys of another plug-in say nothing
+    for key, value in changes.items():
         put(values, key, value)
     for key in sorted(flat(values).keys() & set(OF_A_CELL)):
         raise ConfigError(f"arm {arm}: {key} is nobody's to set, for the comparison sets it")

@@ -186,7 +186,7 @@ def _unknown(key: str, model: type[BaseModel], values: Mapping[str, Any]) -> str
     *path, name = key.split(".")
     for part in path:
         field = section.model_fields.get(part) if section else None
-        section = _section(field) if field else None
+        section = section_of(field) if field else None
     now = section.renamed.get(name) if section and issubclass(section, Configuration) else None
     return (
         f"is {now} now" if now else f"no such key; the nearest is {nearest(key, known_keys(model, values))}"
@@ -204,12 +204,12 @@ def known_keys(
     names = []
     for name, field in model.model_fields.items():
         names.append(prefix + name)
-        if section := _section(field):
+        if section := section_of(field):
             names += known_keys(section, given.get(name), f"{prefix}{name}.")
     return names
 
 
-def _section(field: FieldInfo) -> type[BaseModel] | None:
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
     """The model of a key that is a section, one that may be left out (`None`) included."""
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -248,7 +248,7 @@ def explained(config: BaseModel, prefix: str = "") -> str:
     """Every key with its value and its meaning, one after the other; what is left out is told too."""
     lines = []
     for name, field in type(config).model_fields.items():
-        value, section = getattr(config, name), _section(field)
+        value, section = getattr(config, name), section_of(field)
         if not isinstance(value, BaseModel):
             meaning = " ".join((field.description or "").split())
             lines.append(

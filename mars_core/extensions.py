@@ -7,8 +7,8 @@
         budget: int = 2000
 
 A name is that of a file beside the base class's, or `module:attribute` of a user's own. Each plug-in is a
-class with its configuration inside, `Config`. The keys that stand beside the name are its own, but for those
-that the section has itself; an unknown one is an error, as everywhere.
+class with its configuration inside, `Config`. Its keys stand beside the name; one that the section has itself
+is refused, and an unknown one is an error, as everywhere.
 
 A user's plug-in executes code, so it is taken from a configuration only, never from a checkpoint. Its
 identity, the version that it declares or else the digest of its source, is part of the key of every step that
@@ -19,11 +19,12 @@ import functools
 import importlib
 import inspect
 import pkgutil
+from abc import ABC
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import ValidationError, create_model, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mars_core.config import Configuration, Names, nearest
@@ -35,7 +36,7 @@ class ExtensionError(MarsError, ValueError):
     """There is no such plug-in, or it cannot be used; the message names what there is."""
 
 
-class Plugin:
+class Plugin(ABC):  # noqa: B024 - each kind has abstract methods of its own
     """What all plug-ins have in common: a configuration of their own, and maybe a version."""
 
     class Config(Configuration):
@@ -112,14 +113,16 @@ class ExtensionPoint(Names, Generic[P]):
         except Exception as error:  # the module is the user's, and raises what it likes
             raise ExtensionError(
                 f"{self.kind} {name!r}: {place} cannot be imported ({type(error).__name__}: {error}); it "
-                "must be "
-                "on the Python path wherever steps run"
+                "must be on the Python path wherever steps run"
             ) from error
         plugin = getattr(module, attribute, None)
         if plugin is None:
             raise ExtensionError(f"{self.kind} {name!r}: the module {place} has no {attribute}")
         if not (isinstance(plugin, type) and issubclass(plugin, self.base)):
             raise ExtensionError(f"{self.kind} {name!r}: is no class that derives from {self.base.__name__}")
+        if inspect.isabstract(plugin):
+            lacks = ", ".join(sorted(plugin.__abstractmethods__))
+            raise ExtensionError(f"{self.kind} {name!r}: lacks {lacks}")
         return plugin
 
 
@@ -147,7 +150,7 @@ class PluginSection(Configuration):
             resolved = cls.resolved(values)
         except ExtensionError as error:
             unknown = PydanticCustomError("unknown_plugin", "{said}", {"said": str(error)})
-            field, _ = cls._choice()
+            field, _ = cls.choice()
             detail = InitErrorDetails(type=unknown, loc=(field,), input=values.get(field))
             raise ValidationError.from_exception_data(cls.__name__, [detail]) from None
         return resolved.model_validate(values)
@@ -161,7 +164,7 @@ class PluginSection(Configuration):
         """
         if cls.plugin is not None:
             return cls
-        field, point = cls._choice()
+        field, point = cls.choice()
         name = values.get(field, cls.model_fields[field].default)
         section: Any = cls
         resolved: type[Self] = _with_keys_of(section, point.find(str(name)))  # type: ignore[arg-type]
@@ -169,7 +172,7 @@ class PluginSection(Configuration):
 
     def identity(self) -> dict[str, str]:
         """What a user's plug-in counts by beside its keys."""
-        field, point = self._choice()
+        field, point = self.choice()
         found = point.identity(getattr(self, field))
         return {} if found is None else {f"{field} version": found}
 
@@ -179,7 +182,16 @@ class PluginSection(Configuration):
         return self.plugin(self)
 
     @classmethod
-    def _choice(cls) -> tuple[str, ExtensionPoint[Any]]:
+    def own_keys(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of `values` that are the section's, whichever plug-in it names."""
+        return {
+            key: value
+            for key, value in values.items()
+            if key in cls.model_fields and key != cls.options_field
+        }
+
+    @classmethod
+    def choice(cls) -> tuple[str, ExtensionPoint[Any]]:
         """The field that names the plug-in, and of what kind it is."""
         [choice] = (
             (name, mark)
@@ -202,7 +214,10 @@ def _with_keys_of(section: Any, plugin: Any) -> type[Any]:
     bases: tuple[type[Any], ...] = (section, plugin.Config)
     fields: dict[str, Any] = {}
     if section.options_field:
-        bases, fields = (section,), {section.options_field: (plugin.Config, plugin.Config())}
+        bases, fields = (
+            (section,),
+            {section.options_field: (plugin.Config, Field(default_factory=plugin.Config))},
+        )
     make: Any = create_model
     resolved = make(
         section.__name__, __base__=bases, __module__=section.__module__, __doc__=section.__doc__, **fields

@@ -16,8 +16,11 @@ from mars_core.extensions import ExtensionError
 
 Suite = Mapping[str, Benchmark]
 """Benchmarks by their keys, which begin the names of their metrics and of their tables."""
-OF_PAIRS = {"train", "validation", "heldout", "pairs"}
-"""Keys that no benchmark may have: sets of pairs have them."""
+TAKEN = {
+    "allocation", "augmented", "contamination", "curvature", "distances", "heldout", "margins", "pairs",
+    "rewrites", "synthetic", "train", "validation", "variants",
+}  # fmt: skip
+"""Keys that no benchmark may have: sets of pairs and other tables of a run have them."""
 
 
 class EvaluationConfig(Configuration):
@@ -48,10 +51,10 @@ class EvaluationConfig(Configuration):
             except ExtensionError as error:
                 raise ValueError(str(error)) from None
         keys = [key_of(name) for name in sources]
-        if len(set(keys)) < len(keys) or not OF_PAIRS.isdisjoint(keys):
+        if len(set(keys)) < len(keys) or not TAKEN.isdisjoint(keys):
             raise ValueError(
                 f"the keys of benchmarks are {', '.join(keys)}: each may occur once, and none may be "
-                f"{', '.join(sorted(OF_PAIRS))}"
+                f"{', '.join(sorted(TAKEN))}"
             )
         return sources
 

@@ -49,9 +49,7 @@ class DataParallel:
         part = batch.part(np.zeros(1, dtype=np.intp), 0) if idle else batch.part(mine, factor)
         computed = self.gradient(part, seed + rank)
         if not is_sharded(self.processes):
-            for weight in self.weights:
-                if weight.grad is not None:
-                    torch.distributed.all_reduce(weight.grad)
+            self._sum_gradients()
         sums = torch.zeros(2 * n + 4, dtype=torch.float64, device=self.processes.device)
         if not idle:
             of_pairs = np.stack([computed.margins, computed.losses])
@@ -62,3 +60,13 @@ class DataParallel:
         margins, losses = sums[: 2 * n].view(2, n).float().cpu().numpy()
         totals = (int(count) for count in sums[2 * n :].tolist())
         return Computed(margins, losses, computed.penalty, *totals)
+
+    def _sum_gradients(self) -> None:
+        """Add up the gradients of all processes; one that has none where another one has counts as zero."""
+        reached = torch.tensor([weight.grad is not None for weight in self.weights], dtype=torch.int32)
+        reached = reached.to(self.processes.device)
+        torch.distributed.all_reduce(reached, torch.distributed.ReduceOp.MAX)
+        for weight, anywhere in zip(self.weights, reached.tolist(), strict=True):
+            if anywhere:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                torch.distributed.all_reduce(weight.grad)

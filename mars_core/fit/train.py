@@ -163,8 +163,8 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
     model = RewardModel.load(spec.model, config, objective, seed=spec.seed, dropout=spec.fit.dropout)
     if model.objective.modules and is_sharded(processes):
         raise FitError(
-            f"fit.objective={objective.name} has modules of its own, which FSDP does not shard: launch it "
-            "without"
+            f"fit.objective={objective.name} has modules of its own, which FSDP does not shard: launch "
+            "it without"
         )
     choose_weights(model, spec.fit.trainable, spec.fit.lora_rank)
     if _holds_bfloat16(spec, model, processes):
@@ -219,7 +219,7 @@ def _gradient(
     spec: FitSpec, model: RewardModel, tables: list[Dataset | None], processes: Any
 ) -> Iterator[NetworkGradient | LinearGradient]:
     """What computes the gradient, of the whole network or, on cached features, of its last layer."""
-    if spec.fit.trainable == "head" and not model.objective.reads & {"states", "log_probabilities"}:
+    if spec.fit.trainable == "head" and not model.whole_tokens:
         texts = [table for table in tables if table]
         with cached_features(model, texts, _beside(spec, "features"), processes) as gradient:
             yield gradient
@@ -332,7 +332,7 @@ def _beside(spec: FitSpec, what: str) -> Path:
 def _digest(spec: FitSpec) -> str:
     """Names a fit by all that shapes its result: its scientific keys, and the content of its files."""
     files = [*spec.pairs, *([spec.validation] if spec.validation else [])]
-    keys = json.dumps(scientific(spec), default=str)
+    keys = json.dumps(scientific(spec, content_of_checkpoint), default=str)
     return digest(keys, content_of_checkpoint(spec.model), *map(sha256_of, files))
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from mars_core.model.loading import save_objective
 from mars_core.model.reward_model import RewardModel
 
 Trainable = Literal["all", "lora", "head"]
@@ -55,5 +56,6 @@ def save_checkpoint(model: RewardModel, folder: Path) -> None:
     """Write the checkpoint; adapters are merged into it, and kept as they are in its folder `adapter`."""
     if hasattr(model.network, "merge_and_unload"):
         model.network.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        save_objective(model.objective, folder / "adapter")
         model.network = model.network.merge_and_unload()
     model.save(folder)

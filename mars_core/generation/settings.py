@@ -120,7 +120,7 @@ class GenerationConfig(PluginSection):
     @property
     def by_language_model(self) -> bool:
         """Whether a language model writes the texts."""
-        return bool(self.capabilities)
+        return BACKENDS.find(self.backend).needs_model
 
     @property
     def generator(self) -> str:

@@ -70,7 +70,7 @@ def objective_of(reference: str, configured: ObjectiveConfig | None) -> Objectiv
             of somebody's own is taken from a configuration only.
     """
     location = locate(reference)
-    named = _file(location, OBJECTIVE)
+    named = _file_of(reference, location, OBJECTIVE)
     if named is None and not _is_trained(reference, location):
         return configured or ObjectiveConfig()
     stored = json.loads(named.read_text()) if named else {"name": ObjectiveConfig().name}
@@ -93,10 +93,23 @@ def objective_of(reference: str, configured: ObjectiveConfig | None) -> Objectiv
 
 
 def load_own_weights(reference: str, objective: Objective) -> None:
-    """Read the objective's own weights, where the checkpoint has them; else they stay as they were drawn."""
-    file = _file(locate(reference), OBJECTIVE_WEIGHTS) if objective.modules else None
-    if file is not None:
+    """Read the objective's own weights; those of a backbone without a trained head stay as they were drawn.
+
+    Raises:
+        ModelError: a trained checkpoint lacks them, or has those of other modules.
+    """
+    location = locate(reference)
+    if not objective.modules or not _is_trained(reference, location):
+        return
+    file = _file_of(reference, location, OBJECTIVE_WEIGHTS)
+    if file is None:
+        raise ModelError(f"{reference}: lacks {OBJECTIVE_WEIGHTS}, the own weights of {objective.name}")
+    try:
         objective.modules.load_state_dict(load_file(file))
+    except (RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{reference}: its {OBJECTIVE_WEIGHTS} is not of {objective.name}: {error}"
+        ) from error
 
 
 def save_objective(objective: Objective, folder: Path) -> None:
@@ -105,6 +118,15 @@ def save_objective(objective: Objective, folder: Path) -> None:
     if objective.modules:
         weights = {name: weight.detach().cpu() for name, weight in objective.modules.state_dict().items()}
         save_file(weights, folder / OBJECTIVE_WEIGHTS)
+
+
+def _file_of(reference: str, location: Location, name: str) -> Path | None:
+    """A file of a checkpoint; of adapters that lack it, their base's."""
+    found = _file(location, name)
+    if found is None and _is_adapter(location):
+        base = _base_of(_adapter(reference, location))
+        return _file_of(base, locate(base), name)
+    return found
 
 
 def _file(location: Location, name: str) -> Path | None:

@@ -549,8 +549,9 @@ def pair_rewards(
     table = pd.DataFrame(
         {"pair_id": pair_ids, "reward_chosen": chosen, "reward_rejected": rejected, "margin": margins}
     )
-    for side, own, reward in zip(("chosen", "rejected"), readouts, (chosen, rejected), strict=True):
-        if own.shape[1] > 1 or not np.array_equal(own[:, 0], reward):
+    is_more = readouts.shape[2] > 1 or not np.array_equal(readouts[..., 0], np.stack([chosen, rejected]))
+    for side, own in zip(("chosen", "rejected"), readouts, strict=True):
+        if is_more:
             table[f"readout_{side}"] = list(own)
         variance = model.uncertainties(own)
         if variance is not None:

@@ -167,10 +167,17 @@ def markdown(report: ComparisonReport) -> str:
         "Means over seeds. What the last round shows may depend on how many there were.",
         "![Held-out accuracy over rounds](figures/curves.png)",
     ]
-    if not all(cell.experiment.generation.by_language_model for cell in report.cells):
+    without = sorted(
+        {
+            cell.experiment.generation.generator
+            for cell in report.cells
+            if not cell.experiment.generation.by_language_model
+        }
+    )
+    if without:
         parts.append(
-            "The synthetic texts come from rules, not from a language model: these figures compare the "
-            "machinery of the arms, not what a language model would make of them."
+            f"The synthetic texts come from `{'`, `'.join(without)}`, not from a language model: these "
+            "figures compare the machinery of the arms, not what a language model would make of them."
         )
     hours = report.results["seconds"].sum() / 3600
     versions = "; or ".join(sorted(report.results["packages"].unique()))

@@ -18,8 +18,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Colours of Okabe and Ito, which the colour-blind can tell apart; the markers tell the lines apart too."""
 MARKERS = "osD^vP*"
 WIDTH_INCHES = 8.0
-MARGIN_LABEL = "margin of an original, r(chosen) − r(rejected), by the previous round's model"
-SYNTHETIC_LABEL = "margin of a synthetic pair, r(chosen) − r(rejected)"
+MARGIN_LABEL = "margin of an original, logit P(chosen ≻ rejected), by the previous round's model"
+SYNTHETIC_LABEL = "margin of a synthetic pair, logit P(chosen ≻ rejected)"
 
 
 def accuracy(rounds: Rounds, best: int, benchmarks: Mapping[str, Mapping[str, str]]) -> Figure:

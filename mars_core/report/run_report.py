@@ -63,7 +63,7 @@ class RunReport:
     benchmarks: dict[str, PairedDifference]
     """The same differences of their scores, by title and score; empty where none was run."""
     generator: str
-    """Who wrote the synthetic texts: `rules`, or `vllm:` and the name of the served model."""
+    """Who wrote the synthetic texts: the backend and, where a language model does, the name of the model."""
     by_language_model: bool
     """Whether that is a language model."""
     margins: dict[int, NDArray[Any]]
@@ -215,8 +215,8 @@ def _result(report: RunReport) -> list[str]:
     )
     if not report.by_language_model:
         parts.append(
-            "The synthetic texts come from rules, not from a language model, so the figures measure the "
-            "machinery rather than the paper's method."
+            f"The synthetic texts come from `{report.generator}`, not from a language model, so the "
+            "figures measure the machinery rather than the paper's method."
         )
     else:
         parts.append(f"The synthetic texts come from `{report.generator}`.")

@@ -22,7 +22,8 @@ class Compute(Plugin):
 
     @abstractmethod
     def run(self, spec: ScoreSpec, on_scored: OnScored) -> None:
-        """Score the texts of `spec.texts`, and write what `mars_core.model.scoring` says into `spec.output`.
+        """Score the pairs and the texts of `spec`, and write what `mars_core.model.scoring` says into
+        `spec.output`.
 
         Raises:
             ModelError: the model cannot be loaded.

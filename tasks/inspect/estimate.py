@@ -85,7 +85,12 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         f"what guards drop is asked for again, {scheme.draws} times in all",
         "rewriting requests a round": f"at most {4 * rewritten:,}, if every pair with a budget were close",
         "generated tokens a round": f"about {texts * text_tokens / 2:,.0f}, and for rewrites at most "
-        f"{config.rewriting.tries * rewritten * text_tokens:,.0f} (none are paid for with rules)",
+        f"{config.rewriting.tries * rewritten * text_tokens:,.0f}"
+        + (
+            ""
+            if config.generation.by_language_model
+            else f" (none are paid for with {config.generation.backend})"
+        ),
         "optimizer steps": f"{steps:,} on {trained_pairs:,} pairs of about {2 * text_tokens:,.0f} tokens",
         "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmarked:,}",
         "disk": f"about {disk / 1e9:,.1f} GB of checkpoints"

@@ -10,13 +10,14 @@ from datasets import Dataset
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.config import scientific, to_yaml
+from mars_core.config import ConfigError, scientific, to_yaml
 from mars_core.data import formats, pairs
 from mars_core.files import digest, write_whole
 from tasks.retraining.ledger import Cycle, Ledger, LedgerError
 from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, cycle_folder
 from tasks.run.preflight import check
 from tasks.run.run_config import RunConfig, load_run
+from tasks.run.run_folder import RunFolderError, existing_run
 from tasks.run.sources import source_digest
 from tasks.run.step import tell
 from tasks.tracking.registry import CHAMPION, CYCLE, Registry, fetch_champion
@@ -41,14 +42,15 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
     if begun is not None:
         if champion and registry.tags(champion).get(CYCLE) == ledger.label(begun):
             return begun  # killed after its candidate had become champion
-        decided = decision_file(config, begun).exists()
-        if begun.champion == champion and (decided or _taken_over(config, begun, registry)):
-            tell("Cycle %d goes on.", begun.number)
-            return begun
-        tell(
-            "Cycle %d was begun with another configuration or champion: its deliveries begin a new one.",
-            begun.number,
-        )
+        if _is_readable(config, begun):
+            decided = decision_file(config, begun).exists()
+            if begun.champion == champion and (decided or _taken_over(config, begun, registry)):
+                tell("Cycle %d goes on.", begun.number)
+                return begun
+            tell(
+                "Cycle %d was begun with another configuration or champion: its deliveries begin a new one.",
+                begun.number,
+            )
         ledger.drop(begun)
     if ledger.waiting_pairs() < config.min_new_pairs:
         return None
@@ -85,6 +87,18 @@ def _experiment(config: RetrainConfig, cycle: Cycle, registry: Registry) -> RunC
     if cycle.champion is not None:
         champion = fetch_champion(registry, cycle.champion, config.root / "champion")
     return cycle_experiment(config, cycle.number, champion)
+
+
+def _is_readable(config: RetrainConfig, cycle: Cycle) -> bool:
+    """Whether this version reads the run of a cycle; one begun by an earlier version may have other keys."""
+    try:
+        root = load_run(experiment_file(config, cycle)).run_folder
+        if (root / "config.yaml").exists():
+            existing_run(root)
+    except (ConfigError, RunFolderError) as error:
+        tell("Cycle %d cannot go on, so its deliveries begin a new one: %s", cycle.number, error)
+        return False
+    return True
 
 
 def _taken_over(config: RetrainConfig, cycle: Cycle, registry: Registry) -> bool:

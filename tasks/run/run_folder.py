@@ -341,9 +341,8 @@ def _check_layout(root: Path) -> None:
     layout = file.read_text().strip() if file.exists() else "1"
     if (root / "config.yaml").exists() and layout != str(LAYOUT):
         raise RunFolderError(
-            f"{root} was made by another version of mars (layout {layout}, this one reads {LAYOUT}): give "
-            "the run "
-            "another name, or use that version to look at it"
+            f"{root} was made by another version of mars (layout {layout}, this one reads {LAYOUT}): "
+            "give the run another name, or use that version to look at it"
         )
 
 

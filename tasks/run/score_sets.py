@@ -49,6 +49,7 @@ def scored(compute: Compute, spec: ScoreSpec, title: str, texts: int) -> Iterato
         title: what its progress is called.
         texts: how many texts it scores.
     """
+    shutil.rmtree(spec.output, ignore_errors=True)
     try:
         with progress(title, texts, "texts") as advance:
             compute.run(spec, advance)

@@ -67,8 +67,8 @@ def step(
         name: what Prefect and the run folder call it.
         version: raised when the step's results change for the same inputs.
         reads: configuration sections, such as `fit` or `fit.objective`, whose scientific keys shape the
-        result. works_with: arguments that shape nothing, such as an open generator; all others are part of
-        the key.
+            result.
+        works_with: arguments that shape nothing, such as an open generator; all others are part of the key.
     """
     VERSIONS[name] = version
 

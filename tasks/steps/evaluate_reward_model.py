@@ -35,7 +35,9 @@ def evaluate_reward_model(
 def measure(
     compute: Compute, spec: ScoreSpec, suite: Suite, files: Mapping[str, Path], title: str = ""
 ) -> dict[str, Measured]:
-    """Measure a model on the rows of benchmarks, in one pass, and on any other tables, which hold pairs.
+    """Measure a model on the rows of benchmarks and on any other tables, which hold pairs.
+
+    The model is loaded once, and the texts of all benchmarks are scored in one pass over the distinct ones.
 
     Args:
         compute: where the texts are scored.
@@ -50,37 +52,28 @@ def measure(
     tables = {
         name: Dataset(pyarrow.parquet.read_table(file, memory_map=True)) for name, file in files.items()
     }
-    measured = {}
-    for name in (name for name in tables if name not in suite):
-        of_pairs = spec.model_copy(update={"pairs": {name: files[name]}})
-        with scored(compute, of_pairs, f"{title}{name}", 2 * len(tables[name])) as results:
-            measured[name] = measure_pairs(name, tables[name], results.pairs(name), results.cut[name])
-        _tell_accuracy(name, measured[name])
-    if suite:
-        measured |= _measure_benchmarks(compute, spec, suite, tables, title)
-    in_order = {name: measured[name] for name in tables}
-    for part in in_order.values():
+    pairs = {name: file for name, file in files.items() if name not in suite}
+    with scratch(spec.output.with_name(".texts")) as place:
+        written = {key: write_texts(one, tables[key], place / f"{key}.parquet") for key, one in suite.items()}
+        texts = {key: texts for key, (texts, _) in written.items()}
+        total = sum(2 * len(tables[name]) for name in pairs) + sum(count for _, count in written.values())
+        everything = spec.model_copy(update={"pairs": pairs, "texts": texts})
+        titles = " and ".join([*pairs, *(one.title for one in suite.values())])
+        with scored(compute, everything, f"{title}{titles}", total) as results:
+            measured = {
+                name: measure_benchmark(name, suite[name], table, results.texts(name), results.cut[name])
+                if name in suite
+                else measure_pairs(name, table, results.pairs(name), results.cut[name])
+                for name, table in tables.items()
+            }
+    for name, part in measured.items():
+        if name in suite:
+            ends = (part.metrics[f"{name}/{suite[name].headline}{end}"] for end in ("", "_low", "_high"))
+            tell("%s %.3f [%.3f, %.3f].", suite[name].title, *ends)
+        else:
+            _tell_accuracy(name, part)
         for note in part.notes:
             tell("%s", note)
-    return in_order
-
-
-def _measure_benchmarks(
-    compute: Compute, spec: ScoreSpec, suite: Suite, tables: Mapping[str, Dataset], title: str
-) -> dict[str, Measured]:
-    """All benchmarks in one pass over their distinct texts."""
-    titles = " and ".join(one.title for one in suite.values())
-    with scratch(spec.output.with_name(".texts")) as place:
-        texts = {key: write_texts(one, tables[key], place / f"{key}.parquet") for key, one in suite.items()}
-        of_texts = spec.model_copy(update={"texts": {key: written for key, (written, _) in texts.items()}})
-        with scored(compute, of_texts, f"{title}{titles}", sum(n for _, n in texts.values())) as results:
-            measured = {
-                key: measure_benchmark(key, one, tables[key], results.texts(key), results.cut[key])
-                for key, one in suite.items()
-            }
-    for key, one in suite.items():
-        ends = (measured[key].metrics[f"{key}/{one.headline}{end}"] for end in ("", "_low", "_high"))
-        tell("%s %.3f [%.3f, %.3f].", one.title, *ends)
     return measured
 
 

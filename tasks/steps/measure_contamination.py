@@ -51,9 +51,13 @@ def measure_contamination(
     return Made(run.write_table(run.of_round(round).contamination, table), metrics)
 
 
-@cached(LRUCache(8), key=lambda _, name, part: (name, part.sha256), condition=threading.Condition())
+@cached(
+    LRUCache(8),
+    key=lambda run, name, part: (name, part.sha256, str(run.config.evaluation.identity())),
+    condition=threading.Condition(),
+)
 def _ready(run: RunFolder, name: str, part: ArtifactRef) -> Measured:
-    """A set made ready once for the rounds of this process, and for its cells; a run has at most four."""
+    """A set made ready once for the rounds of this process, and for its cells."""
     benchmark = run.config.evaluation.suite.get(name)
     rows = run.dataset(part)
     return Measured(Texts(*benchmark.texts(rows)) if benchmark else texts_of_pairs(rows))
@@ -73,7 +77,7 @@ def _by_subset(rows: pd.DataFrame) -> dict[str, float]:
 
 def _scores_without(benchmark: Benchmark | None, results: pd.DataFrame, seen: set[str]) -> dict[str, float]:
     """Accuracy or headline, with the ends of its interval, on the rows that were not seen."""
-    rows = results["pair_id"] if benchmark is None else results["subset"] + "/" + results["id"]
+    rows = results["pair_id"] if benchmark is None else results["subset"] + "/" + results["id"].astype(str)
     clean = results[~rows.isin(seen)]
     if clean.empty:
         return {}

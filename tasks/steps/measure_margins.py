@@ -8,15 +8,22 @@ from tasks.run.score_sets import score_pairs
 from tasks.run.step import Made, step
 
 
-@step("margins", version=5, reads=("model", "fit.objective", "selection"))
-def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) -> Made[Outputs]:
+def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) -> Outputs:
     """Score every original with the previous round's model.
 
     Made are `margins` and, as far as the objective and the strategy ask for them, `moments` and `features`.
     """
-    paths, reads = run.of_round(round), run.config.selection.open().reads
+    return _measure(run, round, model, train, features="features" in run.config.selection.open().reads)
+
+
+@step("margins", version=5, reads=("model", "fit.objective"))
+def _measure(
+    run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef, features: bool
+) -> Made[Outputs]:
+    """Score every original with the previous round's model."""
+    paths = run.of_round(round)
     with score_pairs(
-        run, model, {"margins": train}, f"round {round} · margins", moments=True, features="features" in reads
+        run, model, {"margins": train}, f"round {round} · margins", moments=True, features=features
     ) as scored:
         prompts_cut, responses_cut = scored.cut["margins"]
         places = {

@@ -89,8 +89,7 @@ def _signals(run: RunFolder, margins: ArtifactRef, given: Mapping[str, ArtifactR
         if not set(variances) <= set(measured):
             raise SelectionError(
                 f"selection.strategy={run.config.selection.strategy} reads the spread of rewards, of which "
-                "the "
-                f"objective {run.config.fit.objective.name} knows nothing"
+                f"the objective {run.config.fit.objective.name} knows nothing"
             )
         spread = np.sqrt(measured[variances].to_numpy(np.float64).sum(axis=1))
     return Signals(

@@ -27,7 +27,7 @@ from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.model.scoring import ScoreSpec, score
 from mars_core.objectives.objective import ObjectiveConfig
 from tasks.run.run_config import RunConfig
-from tasks.run.scoring import write_texts
+from tasks.run.score_sets import write_texts
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")

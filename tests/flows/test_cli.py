@@ -306,7 +306,7 @@ def test_a_generator_that_does_not_answer_is_told_before_anything_starts(before_
     vllm = [
         "generation.backend=vllm",
         "generation.model=a/model",
-        "generation.base_url=http://127.0.0.1:9/v1",
+        "generation.options.base_url=http://127.0.0.1:9/v1",
     ]
     said = refusal("refine", before_anything_starts.file, *vllm)
     assert "no server answers at http://127.0.0.1:9/v1" in said

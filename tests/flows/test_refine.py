@@ -13,6 +13,7 @@ from mars_core.model.reward_model import RewardModel, pair_rewards
 from mars_core.report.wording import without_figures
 from tasks.run.round_metrics import read_metrics
 from tasks.run.run_folder import existing_run
+from tasks.run.sources import LEFT_OUT
 
 PAIRS = ["pair_id", "prompt", "chosen", "rejected", "source"]
 REWARDS = ["pair_id", "reward_chosen", "reward_rejected", "margin"]
@@ -263,6 +264,7 @@ def test_mlflow_has_one_parent_with_the_configuration_the_data_and_the_best_figu
     datasets = {given.dataset.name: given.dataset.digest for given in parent.inputs.dataset_inputs}
     run = existing_run(tiny.run().root)
     sources = run.outputs("prepare") | run.outputs("benchmarks")
+    assert sources.pop(LEFT_OUT)
     assert list(sources) == ["train", "validation", "heldout", "rewardbench"]
     assert datasets == {name: part.sha256[:36] for name, part in sources.items()}
     best = tiny.report.rounds[tiny.report.best]

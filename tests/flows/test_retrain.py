@@ -374,6 +374,17 @@ def test_a_cycle_whose_configuration_has_changed_begins_anew(fresh, interrupted)
     assert fresh.states() == {"first.jsonl": "trusted"}
 
 
+def test_a_cycle_that_another_version_began_begins_anew(fresh, interrupted):
+    interrupted(fresh)
+    (cycle,) = fresh.ledger.cycles
+    experiment = experiment_file(load_retraining(fresh.file), cycle)
+    folder = load_run(experiment).run_folder
+    shutil.copy(experiment, folder / "config.yaml")
+    (folder / ".layout").write_text("1")
+    assert fresh.start().name == "Promoted"
+    assert [cycle.state for cycle in fresh.ledger.cycles] == ["dropped", "promoted"]
+
+
 def test_a_cycle_that_goes_on_takes_over_what_may_change(fresh, interrupted):
     interrupted(fresh)
     interrupted(fresh, "refine.fit.deadline_hours=48")

@@ -112,6 +112,15 @@ def test_an_arm_that_the_file_leaves_empty_is_refused(tmp_path):
         load_comparison(file)
 
 
+def test_an_arm_of_another_strategy_does_not_inherit_the_keys_of_the_shared_one():
+    shared = {"selection": {"strategy": "softmax", "tau": 0.3, "budget": 7}}
+    arms = {"uniform": {"selection.tau": 0}, "hardest": {"selection.strategy": "hardest"}}
+    uniform, hardest = cells_of(comparison(experiment=shared, arms=arms))[:2]
+    assert (uniform.experiment.selection.tau, uniform.experiment.selection.budget) == (0, 7)
+    selection = hardest.experiment.selection
+    assert (selection.strategy, selection.budget, hasattr(selection, "tau")) == ("hardest", 7, False)
+
+
 def test_an_unknown_key_of_an_arm_is_told_with_the_arm():
     with pytest.raises(ConfigError, match=r"tiny, arm mars: selection\.tua: .* nearest is selection\.tau"):
         cells_of(comparison(arms=ARMS | {"mars": {"selection.tua": 1}}))

@@ -59,6 +59,13 @@ class Mine({base}):
         haste: Annotated[int, Operational()] = 1
         \"\"\"How hasty it is.\"\"\"
 """
+UNFINISHED = """
+from mars_core.method.strategies.strategy import Strategy
+
+
+class Unfinished(Strategy):
+    reads = frozenset({"margins"})
+"""
 names = (f"own_plugin_{number}" for number in itertools.count())
 
 
@@ -205,6 +212,11 @@ def test_a_plug_in_has_its_own_keys_with_their_defaults_and_limits(key, of_its_o
     assert plugin.config is section_of(config, key)
     said = refusal(key, name, **{of_its_own: -1})
     assert f"{of_its_own}: Input should be greater than or equal to 0; found -1" in said
+
+
+def test_a_class_that_lacks_methods_of_its_kind_is_refused_and_they_are_named(own):
+    name = f"{own(source=UNFINISHED)}:Unfinished"
+    assert f"selection strategy '{name}': lacks log_q" in refusal("selection.strategy", name)
 
 
 @pytest.mark.parametrize(("key", "of_its_own"), KEYS.items(), ids=list(KEYS))

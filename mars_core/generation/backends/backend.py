@@ -23,7 +23,9 @@ class Backend(Plugin):
     keys."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
-    """What it can do; a backend with any asks a language model, which `generation.model` names."""
+    """What it can do; none of these for one that is no language model."""
+    needs_model: ClassVar[bool] = False
+    """Whether a language model writes the texts, which `generation.model` must name."""
     free: ClassVar[bool] = False
     """Whether texts cost next to nothing; else stored ones are used even where fewer would do."""
 

@@ -36,6 +36,7 @@ class TransformersBackend(Backend):
     """
 
     capabilities = frozenset({"chat", "seq2seq"})
+    needs_model = True
 
     class Config(Configuration):
         """How the model runs, and what a seq2seq paraphraser expects."""

@@ -73,6 +73,7 @@ class VllmBackend(Backend):
     """Asks `config.model` at the addresses of `config.options`."""
 
     capabilities = frozenset({"chat", "server"})
+    needs_model = True
 
     class Config(Configuration):
         """Where the servers are, and how they are asked."""

@@ -83,7 +83,7 @@ def test_a_benchmark_of_ones_own_goes_by_its_attribute(own):
     ("names", "said"),
     [
         (("rewardbench", "{own}:rewardbench"), "are rewardbench, rewardbench: each may occur once"),
-        (("{own}:heldout",), "none may be heldout, pairs, train, validation"),
+        (("{own}:heldout",), "none may be allocation, .* heldout, .* variants"),
     ],
     ids=["twice", "of pairs"],
 )

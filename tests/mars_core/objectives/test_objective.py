@@ -1,6 +1,7 @@
 """The extension point: two objectives that are nothing like Bradley–Terry, trained as it is."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -125,6 +126,10 @@ def weights(spec):
 
 def read(file):
     return safetensors.torch.load_file(file)
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:-20])
 
 
 def is_equal(some, others):
@@ -252,6 +257,29 @@ def test_a_checkpoint_that_is_loaded_and_saved_again_gives_equal_rewards(spec, t
     again = RewardModel.load(str(tmp_path / "again"), FLOAT32, fitted.fit.objective, seed=99)
     np.testing.assert_array_equal(again.score(*texts), rewards)
     assert rewards.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [(Path.unlink, f"lacks {OBJECTIVE_WEIGHTS}"), (cut_short, f"its {OBJECTIVE_WEIGHTS} is not of ")],
+    ids=["missing", "cut short"],
+)
+def test_own_weights_that_are_missing_or_broken_are_told(spec, damage, told):
+    fitted = spec(ATTENTIVE)
+    fit(fitted)
+    damage(fitted.output / OBJECTIVE_WEIGHTS)
+    with pytest.raises(ModelError, match=told):
+        load(fitted)
+
+
+def test_adapters_alone_are_known_as_of_their_objective(spec):
+    fitted = spec(SAMPLED, trainable="lora")
+    fit(fitted)
+    adapter = fitted.output / "adapter"
+    rewards = RewardModel.load(str(adapter), FLOAT32, fitted.fit.objective).score(["Why?"], ["No."])
+    np.testing.assert_allclose(rewards, load(fitted).score(["Why?"], ["No."]), rtol=1e-5)
+    with pytest.raises(ModelError, match=":Sampled"):
+        RewardModel.load(str(adapter), FLOAT32, ObjectiveConfig())
 
 
 def test_rewards_follow_from_the_states_of_all_tokens(spec):

@@ -205,7 +205,7 @@ def test_the_page_says_what_one_run_cannot_show(report):
 
 def test_texts_from_rules_are_said_to_measure_the_machinery_only(report):
     served = dataclasses.replace(report, generator="vllm:Qwen/Qwen3-8B", by_language_model=True)
-    assert "rules, not from a language model" in markdown(report)
+    assert "`rules`, not from a language model" in markdown(report)
     assert "language model" not in markdown(served)
     assert "`vllm:Qwen/Qwen3-8B`" in markdown(served)
 
