@@ -12,7 +12,7 @@ from pydantic import Field, SerializeAsAny
 from mars_core.config import Configuration, Operational, override, validated
 from mars_core.data.pairs import DataConfig
 from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS
-from mars_core.evaluation.suite import EvaluationConfig
+from mars_core.evaluation.evaluation_config import EvaluationConfig
 from mars_core.model.reward_model import ModelConfig
 from mars_core.model.scoring import ScoreSpec
 from mars_core.objectives.objective import ObjectiveConfig

@@ -1,4 +1,4 @@
-"""Self-refinement: T rounds of MARS. Reads as the paper does (arXiv 2602.17658; METHOD steps 1–7)."""
+"""Self-refinement: T rounds of MARS. Reads as the paper does (arXiv 2602.17658; docs/method.md)."""
 
 from prefect import flow
 from prefect.runtime import flow_run

@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.refine import refine
-from mars_core.evaluation.promotion import Decision
+from mars_core.evaluation.gate_decision import Decision
 from tasks.retraining.cycle import decision_file, experiment_file, next_cycle, trusted_ids
 from tasks.retraining.gate import decision_tags, pass_gate, publish
 from tasks.retraining.intake import take_in

@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from mars_core.config import Configuration, Operational, read, validated
 from mars_core.data.pairs import DataConfig
-from mars_core.evaluation.suite import EvaluationConfig
+from mars_core.evaluation.evaluation_config import EvaluationConfig
 from mars_core.fit.specification import FitConfig
 from mars_core.generation import GenerationConfig
 from mars_core.method.augmentation import AugmentationConfig

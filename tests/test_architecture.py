@@ -22,7 +22,7 @@ UPWARDS = [
     ("mars_core/objectives/objective.py", "mars_core.model.scoring"),
     ("mars_core/evaluation/measure.py", "mars_core.report.tables"),
     ("tasks/run/progress.py", "tasks.steps.prepare"),
-    ("tasks/compute/local.py", "tasks.run.score_sets"),
+    ("tasks/compute/local.py", "tasks.run.compute_rewards"),
     ("mars_core/method/selection.py", "prefect"),
     ("mars_core/fit/train.py", "mlflow"),
     ("mars_core/model/scoring.py", "ray"),

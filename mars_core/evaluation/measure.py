@@ -11,7 +11,6 @@ from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.calibration import brier_score, expected_calibration_error
 from mars_core.evaluation.length_bias import length_bias, lengths
 from mars_core.evaluation.statistics import pairwise_summary
-from mars_core.evaluation.suite import constancy, length_rules
 from mars_core.model.checkpoints import ModelError
 
 Metrics = dict[str, float]
@@ -78,6 +77,30 @@ def pairs_summary(table: pd.DataFrame) -> Metrics:
     """Accuracy, margins and calibration of scored preference pairs."""
     margins = table["margin"].to_numpy()
     return pairwise_summary(margins) | _calibration(margins)
+
+
+def length_rules(benchmark: Benchmark, rows: Dataset) -> dict[str, float]:
+    """Headlines that two rules get on the n rows of a benchmark, by its own scoring with lengths for rewards.
+
+    `longer_wins` prefers the longest response and `shorter_wins` the shortest; responses of one length are
+    equal rewards. A score that the rows do not define is nan.
+    """
+    characters: NDArray[np.int64] = lengths(benchmark.texts(rows).responses)
+    return {
+        rule: benchmark.score(benchmark.results(rows, rewards))[benchmark.headline]
+        for rule, rewards in (("longer_wins", characters), ("shorter_wins", -characters))
+    }
+
+
+def constancy(table: pd.DataFrame) -> list[str]:
+    """One sentence if a table of rewards, of pairs or of results, holds a single number, else none.
+
+    A model that gives every text the same reward ranks nothing, whatever its scores seem to say.
+    """
+    rewards = pd.Series(table.filter(like="reward").to_numpy().ravel()).explode().to_numpy(float)
+    if rewards.size < 2 or np.ptp(rewards) > 0:
+        return []
+    return [f"all {rewards.size:,} texts get the same reward, {rewards[0]:.4g}: the model tells none apart"]
 
 
 def _measured(name: str, table: pd.DataFrame, metrics: Metrics) -> Measured:

@@ -25,8 +25,8 @@ from mars_core.comparison import (
     arms_table,
     differences,
 )
+from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.statistics import SeedMean
-from mars_core.evaluation.suite import Suite
 from mars_core.report.score_sections import scores_of
 from mars_core.report.wording import ABSENT, count, interval, number, p_value, share, signed, table
 

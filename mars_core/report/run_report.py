@@ -15,8 +15,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.statistics import CONFIDENCE, PairedDifference
-from mars_core.evaluation.suite import Suite
 from mars_core.files import write_whole
 from mars_core.report import figures as report_figures
 from mars_core.report import score_sections as report_scores

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from pydantic import TypeAdapter
 
-from mars_core.evaluation.promotion import Decision, GateConfig, decide, table
+from mars_core.evaluation.gate_decision import Decision, GateConfig, decide, table
 from mars_core.files import write_whole
 from tasks.run.run_folder import RunFolder
 

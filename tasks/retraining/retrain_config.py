@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 
 from mars_core.config import ConfigError, Configuration, Operational, put, read, validated
 from mars_core.data.deliveries import IntakeConfig
-from mars_core.evaluation.promotion import GateConfig
+from mars_core.evaluation.gate_decision import GateConfig
 from tasks.run.run_config import RunConfig
 
 SET_BY_RETRAINING = (

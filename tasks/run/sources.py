@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from mars_core.data import pairs, samples
-from mars_core.evaluation.suite import read_benchmarks
+from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.experiment import ExperimentConfig
 from mars_core.files import digest
 from mars_core.method.augmentation import capacity

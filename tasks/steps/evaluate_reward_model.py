@@ -6,12 +6,12 @@ from pathlib import Path
 import pyarrow.parquet
 from datasets import Dataset
 
+from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.measure import Measured, measure_benchmark, measure_pairs
-from mars_core.evaluation.suite import Suite
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
+from tasks.run.compute_rewards import scored, scratch, spec_of, write_texts
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.score_sets import scored, scratch, spec_of, write_texts
 from tasks.run.step import Made, step, tell
 
 

@@ -12,14 +12,14 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.measure import Metrics
-from mars_core.evaluation.suite import Suite
 from mars_core.files import write_whole
 from mars_core.model.loading import has_trained_head
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
+from tasks.run.compute_rewards import scratch
 from tasks.run.prefect_api import tolerated
-from tasks.run.score_sets import scratch
 from tasks.steps.evaluate_reward_model import measure
 
 

@@ -3,8 +3,8 @@
 from functools import partial
 from shutil import copyfile
 
+from tasks.run.compute_rewards import score_pairs
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.score_sets import score_pairs
 from tasks.run.step import Made, step
 
 

@@ -8,8 +8,8 @@ import pyarrow.parquet
 
 from mars_core.method.augmentation import PARTS
 from mars_core.method.synthetic_margins import summarise
+from tasks.run.compute_rewards import score_pairs
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
-from tasks.run.score_sets import score_pairs
 from tasks.run.step import Made, step
 
 

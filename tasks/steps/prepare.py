@@ -3,7 +3,7 @@
 import logging
 
 from mars_core.data import pairs
-from mars_core.evaluation.suite import read_benchmarks
+from mars_core.evaluation.evaluation_config import read_benchmarks
 from tasks.run.run_folder import Outputs, RunFolder
 from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, contents
 from tasks.run.step import Made, step, tell

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from mars_core.data import formats
 from mars_core.data.pairs import DataConfig
-from mars_core.evaluation.suite import EvaluationConfig, read_benchmarks
+from mars_core.evaluation.evaluation_config import EvaluationConfig, read_benchmarks
 from tasks.run.sources import source_digest
 from tasks.run.step import tell
 

@@ -14,8 +14,8 @@ from datasets import Dataset
 
 from mars_core.config import ConfigError, to_yaml, validated
 from mars_core.data.samples.preferences import preferences
+from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.evaluation.measure import measure_benchmark
-from mars_core.evaluation.suite import read_benchmarks
 from mars_core.fit.specification import FitSpec
 from mars_core.fit.train import fit
 from mars_core.generation import GenerationStore, Generator, Request
@@ -26,8 +26,8 @@ from mars_core.model.checkpoints import ModelError
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.model.scoring import ScoreSpec, score
 from mars_core.objectives.objective import ObjectiveConfig
+from tasks.run.compute_rewards import write_texts
 from tasks.run.run_config import RunConfig
-from tasks.run.score_sets import write_texts
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")

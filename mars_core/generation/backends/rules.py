@@ -11,7 +11,7 @@ from mars_core.files import digest
 from mars_core.generation.backends.backend import Backend
 from mars_core.generation.interface import Answer, Request
 from mars_core.generation.rule_based.paraphrasing import paraphrases
-from mars_core.generation.rule_based.sharpening import rewritten_chosen, rewritten_rejected
+from mars_core.generation.rule_based.rule_rewriting import rewritten_chosen, rewritten_rejected
 
 VERSION = 3
 """Raised with every change of the rules that changes a text, so that no older one is taken from the store."""

@@ -11,10 +11,16 @@ from mars_core.config import Configuration
 from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
 from mars_core.evaluation.calibration import brier_score, expected_calibration_error
+from mars_core.evaluation.evaluation_config import EvaluationConfig, read_benchmarks
 from mars_core.evaluation.length_bias import length_bias, lengths
-from mars_core.evaluation.measure import measure_benchmark, measure_pairs, pairs_summary
+from mars_core.evaluation.measure import (
+    constancy,
+    length_rules,
+    measure_benchmark,
+    measure_pairs,
+    pairs_summary,
+)
 from mars_core.evaluation.statistics import pairwise_summary
-from mars_core.evaluation.suite import length_rules
 from mars_core.model.checkpoints import ModelError
 
 REWARDBENCH, REWARDBENCH2 = RewardBench(Configuration()), RewardBench2(Configuration())
@@ -127,3 +133,69 @@ def test_a_reward_that_is_no_number_is_told_with_its_row(small_file):
     numbers = {"rewards": np.array([1.0, np.nan], np.float32), "margins": np.array([np.nan], np.float32)}
     with pytest.raises(ModelError, match="1 of 2 texts are NaN or infinite: hep-go/1"):
         measure_benchmark("rewardbench", REWARDBENCH, rows, numbers, cut=(0, 0))
+
+
+# Rules of length, and models that tell nothing apart
+
+BY_LENGTH = {
+    "Factuality": (["long"], ["ab", "cd", "e"]),
+    "Focus": (["a"], ["long", "ab", "cde"]),
+    "Math": (["cd"], ["ab", "e", "f"]),
+    "Precise IF": (["a"], ["b", "c", "d"]),
+    "Safety": (["ab"], ["cde", "f", "g"]),
+}
+
+
+def test_length_rules_get_the_best_of_4_and_ties_scores_of_rewardbench_2():
+    rows = [
+        {"id": "1", "subset": subset, "prompt": "?", "chosen": chosen, "rejected": rejected}
+        for subset, (chosen, rejected) in BY_LENGTH.items()
+    ]
+    rows += [
+        {"id": "tied:0", "subset": "Ties", "prompt": "?", "chosen": ["long", "four"], "rejected": ["a"]},
+        {"id": "ref:0", "subset": "Ties", "prompt": "?", "chosen": ["abcde"], "rejected": ["ab"]},
+    ]
+    rules = length_rules(REWARDBENCH2, Dataset.from_list(rows))
+    # Math and Precise IF have 2 and 4 equal lengths; all right answers to the prompt of Ties are the longest
+    assert rules["longer_wins"] == pytest.approx((1 + 0 + 1 / 2 + 1 / 4 + 0 + 1.01) / 6)
+    assert rules["shorter_wins"] == pytest.approx((0 + 1 + 0 + 1 / 4 + 0 - 0.01) / 6)
+
+
+def test_length_rules_on_rewardbench_weigh_its_subsets_and_take_equal_lengths_for_wrong():
+    chosen = {"alpacaeval-easy": "long", "mt-bench-hard": "b", "donotanswer": "ab", "math-prm": "long"}
+    rows = [
+        {"id": "1", "subset": subset, "section": "", "prompt": "?", "chosen": text, "rejected": "ab"}
+        for subset, text in {**chosen, "hep-go": "a"}.items()
+    ]
+    rules = length_rules(REWARDBENCH, Dataset.from_list(rows))
+    assert rules["longer_wins"] == pytest.approx((1 + 0 + 0 + 984 / (984 + 164)) / 4)
+    assert rules["shorter_wins"] == pytest.approx((0 + 1 + 0 + 164 / (984 + 164)) / 4)
+
+
+def test_length_rules_have_no_total_where_a_subset_is_missing(small_file):
+    rows, _ = read_benchmarks(EvaluationConfig(benchmarks={"rewardbench": small_file}))
+    assert np.isnan(list(length_rules(REWARDBENCH, rows["rewardbench"]).values())).all()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"reward_chosen": np.float32([0.5, 0.5]), "reward_rejected": np.float32([0.5, 0.5])}),
+        pd.DataFrame({"rewards": [np.float32([0.5, 0.5]), np.float32([0.5, 0.5])], "credit": [0.1, 0.2]}),
+    ],
+    ids=["pairs", "lists"],
+)
+def test_one_reward_for_all_texts_is_said(table):
+    assert constancy(table) == ["all 4 texts get the same reward, 0.5: the model tells none apart"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"reward_chosen": np.float32([0.5]), "reward_rejected": np.float32([0.25])}),
+        pd.DataFrame({"rewards": [np.float32([0.5, 0.5]), np.float32([0.5, 0.25])]}),
+    ],
+    ids=["pairs", "lists"],
+)
+def test_nothing_is_said_of_a_model_that_tells_texts_apart(table):
+    assert constancy(table) == []

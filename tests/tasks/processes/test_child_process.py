@@ -203,7 +203,9 @@ def test_ctrl_c_in_the_terminal_ends_the_child_through_its_starter(tmp_path):
 
 
 def test_a_child_that_ignores_the_request_to_end_is_killed_after_the_grace(tmp_path):
-    shortened = "import sys; from tasks.processes import leash; leash.GRACE_SECONDS = 0.3; leash.main(sys.argv[1:])"
+    shortened = (
+        "import sys; from tasks.processes import leash; leash.GRACE_SECONDS = 0.3; leash.main(sys.argv[1:])"
+    )
     leash = subprocess.Popen(
         [sys.executable, "-c", shortened, *STUBBORN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

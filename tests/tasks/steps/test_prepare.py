@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mars_core.errors import MarsError
-from mars_core.evaluation.suite import EvaluationConfig
+from mars_core.evaluation.evaluation_config import EvaluationConfig
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.run.sources import source_digest

@@ -1,17 +1,13 @@
-"""What a reward model is measured on, and how it scores the rows of benchmarks."""
+"""What a reward model is measured on: the section `evaluation`, and the rows of the benchmarks it names."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import pandas as pd
 from datasets import Dataset
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from mars_core.config import Configuration, Operational
 from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS, Benchmark, BenchmarkError
-from mars_core.evaluation.length_bias import lengths
 from mars_core.extensions import ExtensionError
 
 Suite = Mapping[str, Benchmark]
@@ -97,27 +93,3 @@ def read_benchmarks(config: EvaluationConfig) -> tuple[dict[str, Dataset], list[
             raise BenchmarkError("\n  ".join([f"{source}: its counts are not the official ones:", *told]))
         warnings += told
     return rows, warnings
-
-
-def length_rules(benchmark: Benchmark, rows: Dataset) -> dict[str, float]:
-    """Headlines that two rules get on the n rows of a benchmark, by its own scoring with lengths for rewards.
-
-    `longer_wins` prefers the longest response and `shorter_wins` the shortest; responses of one length are
-    equal rewards. A score that the rows do not define is nan.
-    """
-    characters: NDArray[np.int64] = lengths(benchmark.texts(rows).responses)
-    return {
-        rule: benchmark.score(benchmark.results(rows, rewards))[benchmark.headline]
-        for rule, rewards in (("longer_wins", characters), ("shorter_wins", -characters))
-    }
-
-
-def constancy(table: pd.DataFrame) -> list[str]:
-    """One sentence if a table of rewards, of pairs or of results, holds a single number, else none.
-
-    A model that gives every text the same reward ranks nothing, whatever its scores seem to say.
-    """
-    rewards = pd.Series(table.filter(like="reward").to_numpy().ravel()).explode().to_numpy(float)
-    if rewards.size < 2 or np.ptp(rewards) > 0:
-        return []
-    return [f"all {rewards.size:,} texts get the same reward, {rewards[0]:.4g}: the model tells none apart"]

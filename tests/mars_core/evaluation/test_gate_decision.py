@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mars_core.config import Configuration
 from mars_core.evaluation.benchmarks.rewardbench import ROWS, SECTION_OF, RewardBench
 from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
-from mars_core.evaluation.promotion import GateConfig, decide, pairs_needed, table
+from mars_core.evaluation.gate_decision import GateConfig, decide, pairs_needed, table
 
 RIGHT, WRONG = 1.0, -1.0
 REWARDBENCH = RewardBench(Configuration())
