@@ -58,7 +58,7 @@ def measure(
         texts = {key: texts for key, (texts, _) in written.items()}
         total = sum(2 * len(tables[name]) for name in pairs) + sum(count for _, count in written.values())
         everything = spec.model_copy(update={"pairs": pairs, "texts": texts})
-        titles = " and ".join([*pairs, *(one.title for one in suite.values())])
+        titles = ", ".join([*pairs, *(one.title for one in suite.values())])
         with scored(compute, everything, f"{title}{titles}", total) as results:
             measured = {
                 name: measure_benchmark(name, suite[name], table, results.texts(name), results.cut[name])
