@@ -205,23 +205,19 @@ class PluginSection(Configuration):
 @functools.cache
 def _with_keys_of(section: Any, plugin: Any) -> type[Any]:
     """A section's class with the keys of a plug-in beside its own, or in the field that is for them."""
-    both = section.model_fields.keys() & plugin.Config.model_fields.keys()
-    if both and not section.options_field:
+    make: Any = functools.partial(
+        create_model, section.__name__, __module__=section.__module__, __doc__=section.__doc__
+    )
+    resolved: type[Any]
+    if section.options_field:
+        keys = plugin.Config, Field(default_factory=plugin.Config)
+        resolved = make(__base__=section, **{section.options_field: keys})
+    elif both := section.model_fields.keys() & plugin.Config.model_fields.keys():
         raise ExtensionError(
             f"{plugin.__name__}.Config has the keys {', '.join(sorted(both))}, which the section has "
             "itself: rename them"
         )
-    bases: tuple[type[Any], ...] = (section, plugin.Config)
-    fields: dict[str, Any] = {}
-    if section.options_field:
-        bases, fields = (
-            (section,),
-            {section.options_field: (plugin.Config, Field(default_factory=plugin.Config))},
-        )
-    make: Any = create_model
-    resolved = make(
-        section.__name__, __base__=bases, __module__=section.__module__, __doc__=section.__doc__, **fields
-    )
+    else:
+        resolved = make(__base__=(section, plugin.Config))
     resolved.plugin = plugin
-    with_keys: type[Any] = resolved
-    return with_keys
+    return resolved
