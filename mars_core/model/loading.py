@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from mars_core.model.checkpoints import Location, ModelError, locate
+from mars_core.errors import ModelError
+from mars_core.model.checkpoints import Location, locate
 from mars_core.objectives.objective import OBJECTIVES, Objective, ObjectiveConfig
 
 ADAPTER = "adapter_model.safetensors"

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 import transformers
 
+from mars_core.errors import ModelError
 from mars_core.model.batching import padded
-from mars_core.model.checkpoints import ModelError, locate
+from mars_core.model.checkpoints import locate
 
 
 class NextTokens:

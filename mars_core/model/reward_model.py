@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mars_core.config import ByContent, Configuration, Operational
+from mars_core.errors import ModelError
 from mars_core.model.batching import TokenBudget, padded
-from mars_core.model.checkpoints import ModelError
 from mars_core.model.cpu.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.model.cpu.unpadded_encoder import can_run_unpadded, computed_tokens, one_row, run_unpadded
 from mars_core.model.feature_store import Features, FeatureStore, features_of

@@ -14,6 +14,7 @@ from datasets import Dataset
 
 from mars_core.config import ConfigError, to_yaml, validated
 from mars_core.data.samples.preferences import preferences
+from mars_core.errors import ModelError
 from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.evaluation.measure import measure_benchmark
 from mars_core.fit.specification import FitSpec
@@ -22,7 +23,6 @@ from mars_core.generation import GenerationStore, Generator, Request
 from mars_core.method.guards import GuardsConfig, screen
 from mars_core.method.selection import allocate
 from mars_core.method.strategies.strategy import Signals
-from mars_core.model.checkpoints import ModelError
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.model.scoring import ScoreSpec, score
 from mars_core.objectives.objective import ObjectiveConfig

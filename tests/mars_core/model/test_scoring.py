@@ -10,9 +10,9 @@ from datasets import Dataset
 
 from mars_core.config import Configuration
 from mars_core.data.samples.preferences import preferences
+from mars_core.errors import ModelError
 from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
-from mars_core.model.checkpoints import ModelError
 from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.model.scoring import ScoreSpec, TextsSpec, pairs_of, score

@@ -14,9 +14,9 @@ from torch.nn.functional import softplus
 
 from mars_core.config import Configuration
 from mars_core.data.samples.preferences import preferences
+from mars_core.errors import ModelError
 from mars_core.fit.specification import FitConfig, FitError, FitSpec
 from mars_core.fit.train import fit
-from mars_core.model.checkpoints import ModelError
 from mars_core.model.loading import OBJECTIVE, OBJECTIVE_WEIGHTS
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.objectives.objective import Noise, Objective, ObjectiveConfig
