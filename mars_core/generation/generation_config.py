@@ -1,14 +1,24 @@
 """Who writes the texts, and how: the section `generation` of a configuration."""
 
+import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, ClassVar
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from mars_core.config import ByContent, Configuration, Operational
 from mars_core.extensions import PluginSection
 from mars_core.generation.backends.backend import BACKENDS, Backend, Capability
-from mars_core.generation.interface import Role
+from mars_core.generation.instructions import Prompts
+from mars_core.generation.interface import Request, Role
+
+BYTES_PER_TOKEN = 3
+"""Of text, in most languages and vocabularies, at least: a length in tokens is overrated, if anything."""
+SPARE_TOKENS = 32
+"""What a text may be longer than its source however short that is."""
+STEP_TOKENS = 16
+"""Limits are multiples of it, so that texts of like length can share a batch."""
 
 
 class Sampling(Configuration):
@@ -20,6 +30,8 @@ class Sampling(Configuration):
     """Share of the probability mass that tokens are drawn from."""
     max_tokens: int = Field(default=512, gt=0)
     """Length limit of one text in tokens; a text that reaches it is cut off and not used."""
+    max_growth: float = Field(default=2.0, gt=0)
+    """Limit by the source's length: so many times its tokens, at three bytes each, and 32 more."""
 
 
 class ParaphraseSampling(Sampling):
@@ -72,7 +84,11 @@ class GenerationConfig(PluginSection):
     """What writes the texts: `rules` needs no model, `vllm` asks OpenAI-compatible servers, `transformers`
     loads the model into this process. Or a class of your own, as module:attribute."""
     model: Annotated[str | None, ByContent()] = None
-    """Name of the served model with `vllm`; folder or hub/name@revision with `transformers`."""
+    """Name of the served model with `vllm`; folder, package://NAME or hub/name@revision with `transformers`,
+    and where the run launches the server."""
+    prompts: Annotated[str, Operational()] = "standard"
+    """What the model is told: `standard`, `small` for models under a few billion parameters, or a folder of
+    your own with a file for each role. Its wording, not its name, counts in the keys of steps."""
     paraphrase_prompt: ParaphraseSampling = ParaphraseSampling()
     """Sampling of paraphrases of the prompt."""
     paraphrase_chosen: ParaphraseSampling = ParaphraseSampling()
@@ -97,6 +113,12 @@ class GenerationConfig(PluginSection):
 
     options: SerializeAsAny[Configuration] = Configuration()
     """The backend's own keys."""
+
+    @field_validator("prompts")
+    @classmethod
+    def _can_be_used(cls, name: str) -> str:
+        Prompts.read(name)
+        return name
 
     @model_validator(mode="after")
     def _fits_the_backend(self) -> "GenerationConfig":
@@ -131,6 +153,23 @@ class GenerationConfig(PluginSection):
         """The sampling that a request of this role is sent with."""
         sampling: Sampling = getattr(self, role)
         return sampling
+
+    def max_tokens(self, request: Request) -> int:
+        """The length limit of each sample of a request, in tokens."""
+        sampling = self.sampling(request.role)
+        if request.role == "respond":
+            return sampling.max_tokens
+        grown = sampling.max_growth * len(request.source.encode()) / BYTES_PER_TOKEN + SPARE_TOKENS
+        return min(sampling.max_tokens, STEP_TOKENS * math.ceil(grown / STEP_TOKENS))
+
+    @cached_property
+    def instructions(self) -> Prompts:
+        """The templates that `prompts` names."""
+        return Prompts.read(self.prompts)
+
+    def identity(self) -> dict[str, str]:
+        """See `Configuration.identity`; the wording of the prompts counts wherever it stands."""
+        return super().identity() | ({"prompts": self.instructions.digest} if self.by_language_model else {})
 
     def open(self) -> Backend:
         """The backend with its options."""

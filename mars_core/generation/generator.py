@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Generator as Resumable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from mars_core.generation.backends.backend import Backend
 from mars_core.generation.interface import Answer, Enough, GenerationError, Request
@@ -17,6 +18,11 @@ GIVE_UP_AFTER = 100
 """Failures after which a hopeless call ends early: a dead server is not asked 100,000 times more."""
 GIVE_UP_SECONDS = 600.0
 """How long nothing but failures came when a call is hopeless, whatever share of its requests they are."""
+FULL_BATCH = 64
+"""Answers that are replied to together, for to judge texts one by one takes longer."""
+Topic = TypeVar("Topic")
+Arrived = tuple[Topic, Request, Answer]
+"""An answer, with its request and what that is about."""
 SOME = 3
 """Missing requests that an error message shows."""
 
@@ -69,14 +75,36 @@ class Generator:
         return self.backend.key(request) in self.store
 
     def generate(
-        self, requests: Sequence[Request], on_answer: Callable[[int], None] | None = None
+        self, requests: Sequence[Request], on_answer: Callable[[], object] | None = None
     ) -> list[Answer]:
-        """Answer every request, in the order of the requests.
+        """Answer every request, in the order of the requests; see `converse`."""
+        answers: dict[int, Answer] = {}
 
-        Only what the store lacks is sent, identical requests once, and an answer is in the store
-        the moment it arrives. A failed request gives an answer with `error` and no texts; it is not
-        stored, so that the next call asks again. `on_answer` is called once a request with its
-        index, as its answer is there: stored ones first, then as they come.
+        def keep(arrived: Sequence[Arrived[int]]) -> Iterable[tuple[int, Request]]:
+            answers.update((index, answer) for index, _, answer in arrived)
+            return ()
+
+        self.converse(enumerate(requests), keep, on_answer)
+        return [answers[index] for index in range(len(requests))]
+
+    def converse(
+        self,
+        requests: Iterable[tuple[Topic, Request]],
+        reply: Callable[[Sequence[Arrived[Topic]]], Iterable[tuple[Topic, Request]]],
+        on_answer: Callable[[], object] | None = None,
+    ) -> None:
+        """Answer requests, and those that their answers give rise to, until there are no more.
+
+        Only what the store lacks is sent, identical requests once, and an answer is in the store the moment
+        it arrives. A failed request gives an answer with `error` and no texts; it is not stored, so that
+        it is sent again when it is asked for again.
+
+        Args:
+            requests: what to begin with, each with whatever says what it is about.
+            reply: gets answers with their topics and requests as they come, stored ones first, and gives
+                the requests that follow from them. So that the servers are never left without work for
+                the sake of a full batch, it gets fewer at once the fewer are under way.
+            on_answer: called once for every request that is answered.
 
         Raises:
             GenerationError: more than `FEW_FAILURES` and more than `max_failed_share` of all requests so
@@ -85,63 +113,46 @@ class Generator:
         """
         self._clock = time.monotonic()
         self.store.refresh()
-        done = on_answer or (lambda index: None)
-        answers: dict[int, Answer] = {}
-        missing: dict[str, list[int]] = {}
-        for index, request in enumerate(requests):
-            key = self.backend.key(request)
-            if key in missing or (stored := self.store.get(key)) is None:
-                missing.setdefault(key, []).append(index)
-            else:
-                answers[index] = stored
-                done(index)
-        if missing and self.offline:
-            raise GenerationError(self._explain_missing([requests[same[0]] for same in missing.values()]))
-        self.counts.requests += len(requests) - len(missing)
-        self.counts.cached += len(requests) - len(missing)
+        conversation = _Conversation(self, reply, on_answer or (lambda: None))
         try:
-            self._send(requests, list(missing.values()), answers, done)
+            conversation.ask(requests)
+            self._send(conversation)
         finally:
             self._count_seconds()
-        return [answers[index] for index in range(len(requests))]
 
-    def _send(
-        self,
-        requests: Sequence[Request],
-        places: Sequence[Sequence[int]],
-        answers: dict[int, Answer],
-        done: Callable[[int], None],
-    ) -> None:
-        """Ask the backend; `places[i]` are the indices of requests that the i-th answer serves."""
-        if not places:
+    def _send(self, conversation: "_Conversation[Any]") -> None:
+        """Ask the backend for what the store lacks."""
+        if not conversation.asked:
             return
-        allowed = max(FEW_FAILURES, self.max_failed_share * (self.counts.requests + len(places)))
-        stream = self.backend.answers([requests[same[0]] for same in places])
+        stream = self.backend.answers(conversation.asked)
         in_a_row, answered = 0, time.monotonic()
         hopeless = False
         try:
             for position, answer in stream:
-                kept = self._keep(requests[places[position][0]], answer)
-                for index in places[position]:
-                    answers[index] = replace(kept, messages=(), sampling={})
-                    done(index)
+                kept = self._keep(conversation.asked[position], answer)
                 if answer.error is None or answer.refused:  # a request's own fault is a sign of life
                     in_a_row, answered = 0, time.monotonic()
                 else:
                     in_a_row += 1
                 hopeless = in_a_row >= GIVE_UP_AFTER and time.monotonic() - answered >= GIVE_UP_SECONDS
-                if hopeless or (self.counts.failed >= GIVE_UP_AFTER and self.counts.failed > allowed):
+                if hopeless or (self.counts.failed >= GIVE_UP_AFTER and self._too_many(conversation)):
                     break
+                conversation.arrived(kept)
         finally:
             for position, answer in _arrived(stream):
-                self._keep(requests[places[position][0]], answer)
-        if hopeless or self.counts.failed > allowed:
+                self._keep(conversation.asked[position], answer)
+        if hopeless or self._too_many(conversation):
             why = (
                 f"nothing else for {GIVE_UP_SECONDS / 60:g} minutes"
                 if hopeless
                 else f"more than generation.max_failed_share = {self.max_failed_share:g} allows"
             )
             raise GenerationError(_explain_failed([*self.failures.values()], self.counts.requests, why))
+
+    def _too_many(self, conversation: "_Conversation[Any]") -> bool:
+        """Whether more failed than may."""
+        asked = self.counts.requests + len(conversation.waiting)
+        return self.counts.failed > max(FEW_FAILURES, self.max_failed_share * asked)
 
     def _keep(self, request: Request, answer: Answer) -> Answer:
         """Count an answer, and store it if it is one; the answer that counts from now on."""
@@ -169,7 +180,8 @@ class Generator:
         self.counts.seconds += now - self._clock
         self._clock = now
 
-    def _explain_missing(self, missing: Sequence[Request]) -> str:
+    def explain_missing(self, missing: Sequence[Request]) -> str:
+        """What the store lacks, as an error message says it."""
         roles = ", ".join(f"{n} × {role}" for role, n in Counter(request.role for request in missing).items())
         some = "\n  ".join(
             f"{request.role}, {request.n} samples, draw {request.draw}: {request.source[:80]!r}"
@@ -180,6 +192,66 @@ class Generator:
             f"{self.backend.name} to {len(missing):,} requests ({roles}), such as\n  {some}\n"
             "Point generation.store to where they are, or let generation.offline be false"
         )
+
+
+class _Conversation(Generic[Topic]):
+    """The requests of one `Generator.converse`: what was asked, what waits, what is to be replied to."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        reply: Callable[[Sequence[Arrived[Topic]]], Iterable[tuple[Topic, Request]]],
+        on_answer: Callable[[], object],
+    ) -> None:
+        self.generator = generator
+        self.reply = reply
+        self.on_answer = on_answer
+        self.asked: list[Request] = []
+        """What the backend is asked, which grows."""
+        self.waiting: dict[str, list[tuple[Topic, Request]]] = {}
+        """Key → whom its answer serves."""
+        self.ready: list[Arrived[Topic]] = []
+        """Answers that were not replied to yet."""
+
+    def ask(self, requests: Iterable[tuple[Topic, Request]]) -> None:
+        """Take in requests; what follows from stored answers is asked at once.
+
+        Raises:
+            GenerationError: the generator is offline, and the store lacks some.
+        """
+        generator = self.generator
+        missing: list[Request] = []
+        for topic, request in requests:
+            key = generator.backend.key(request)
+            if key in self.waiting:
+                self.waiting[key].append((topic, request))
+            elif stored := generator.store.get(key):
+                generator.counts.requests += 1
+                generator.counts.cached += 1
+                self._take(topic, request, stored)
+            else:
+                self.waiting[key] = [(topic, request)]
+                missing.append(request)
+        if missing and generator.offline:
+            raise GenerationError(generator.explain_missing(missing))
+        self.asked += missing
+        self._reply_where_due()
+
+    def arrived(self, answer: Answer) -> None:
+        """Take in an answer that was sent for."""
+        for topic, request in self.waiting.pop(answer.key):
+            self._take(topic, request, replace(answer, messages=(), sampling={}))
+        self._reply_where_due()
+
+    def _take(self, topic: Topic, request: Request, answer: Answer) -> None:
+        self.ready.append((topic, request, answer))
+        self.on_answer()
+
+    def _reply_where_due(self) -> None:
+        """Reply to what is there when it is a batch, or much beside what is under way."""
+        while self.ready and len(self.ready) >= min(FULL_BATCH, len(self.waiting) // 4):
+            batch, self.ready = self.ready, []
+            self.ask(self.reply(batch))
 
 
 def _arrived(stream: Iterator[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:

@@ -1,40 +1,133 @@
-"""What a model is told for each role: the templates in `prompts/`, filled with a request's texts.
+"""What a model is told for each role: templates, filled with a request's texts.
 
-A template is a system and a user message with a line `---` between them. The placeholders are
-`$prompt`, `$chosen` and `$rejected`; a paraphrased prompt stands for its last user turn alone. Each is put
-between tags, which get a number where a text holds them itself. A response needs no instruction: the dialogue
-itself is what the model is told.
+A set of templates is a folder with a file for each role, `paraphrase_prompt.txt` and so on: `standard` and
+`small` come with this package, and a user's own is named by its path. A template has two or three parts with
+a line `---` between them: a system message, which may be empty, a user message, and the words that the
+model's reply begins with, where it is to go on from some. The placeholders are `$prompt`, `$chosen` and
+`$rejected`; a paraphrased prompt stands for its last user turn alone. Tags such as `<text>` around a text get
+a number where the text holds them itself. A response needs no template: the dialogue itself is what the model
+is told.
 """
 
 import itertools
 import re
 from collections.abc import Iterable
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from string import Template
+from typing import get_args
 
 from mars_core.data.dialogue import turns
+from mars_core.errors import MarsError
+from mars_core.files import digest
 from mars_core.generation.interface import Message, Request, Role
 
+BUILT_IN = ("standard", "small")
+ROLES: tuple[Role, ...] = tuple(role for role in get_args(Role) if role != "respond")
+"""The roles that have a template."""
+SPEAKERS = ("system", "user", "assistant")
+PLACEHOLDERS = {"prompt", "chosen", "rejected"}
 _TAGS = re.compile(r"(</?(?:text|prompt|dispreferred|preferred))(>)")
 _CLOSING = re.compile(r"</(?:text|prompt|dispreferred|preferred)(-\d+)?\s*>")
 
 
-def messages(request: Request) -> tuple[Message, ...]:
-    """The chat messages of a request: system, then user; or the turns of a dialogue."""
-    if request.role == "respond":
-        return tuple({"role": turn.role, "content": turn.content} for turn in turns(request.prompt))
-    prompt = request.source if request.role == "paraphrase_prompt" else request.prompt
-    system, user = _templates(request.role)
-    texts = {"prompt": prompt, "chosen": request.chosen, "rejected": request.rejected}
-    if suffix := _free_suffix(texts[name] for name in user.get_identifiers()):
-        system, user = (
-            Template(_TAGS.sub(rf"\1{suffix}\2", template.template)) for template in (system, user)
+class PromptsError(MarsError, ValueError):
+    """A set of templates cannot be used; the message names the file and what it lacks."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The templates of all roles: the parts of each, in the order of `SPEAKERS`."""
+
+    templates: dict[Role, tuple[str, ...]]
+
+    @staticmethod
+    def read(name: str) -> "Prompts":
+        """A set of this package, or a user's own.
+
+        Args:
+            name: one of `BUILT_IN`, or a folder.
+
+        Raises:
+            PromptsError: there is no such set, it lacks a role, or a template cannot be used.
+        """
+        if name in BUILT_IN:
+            return _built_in(name)
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            raise PromptsError(f"{name!r} is neither a folder nor one of {', '.join(BUILT_IN)}")
+        absent = [f"{role}.txt" for role in ROLES if not (folder / f"{role}.txt").is_file()]
+        if absent:
+            raise PromptsError(f"{folder} lacks {', '.join(absent)}")
+        return Prompts(
+            {role: _parts(role, (folder / f"{role}.txt").read_text(encoding="utf-8")) for role in ROLES}
         )
-    return (
-        {"role": "system", "content": system.substitute(texts)},
-        {"role": "user", "content": user.substitute(texts)},
+
+    @property
+    def digest(self) -> str:
+        """Names the wording."""
+        return digest(self.templates)
+
+    def messages(self, request: Request) -> tuple[Message, ...]:
+        """The chat messages of a request: system, user, what a reply begins with; or a dialogue's turns."""
+        if request.role == "respond":
+            return tuple({"role": turn.role, "content": turn.content} for turn in turns(request.prompt))
+        prompt = request.source if request.role == "paraphrase_prompt" else request.prompt
+        texts = {"prompt": prompt, "chosen": request.chosen, "rejected": request.rejected}
+        parts = self.templates[request.role]
+        shown = {name for part in parts for name in Template(part).get_identifiers()}
+        if suffix := _free_suffix(texts[name] for name in shown):
+            parts = tuple(_TAGS.sub(rf"\1{suffix}\2", part) for part in parts)
+        return tuple(
+            {"role": speaker, "content": Template(part).substitute(texts)}
+            for speaker, part in zip(SPEAKERS, parts, strict=False)
+            if part
+        )
+
+
+def continues(messages: Iterable[Message]) -> bool:
+    """Whether the last message is the beginning of the reply, which the model goes on with."""
+    *_, last = messages
+    return last["role"] == "assistant"
+
+
+@lru_cache
+def _built_in(name: str) -> Prompts:
+    folder = files(__package__).joinpath("prompts", name)
+    return Prompts(
+        {role: _parts(role, folder.joinpath(f"{role}.txt").read_text(encoding="utf-8")) for role in ROLES}
     )
+
+
+def _parts(role: Role, text: str) -> tuple[str, ...]:
+    """Split and check a template.
+
+    Raises:
+        PromptsError: it has too few or too many parts, an unknown placeholder, or not the text of its role.
+    """
+    file = f"{role}.txt"
+    *parts, last = (
+        part.strip() for part in re.split(r"^---$", text.replace("\r\n", "\n"), flags=re.MULTILINE)
+    )
+    parts.append(last)
+    if not 2 <= len(parts) <= len(SPEAKERS) or not parts[1]:
+        raise PromptsError(
+            f"{file}: is a system message (which may be empty), a line ---, and a user message; what a reply "
+            f"begins with may follow after another ---. It has {len(parts)} parts"
+        )
+    invalid = [part for part in parts if not Template(part).is_valid()]
+    if invalid:
+        raise PromptsError(f"{file}: a dollar sign that begins no placeholder is written $$")
+    shown = {name for part in parts for name in Template(part).get_identifiers()}
+    if unknown := shown - PLACEHOLDERS:
+        known = ", ".join(f"${name}" for name in sorted(PLACEHOLDERS))
+        raise PromptsError(f"{file}: unknown placeholder ${min(unknown)}; there are {known}")
+    needed = role.partition("_")[2]
+    if needed not in shown:
+        raise PromptsError(f"{file}: lacks ${needed}, the text that it changes")
+    return tuple(parts)
 
 
 def _free_suffix(texts: Iterable[str]) -> str:
@@ -42,10 +135,3 @@ def _free_suffix(texts: Iterable[str]) -> str:
     taken = {match[1] or "" for text in texts for match in _CLOSING.finditer(text)}
     numbered = (f"-{number}" for number in itertools.count(2))
     return next(suffix for suffix in itertools.chain([""], numbered) if suffix not in taken)
-
-
-@cache
-def _templates(role: Role) -> tuple[Template, Template]:
-    text = files(__package__).joinpath("prompts", f"{role}.txt").read_text(encoding="utf-8")
-    system, user = text.split("\n---\n")
-    return Template(system.strip()), Template(user.strip())

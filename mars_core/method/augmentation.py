@@ -7,19 +7,22 @@ and prompt variant (c + r) mod v_p, and inherits the order of its original.
 
 `scheme: grid` is the paper's: every text of a synthetic pair is a paraphrase, c and r count from 1.
 
-Guards may leave a pair with fewer texts than its budget needs. So more is asked for than is missing, by the
-share of each role's samples that was dropped so far, and what is missing still is drawn again; at the last
-draw one response may make up for the other. What a few draws do not give goes, in proportion to q, to the
-pairs that got all they asked for; what none of these can take is the shortfall. A request follows from the
-configuration and the answers before it alone, so that a run that is started again asks for what the store
-has. Where requests failed before, the drop rate is another one now; stored samples that are enough are then
-taken all the same, unless they cost nothing.
+Guards may leave a pair with fewer texts than its budget needs. What is missing is drawn again, and then more
+is asked for than is missing, by the share of the text's own samples that was dropped; at the last draw one
+response may make up for the other. A text none of whose samples is any good is given up early. What a few
+draws do not give goes, in proportion to q, to the pairs that got all they asked for; what none of these can
+take is the shortfall.
+
+A pair goes on as soon as its own answers are in, and those of the pairs that it has a text in common with.
+A request follows from the configuration and these answers alone, never from the order in which they arrive:
+a run that is started again asks for what the store has. Samples of a text that were stored for another budget
+are taken where they are enough, unless texts cost nothing.
 """
 
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -28,12 +31,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from pydantic import Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mars_core.config import Configuration
 from mars_core.data.dialogue import last_user_turn
 from mars_core.errors import MarsError
-from mars_core.generation import Generator, Request, Role
-from mars_core.method.guards import Guards, folded
+from mars_core.generation import Answer, Generator, Request, Role
+from mars_core.generation.generator import Arrived
+from mars_core.method.guards import Guards, Sample, folded
 from mars_core.method.selection import capped_shares, largest_remainder
 
 Part = Literal["prompt", "chosen", "rejected"]
@@ -44,8 +50,8 @@ ROLES: dict[Part, Role] = {
     "chosen": "paraphrase_chosen",
     "rejected": "paraphrase_rejected",
 }
-PILOT_REQUESTS = 128
-"""Requests of a step that are answered before the others, which then ask for more where texts are dropped."""
+HOPELESS_SAMPLES = 6
+"""A text is given up when so many of its samples were dropped and none was kept."""
 PAIRS = pa.schema(
     {
         **dict.fromkeys(("synthetic_id", "parent_id", *PARTS), pa.string()),
@@ -176,12 +182,18 @@ class Parent:
     """Variants of each text so far, number 0 being the text itself; at times more than the budget needs."""
     requests: dict[Part, list[str]] = field(default_factory=dict)
     """Key of the request that gave each variant; empty for the text itself."""
+    tokens: dict[Part, list[float]] = field(default_factory=dict)
+    """Tokens that each variant cost; none for the text itself."""
     draws: Counter[Part] = field(default_factory=Counter)
     """How often paraphrases of each text were asked for."""
+    asked: Counter[Part] = field(default_factory=Counter)
+    """Samples of each text that there were."""
+    kept: Counter[Part] = field(default_factory=Counter)
+    """Samples of each text that became variants."""
     failed: dict[Part, Request] = field(default_factory=dict)
     """The last request for paraphrases of a text, if it got no answer; it is sent again before any other."""
-    refused: set[Part] = field(default_factory=set)
-    """Texts of which the generator takes no request, such as those too long for it; none is sent again."""
+    given_up: set[Part] = field(default_factory=set)
+    """Texts that are asked for no more: too long for the generator, or no sample was any good."""
     exhausted: bool = False
     """Whether guards left it with less than its budget; then it can take no more."""
 
@@ -189,6 +201,7 @@ class Parent:
         """Begin with the texts themselves."""
         self.texts = {part: [getattr(self, part)] for part in PARTS}
         self.requests = {part: [""] for part in PARTS}
+        self.tokens = {part: [0.0] for part in PARTS}
 
     def have(self) -> Variants:
         """How many variants there are."""
@@ -205,6 +218,11 @@ class Parent:
         planned = Variants(*map(min, have, self.wanted(config)))
         return planned if room(planned, config) >= self.budget else have
 
+    def surplus(self, config: AugmentationConfig) -> float:
+        """Tokens of the variants that become no pairs."""
+        used = self.used(config) if self.budget else Variants(1, 1, 1)
+        return sum(sum(self.tokens[part][number:]) for part, number in zip(PARTS, used, strict=True))
+
     def lacks(self, config: AugmentationConfig, *, last: bool = False) -> Iterator[tuple[Part, int]]:
         """The parts of which the budget needs more variants, and how many more.
 
@@ -213,12 +231,12 @@ class Parent:
         if not self.budget:
             return
         have, wanted = self.have(), self.wanted(config)
-        if wanted.prompt > have.prompt and "prompt" not in self.refused:
+        if wanted.prompt > have.prompt and "prompt" not in self.given_up:
             yield "prompt", wanted.prompt - have.prompt
         if room(have, config) >= self.budget:  # more of the one response made up for the other already
             return
         short = [part for part in RESPONSES if getattr(wanted, part) > getattr(have, part)]
-        others = set(RESPONSES) - set(short) - self.refused
+        others = set(RESPONSES) - set(short) - self.given_up
         if last and len(short) == 1 and others:
             (other,) = others
             for number in range(getattr(have, other) + 1, config.max_paraphrases + 2):
@@ -226,7 +244,7 @@ class Parent:
                     yield other, number - getattr(have, other)
                     return
         for part in short:
-            if part not in self.refused:
+            if part not in self.given_up:
                 yield part, getattr(wanted, part) - getattr(have, part)
 
 
@@ -243,6 +261,8 @@ class Augmentation(NamedTuple):
     """Budget that could not be spent at all."""
     tokens: int
     """Tokens in and out of all answers, those that were in the store included."""
+    surplus_tokens: float = 0.0
+    """Tokens of texts that passed the guards and that no pair needed."""
 
 
 def augment(
@@ -254,7 +274,7 @@ def augment(
     unit: Literal["pairs", "paraphrases"] = "pairs",
     cap: int | None = None,
     label: str = "",
-    on_answer: Callable[[int], None] | None = None,
+    on_answer: Callable[[], object] | None = None,
 ) -> Augmentation:
     """Spend each parent's budget.
 
@@ -301,99 +321,168 @@ def augment(
         moved=short - shortfall,
         shortfall=shortfall,
         tokens=sum(purchase.paid.values()),
+        surplus_tokens=sum(parent.surplus(config) for parent in parents),
     )
 
 
+@dataclass
+class _Group:
+    """Parents that have texts in common, which go on together from one draw to the next."""
+
+    parents: list[Parent]
+    draw: int = 0
+    waiting: int = 0
+    """Answers that are still to come."""
+    answered: list[tuple[int, Parent, Part, Request, Answer]] = field(default_factory=list)
+    """What came of this draw: the place of each request in it, and what it is about."""
+
+
+Topic = tuple[_Group, int, Parent, Part]
+
+
 class _Purchase:
-    """Buys paraphrases, and remembers what share of each role's samples could be used."""
+    """Buys paraphrases, group by group."""
 
     def __init__(
         self,
         generator: Generator,
         guards: Guards,
         config: AugmentationConfig,
-        on_answer: Callable[[int], None] | None,
+        on_answer: Callable[[], object] | None,
     ) -> None:
         self.generator = generator
         self.guards = guards
         self.config = config
         self.on_answer = on_answer
-        self.asked: Counter[Role] = Counter()
-        self.kept: Counter[Role] = Counter()
-        self.wanted: set[str] = set()
         self.paid: dict[str, int] = {}
         """Tokens of each answer by its key; one answer serves every pair of a text."""
 
     def buy(self, parents: Sequence[Parent]) -> None:
         """Ask for the variants that the parents lack, `draws` times; all samples of a text at once."""
-        for draw in range(self.config.draws):
-            is_last = 0 < draw == self.config.draws - 1
-            lacking = [
-                (parent, part, n) for parent in parents for part, n in parent.lacks(self.config, last=is_last)
-            ]
-            pilot = 0 if self.asked else PILOT_REQUESTS
-            for wave in (lacking[:pilot], lacking[pilot:]):
-                self._draw(wave)
+        groups = [_Group(members) for members in _with_texts_in_common(parents)]
+        first = [asked for group in groups for asked in self._draw(group)]
+        self.generator.converse(first, self._take, self.on_answer)
 
-    def _draw(self, lacking: Sequence[tuple[Parent, Part, int]]) -> None:
-        """Send one request for each text of which variants are missing, and keep what passes the guards."""
-        requests = [self._request(*lack) for lack in lacking]
-        self.wanted.update(map(self.generator.backend.key, requests))
-        requests = [self._stored(request, n) for request, (_, _, n) in zip(requests, lacking, strict=True)]
-        answers = self.generator.generate(requests, self.on_answer) if requests else []
-        drawn: list[tuple[Parent, Part, str, str]] = []
-        for (parent, part, _), request, answer in zip(lacking, requests, answers, strict=True):
-            self.paid[answer.key] = answer.prompt_tokens + answer.completion_tokens
-            if answer.refused:
-                parent.refused.add(part)
-                continue
-            if answer.error is not None:
-                parent.failed[part] = request
-                continue
-            self.asked[request.role] += request.n
-            drawn += [(parent, part, text, answer.key) for text in self.guards.texts(request, answer)]
-        for (parent, part, text, key), similarity in zip(drawn, self._similarities(drawn), strict=True):
+    def _take(self, arrived: Sequence[Arrived[Topic]]) -> Iterator[tuple[Topic, Request]]:
+        """Judge the groups whose answers are all in, and give what is asked for next."""
+        complete = []
+        for (group, place, parent, part), request, answer in arrived:
+            group.answered.append((place, parent, part, request, answer))
+            group.waiting -= 1
+            if not group.waiting:
+                complete.append(group)
+        self._judge(complete)
+        for group in complete:
+            group.draw += 1
+            yield from self._draw(group)
+
+    def _draw(self, group: _Group) -> list[tuple[Topic, Request]]:
+        """The requests of a group's next draw: one for each text of which variants are missing."""
+        group.answered = []
+        while group.draw < self.config.draws:
+            is_last = 0 < group.draw == self.config.draws - 1
+            lacking = [
+                (parent, part, n)
+                for parent in group.parents
+                for part, n in parent.lacks(self.config, last=is_last)
+            ]
+            if lacking:
+                requests = [self._request(*lack) for lack in lacking]
+                own = set(map(self.generator.backend.key, requests))
+                requests = [
+                    self._stored(request, n, own)
+                    for request, (_, _, n) in zip(requests, lacking, strict=True)
+                ]
+                group.waiting = len(requests)
+                return [
+                    ((group, place, parent, part), request)
+                    for place, (request, (parent, part, _)) in enumerate(zip(requests, lacking, strict=True))
+                ]
+            group.draw += 1
+        return []
+
+    def _judge(self, groups: Sequence[_Group]) -> None:
+        """Keep what passes the guards; a draw's answers in the order in which they were asked for."""
+        drawn: list[tuple[Parent, Part, Sample]] = []
+        for group in groups:
+            for _, parent, part, request, answer in sorted(group.answered, key=lambda answered: answered[0]):
+                self.paid[answer.key] = answer.prompt_tokens + answer.completion_tokens
+                if answer.refused:
+                    parent.given_up.add(part)
+                elif answer.error is not None:
+                    parent.failed[part] = request
+                else:
+                    parent.asked[part] += request.n
+                    drawn += [
+                        (parent, part, sample)
+                        for sample in self.guards.samples(parent.pair_id, request, answer)
+                    ]
+        for (parent, part, sample), similarity in zip(drawn, self._similarities(drawn), strict=True):
             if similarity < self.guards.config.min_similarity:
-                self.guards.drop("meaning lost")
-            elif _taken(text, parent, part):
-                self.guards.drop("not distinct")
+                self.guards.drop("meaning lost", sample, similarity)
+            elif _taken(sample.text, parent, part):
+                self.guards.drop("not distinct", sample)
             else:
-                self.kept[ROLES[part]] += 1
-                parent.texts[part].append(text)
-                parent.requests[part].append(key)
+                parent.kept[part] += 1
+                parent.texts[part].append(sample.text)
+                parent.requests[part].append(sample.key)
+                parent.tokens[part].append(sample.tokens)
+        for parent in (parent for group in groups for parent in group.parents):
+            parent.given_up |= {
+                part for part in PARTS if parent.asked[part] >= HOPELESS_SAMPLES and not parent.kept[part]
+            }
 
     def _request(self, parent: Parent, part: Part, missing: int) -> Request:
         """Ask for the paraphrases that are missing; every further request for a text is another draw."""
         if part in parent.failed:
             return parent.failed.pop(part)
-        role, draw = ROLES[part], parent.draws[part]
+        draw = parent.draws[part]
         parent.draws[part] += 1
-        n = samples_for(missing, self.asked[role], self.kept[role], self.config.max_overasking)
-        return Request(role, parent.prompt, parent.chosen, parent.rejected, n, draw)
+        n = samples_for(missing, parent.asked[part], parent.kept[part], self.config.max_overasking)
+        return Request(ROLES[part], parent.prompt, parent.chosen, parent.rejected, n, draw)
 
-    def _stored(self, request: Request, missing: int) -> Request:
+    def _stored(self, request: Request, missing: int, own: Set[str]) -> Request:
         """The same request with as many samples as the store has of it, where these are enough.
 
-        Those that another pair of the same text wants are left to it, lest it matters when a run is stopped.
-        Of texts that cost nothing as many are asked for as are wanted: what a run makes then does not depend
-        on what others have asked for.
+        Those that another pair of the group asks for, whose keys are in `own`, are left to it, lest it
+        matters when a run is stopped. Of texts that cost nothing as many are asked for as are wanted: what a
+        run makes then does not depend on what others have asked for.
         """
         if self.generator.backend.free or self.generator.has(request):
             return request
         most = math.floor(self.config.max_paraphrases * self.config.max_overasking)
         others = (replace(request, n=n) for n in range(missing, most + 1))
         key = self.generator.backend.key
-        stored = (other for other in others if self.generator.has(other) and key(other) not in self.wanted)
-        return next(stored, request)
+        return next(
+            (other for other in others if self.generator.has(other) and key(other) not in own), request
+        )
 
-    def _similarities(self, drawn: Sequence[tuple[Parent, Part, str, str]]) -> list[float]:
+    def _similarities(self, drawn: Sequence[tuple[Parent, Part, Sample]]) -> list[float]:
         """Cosine similarity of each text to its source."""
         if not drawn:
             return []
-        texts = [_meant(part, text) for _, part, text, _ in drawn]
-        sources = [_meant(part, parent.texts[part][0]) for parent, part, _, _ in drawn]
+        texts = [_meant(part, sample.text) for _, part, sample in drawn]
+        sources = [_meant(part, parent.texts[part][0]) for parent, part, _ in drawn]
         similarities: list[float] = (1 - self.guards.distances(texts, sources)).tolist()
         return similarities
+
+
+def _with_texts_in_common(parents: Sequence[Parent]) -> list[list[Parent]]:
+    """Parents in groups: two that have a text in common are in one, as all pairs of a prompt are."""
+    places: dict[tuple[Part, str], int] = {}
+    texts = [
+        (row, places.setdefault((part, getattr(parent, part)), len(places)))
+        for row, parent in enumerate(parents)
+        for part in PARTS
+    ]
+    rows, columns = (np.array(of_texts, dtype=np.intp) for of_texts in zip(*texts, strict=True))
+    size = len(parents) + len(places)
+    links = coo_array((np.ones(len(rows)), (rows, columns + len(parents))), shape=(size, size))
+    _, labels = connected_components(links, directed=False)
+    groups: dict[int, list[Parent]] = {}
+    for parent, label in zip(parents, labels, strict=False):
+        groups.setdefault(int(label), []).append(parent)
+    return list(groups.values())
 
 
 def samples_for(missing: int, asked: int, kept: int, most: float) -> int:

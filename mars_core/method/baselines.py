@@ -69,7 +69,7 @@ def west_of_n(
     guards: Guards,
     n: int,
     label: str = "",
-    on_answer: Callable[[int], None] | None = None,
+    on_answer: Callable[[], object] | None = None,
 ) -> Augmentation:
     """West-of-N (Pace et al., 2024): of N sampled responses to a prompt, the best and the worst are a pair.
 
@@ -93,7 +93,7 @@ def west_of_n(
         Request("respond", parent.prompt, parent.chosen, parent.rejected, n, draw) for parent, draw in asked
     ]
     answers = generator.generate(requests, on_answer)
-    found = _best_and_worst(requests, answers, guards)
+    found = _best_and_worst([parent for parent, _ in asked], requests, answers, guards)
     name = generator.backend.name
 
     def rows() -> Iterator[tuple[str | int, ...]]:
@@ -115,12 +115,16 @@ def west_of_n(
 
 
 def _best_and_worst(
-    requests: Sequence[Request], answers: Sequence[Answer], guards: Guards
+    parents: Sequence[Parent], requests: Sequence[Request], answers: Sequence[Answer], guards: Guards
 ) -> list[tuple[str, str] | None]:
     """Of each answer's usable responses those of the greatest and the least reward, where there are two."""
     usable = [
-        list({folded(text): text for text in guards.texts(request, answer)}.values())
-        for request, answer in zip(requests, answers, strict=True)
+        list(
+            {
+                folded(sample.text): sample.text for sample in guards.samples(parent.pair_id, request, answer)
+            }.values()
+        )
+        for parent, request, answer in zip(parents, requests, answers, strict=True)
     ]
     prompts = [request.prompt for request, texts in zip(requests, usable, strict=True) for _ in texts]
     rewards = guards.rewards(prompts, [text for texts in usable for text in texts])

@@ -6,14 +6,16 @@ these guards, cheap ones first; the first that it fails is the reason why it is 
 - It is whole, holds something, talks neither about the task nor beside it, declines only where its source
   does, and ends where the turn of the dialogue ends.
 - It differs from its source, in about its length and in its language.
-- A paraphrase means what its source means. A rewrite leaves the order of its pair as it was, by the
-  current reward model.
+- A paraphrase means what its source means. A rewrite is as much about its prompt as the responses that it
+  begins with, and leaves the order of its pair as it was, by the current reward model.
 
 None needs a network. The first two lines judge by the text alone; what is done with embeddings and rewards
-is timed apart.
+is timed apart. A few of the dropped texts are kept to be looked at: which ones does not depend on the order
+in which answers arrive.
 """
 
 import logging
+import math
 import re
 import time
 from collections import Counter, defaultdict
@@ -21,15 +23,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from pydantic import Field
 
 from mars_core.config import Configuration
 from mars_core.data.dialogue import turns
+from mars_core.files import digest
 from mars_core.generation import CUT_OFF, Answer, Request
 from mars_core.generation.cleaning import clean, is_refusal, is_task_talk
 from mars_core.method.semantics import Embedder
@@ -38,9 +42,34 @@ logger = logging.getLogger(__name__)
 
 Reason = Literal[
     "cut off", "empty", "refusal", "talk about the task", "another turn", "copy", "length", "language",
-    "not distinct", "meaning lost", "order flipped",
+    "not distinct", "meaning lost", "beside the prompt", "order flipped",
 ]  # fmt: skip
 """Why a generated text is not used."""
+
+
+class Sample(NamedTuple):
+    """A generated text as it would stand in a pair."""
+
+    pair_id: str
+    request: Request
+    text: str
+    key: str
+    """Of the answer that it came in."""
+    tokens: float
+    """Its share of the answer's tokens, by its length."""
+
+
+SHOWN = 4
+"""Dropped texts that are kept of each reason."""
+DROPPED = {
+    "role": "str",
+    "pair_id": "str",
+    "source": "str",
+    "text": "str",
+    "reason": "str",
+    "number": "float64",
+}
+"""Columns of the dropped texts that are shown, and their types."""
 
 
 class Judge(Protocol):
@@ -72,6 +101,9 @@ class GuardsConfig(Configuration):
     """Greatest share of words, in order, that a text has in common with its source; above it is a copy."""
     max_length_ratio: float = Field(2.0, ge=1)
     """How many times longer or shorter than its source a paraphrase may be."""
+    relevance_tolerance: float = Field(0.1, ge=0)
+    """How much less about its prompt, in cosine similarity, a rewrite may be than the more relevant of the
+    pair's responses."""
     max_rewrite_length_ratio: float = Field(4.0, ge=1)
     """How many times longer or shorter than its source a rewrite may be."""
     order_tolerance: float = Field(0.1, ge=0)
@@ -95,17 +127,28 @@ class Guards:
         self._embedder = embedder
         self._judge = judge
         self.dropped: Counter[Reason] = Counter()
+        self.dropped_tokens: dict[Reason, float] = defaultdict(float)
+        """Tokens that were paid for them."""
         self.seconds: dict[str, float] = defaultdict(float)
         """Seconds spent on `texts`, `embeddings` and `rewards`."""
         self.texts_cut = 0
         """Texts so far of which the embedder saw the beginning only."""
+        self._shown: dict[Reason, list[tuple[str, Sample, float]]] = defaultdict(list)
 
-    def texts(self, request: Request, answer: Answer) -> list[str]:
+    def samples(self, pair_id: str, request: Request, answer: Answer) -> list[Sample]:
         """The samples of an answer that stand by themselves, clean; the others are counted."""
         with self._timed("texts"):
             screened = list(screen(request, answer, self.config))
-        self.dropped.update(reason for _, reason in screened if reason)
-        return [text for text, reason in screened if reason is None]
+        lengths = [len(text) + 1 for text in answer.texts]
+        kept = []
+        for (text, reason), length in zip(screened, lengths, strict=True):
+            tokens = answer.completion_tokens * length / sum(lengths)
+            sample = Sample(pair_id, request, text, answer.key, tokens)
+            if reason is None:
+                kept.append(sample)
+            else:
+                self.drop(reason, sample)
+        return kept
 
     def distances(self, texts: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
         """Semantic distances of aligned texts: [n], [n] → [n]."""
@@ -132,9 +175,24 @@ class Guards:
         """The current reward model's rewards: [n], [n] → [n]."""
         return self.judge.rewards(self.readouts(prompts, responses))
 
-    def drop(self, reason: Reason, texts: int = 1) -> None:
-        """Count texts that are not used."""
-        self.dropped.update({reason: texts} if texts else {})
+    def drop(self, reason: Reason, sample: Sample, number: float = math.nan) -> None:
+        """Count a text that is not used, by reason; `number` is what was measured of it."""
+        self.dropped[reason] += 1
+        self.dropped_tokens[reason] += sample.tokens
+        name = digest(sample.pair_id, sample.request.role, sample.text)
+        shown = self._shown[reason]
+        shown.append((name, sample, number))
+        shown.sort(key=lambda kept: kept[0])
+        del shown[SHOWN:]
+
+    def shown(self) -> pd.DataFrame:
+        """Some of the dropped texts, `SHOWN` of each reason at most, in the columns of `DROPPED`."""
+        rows = [
+            (sample.request.role, sample.pair_id, sample.request.source, sample.text, reason, number)
+            for reason, kept in sorted(self._shown.items())
+            for _, sample, number in kept
+        ]
+        return pd.DataFrame(rows, columns=list(DROPPED)).astype(DROPPED)
 
     def reasons(self) -> str:
         """The drops so far, as an error message says them."""
@@ -144,6 +202,7 @@ class Guards:
         """Drops by reason, seconds by kind of guard, and texts the embedder cut, as metrics of a section."""
         return {
             **{f"{section}/dropped/{reason}": float(n) for reason, n in self.dropped.items()},
+            **{f"{section}/dropped_tokens/{reason}": float(n) for reason, n in self.dropped_tokens.items()},
             **{f"{section}/guards/{kind}_seconds": seconds for kind, seconds in self.seconds.items()},
             f"{section}/guards/seconds": sum(self.seconds.values()),
             f"{section}/guards/texts_cut": float(self.texts_cut),

@@ -2,14 +2,18 @@
 
 The rejected response is rewritten first (still plausible, still worse); where no try takes the pair's
 distance strictly beyond what it was, the chosen one is (still better); where that fails too, the pair
-stays. Tries are asked for in two waves over all pairs at once, and a pair that the first wave settled
-costs no second one. A request that failed is sent once more before its side counts as tried. Among a pair's
-tries the one with the greatest distance that passes its guards wins: besides those of every generated text,
-it may not flip the order of the pair by the current reward model.
+stays. Each side has two waves of tries, and a pair that one settled costs no further one. A request that
+failed is sent once more before its side counts as tried.
+
+A try has to pass the guards of every generated text, lead the pair's distance beyond what it was, be as much
+about the prompt as the responses are, and leave the pair's order as it was by the current reward model. Of
+those that do, the one most about the prompt is taken: were it the farthest, nonsense would win.
+
+A pair goes on as soon as its own answers are in, and what becomes of it depends on these alone.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,9 +23,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mars_core.config import Configuration
+from mars_core.data.dialogue import last_user_turn
 from mars_core.errors import MarsError
-from mars_core.generation import Generator, Request, Role
-from mars_core.method.guards import Guards, flips_order, folded
+from mars_core.generation import Answer, Generator, Request, Role
+from mars_core.generation.generator import Arrived
+from mars_core.method.guards import Guards, Reason, Sample, flips_order, folded
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +50,9 @@ class RewritingConfig(Configuration):
     """Samples asked for at first; the others only where none of these is farther than the original."""
 
 
+SIDES: tuple[Side, ...] = ("rejected", "chosen")
+JUDGED_LAST: tuple[Reason, ...] = ("beside the prompt", "order flipped")
+"""Why a text is dropped that is fit to be looked at by the reward model."""
 FEW_PAIRS = 5
 """So many pairs may all be unlucky in their rewrites; of more, it is the generator."""
 COLUMNS = {
@@ -53,6 +62,7 @@ COLUMNS = {
     "rejected": "str",
     "distance_before": "float32",
     "distance_after": "float32",
+    "relevance": "float32",
     "attempts": "int64",
     "request": "str",
     "tokens": "int64",
@@ -74,10 +84,14 @@ class Rewrite:
     """[q] of the original response, by the current reward model; so `readout_rejected`."""
     readout_rejected: NDArray[np.float32]
     rewritten: Literal["rejected", "chosen", "none"] = "none"
+    relevance: float = np.nan
+    """Cosine similarity of the rewrite to the prompt's last user turn."""
     request: str = ""
     attempts: int = 0
     refused: Side | None = None
     """The last side of which the generator took no request; none is sent again."""
+    sent_again: bool = False
+    """Whether the request that it waits for failed before."""
     tokens: int = 0
     """Tokens in and out of the answers about it, those that were in the store included."""
 
@@ -86,12 +100,12 @@ class Rewrite:
         return self.chosen if side == "rejected" else self.rejected
 
 
-class Candidate(NamedTuple):
-    """A usable rewrite of one side of a pair, and the request that gave it."""
+class Wave(NamedTuple):
+    """Tries of one side that are asked for at once."""
 
-    pair: Rewrite
-    text: str
-    request: str
+    side: Side
+    draw: int
+    samples: int
 
 
 def rewrite(
@@ -99,7 +113,7 @@ def rewrite(
     generator: Generator,
     guards: Guards,
     config: RewritingConfig,
-    on_answer: Callable[[int], None] | None = None,
+    on_answer: Callable[[], object] | None = None,
 ) -> pd.DataFrame:
     """Rewrite close pairs that have a budget.
 
@@ -112,24 +126,65 @@ def rewrite(
 
     Returns:
         Columns pair_id, rewritten (rejected, chosen or none), chosen, rejected, distance_before,
-        distance_after, attempts (samples got), request (key of the answer that was taken), tokens (in and out
-        of all answers about the pair). A rewritten pair has distance_after > distance_before; any other is
-        unchanged.
+        distance_after, relevance (cosine similarity of a rewrite to its prompt), attempts (samples got),
+        request (key of the answer that was taken), tokens (in and out of all answers about the pair). A
+        rewritten pair has distance_after > distance_before; any other is unchanged.
 
     Raises:
         RewritingError: of more than `FEW_PAIRS` there were samples, and not one was fit to be looked at by
             the reward model.
     """
-    sides: tuple[Side, ...] = ("rejected", "chosen")
-    for side in sides:
-        for draw, samples in enumerate(
-            (min(config.first_wave, config.tries), config.tries - config.first_wave)
-        ):
-            unsettled = [pair for pair in close_pairs if pair.rewritten == "none" and pair.refused != side]
-            if samples > 0 and unsettled:
-                _wave(unsettled, side, samples, draw, generator, guards, on_answer)
+    waves = _waves(config)
+
+    def take(
+        arrived: Sequence[Arrived[tuple[Rewrite, int]]],
+    ) -> Iterator[tuple[tuple[Rewrite, int], Request]]:
+        going_on = []
+        answered = []
+        for (pair, number), request, answer in arrived:
+            pair.attempts += len(answer.texts)
+            pair.tokens += answer.prompt_tokens + answer.completion_tokens
+            # That a server was in trouble says nothing about a side: the other is not rewritten for it.
+            pair.sent_again = answer.error is not None and not answer.refused and not pair.sent_again
+            if answer.refused:
+                pair.refused = waves[number].side
+            going_on.append((pair, number if pair.sent_again else number + 1))
+            answered.append((pair, request, answer))
+        _judge(answered, guards)
+        for pair, number in going_on:
+            yield from onward(pair, number)
+
+    def onward(pair: Rewrite, number: int) -> Iterator[tuple[tuple[Rewrite, int], Request]]:
+        """The request of a pair's next wave, if it is to have one."""
+        if pair.rewritten == "none":
+            for later, wave in enumerate(waves[number:], number):
+                if pair.refused != wave.side:
+                    responses = pair.chosen, pair.rejected
+                    request = Request(ROLES[wave.side], pair.prompt, *responses, wave.samples, wave.draw)
+                    yield (pair, later), request
+                    return
+
+    first = [asked for pair in close_pairs for asked in onward(pair, 0)]
+    generator.converse(first, take, on_answer)
+    _check(close_pairs, generator, guards)
+    return pd.DataFrame([vars(pair) for pair in close_pairs], columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _waves(config: RewritingConfig) -> list[Wave]:
+    """What a pair is asked for, one after the other, until it is settled."""
+    first = min(config.first_wave, config.tries)
+    sizes = [samples for samples in (first, config.tries - first) if samples]
+    return [Wave(side, draw, samples) for side in SIDES for draw, samples in enumerate(sizes)]
+
+
+def _check(close_pairs: Sequence[Rewrite], generator: Generator, guards: Guards) -> None:
+    """End a run whose generator writes nothing that can be used.
+
+    Raises:
+        RewritingError: see `rewrite`.
+    """
     attempts = sum(pair.attempts for pair in close_pairs)
-    unfit = guards.dropped.total() - guards.dropped["order flipped"]
+    unfit = guards.dropped.total() - sum(guards.dropped[reason] for reason in JUDGED_LAST)
     if attempts and unfit == attempts:
         nothing = (
             f"{generator.backend.name} gave no usable rewrite of {len(close_pairs)} close pairs: "
@@ -141,69 +196,91 @@ def rewrite(
                 "dropped them, or leave rewriting out with rewriting.enabled=false"
             )
         logger.warning("%s; they stay as they are", nothing)
-    return pd.DataFrame([vars(pair) for pair in close_pairs], columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _wave(
-    pairs: Sequence[Rewrite],
-    side: Side,
-    samples: int,
-    draw: int,
-    generator: Generator,
-    guards: Guards,
-    on_answer: Callable[[int], None] | None,
-) -> None:
-    """Ask for `samples` rewrites of one side of every pair; take the farthest where it is farther."""
-    role = ROLES[side]
-    requests = [Request(role, pair.prompt, pair.chosen, pair.rejected, samples, draw) for pair in pairs]
-    answers = generator.generate(requests, on_answer)
-    unlucky = [i for i, answer in enumerate(answers) if answer.error is not None and not answer.refused]
-    # That a server was in trouble says nothing about a side: the other one is not to be rewritten for it.
-    for i, answer in zip(unlucky, generator.generate([requests[i] for i in unlucky]), strict=True):
-        answers[i] = answer
-    candidates = []
-    for pair, request, answer in zip(pairs, requests, answers, strict=True):
-        pair.refused = side if answer.refused else pair.refused
-        pair.attempts += len(answer.texts)
-        pair.tokens += answer.prompt_tokens + answer.completion_tokens
-        for text in guards.texts(request, answer):
-            if folded(text) == folded(pair.other(side)):
-                guards.drop("not distinct")
+class Candidate(NamedTuple):
+    """A usable rewrite of one side of a pair, farther from the other response than the original is."""
+
+    pair: Rewrite
+    side: Side
+    sample: Sample
+    distance: float
+    relevance: float
+
+
+def _judge(answered: Sequence[tuple[Rewrite, Request, Answer]], guards: Guards) -> None:
+    """Give every pair the rewrite of those that came for it which is most about its prompt."""
+    samples: list[tuple[Rewrite, Side, Sample]] = []
+    for pair, request, answer in answered:
+        side: Side = "rejected" if request.role == ROLES["rejected"] else "chosen"
+        for sample in guards.samples(pair.pair_id, request, answer):
+            if folded(sample.text) == folded(pair.other(side)):
+                guards.drop("not distinct", sample)
             else:
-                candidates.append(Candidate(pair, text, answer.key))
-    for candidate, distance in _in_order(_farther(candidates, side, guards), side, guards):
-        pair = candidate.pair
-        if distance > pair.distance_after:
-            setattr(pair, side, candidate.text)
-            pair.rewritten, pair.distance_after, pair.request = side, distance, candidate.request
+                samples.append((pair, side, sample))
+    candidates = _in_order(_relevant(_farther(samples, guards), guards), guards)
+    for pair, side, sample, distance, relevance in sorted(
+        candidates, key=lambda candidate: (candidate.relevance, candidate.sample.text)
+    ):  # the last one stands
+        setattr(pair, side, sample.text)
+        pair.rewritten, pair.request = side, sample.key
+        pair.distance_after, pair.relevance = distance, relevance
 
 
-def _farther(candidates: Sequence[Candidate], side: Side, guards: Guards) -> list[tuple[Candidate, float]]:
-    """The candidates that are farther from the other response than the original is, with their distance."""
-    if not candidates:
+def _farther(samples: Sequence[tuple[Rewrite, Side, Sample]], guards: Guards) -> list[Candidate]:
+    """Those that are farther from the other response than the original is."""
+    if not samples:
         return []
     distances = guards.distances(
-        [candidate.text for candidate in candidates], [candidate.pair.other(side) for candidate in candidates]
+        [sample.text for _, _, sample in samples], [pair.other(side) for pair, side, _ in samples]
     )
     return [
-        (candidate, float(distance))
-        for candidate, distance in zip(candidates, distances, strict=True)
-        if distance > np.float32(candidate.pair.distance_before)
+        Candidate(*of_a_pair, float(distance), np.nan)
+        for of_a_pair, distance in zip(samples, distances, strict=True)
+        if distance > np.float32(of_a_pair[0].distance_before)
     ]
 
 
-def _in_order(
-    farther: Sequence[tuple[Candidate, float]], side: Side, guards: Guards
-) -> list[tuple[Candidate, float]]:
-    """Those that do not flip the order of their pair; the others are counted."""
-    if not farther:
+def _relevant(candidates: Sequence[Candidate], guards: Guards) -> list[Candidate]:
+    """Those that are as much about the prompt as the responses are; the others are counted."""
+    if not candidates:
         return []
-    pairs = [candidate.pair for candidate, _ in farther]
-    chosen = np.stack([pair.readout_chosen for pair in pairs])
-    rejected = np.stack([pair.readout_rejected for pair in pairs])
-    new = guards.readouts([pair.prompt for pair in pairs], [candidate.text for candidate, _ in farther])
+    prompts = [last_user_turn(candidate.pair.prompt) for candidate in candidates]
+    texts = (
+        [candidate.sample.text for candidate in candidates],
+        [candidate.pair.chosen for candidate in candidates],
+        [candidate.pair.rejected for candidate in candidates],
+    )
+    new, *originals = (1 - guards.distances(of_candidates, prompts) for of_candidates in texts)
+    least = np.maximum(*originals) - guards.config.relevance_tolerance
+    kept = []
+    for candidate, relevance, limit in zip(candidates, new.tolist(), least.tolist(), strict=True):
+        if relevance < limit:
+            guards.drop("beside the prompt", candidate.sample, relevance)
+        else:
+            kept.append(candidate._replace(relevance=relevance))
+    return kept
+
+
+def _in_order(candidates: Sequence[Candidate], guards: Guards) -> list[Candidate]:
+    """Those that do not flip the order of their pair; the others are counted."""
+    if not candidates:
+        return []
+    chosen = np.stack([candidate.pair.readout_chosen for candidate in candidates])
+    rejected = np.stack([candidate.pair.readout_rejected for candidate in candidates])
+    new = guards.readouts(
+        [candidate.pair.prompt for candidate in candidates],
+        [candidate.sample.text for candidate in candidates],
+    )
+    of_chosen = np.array([candidate.side == "chosen" for candidate in candidates])[:, None]
     before = guards.judge.margins(chosen, rejected)
-    after = guards.judge.margins(*((chosen, new) if side == "rejected" else (new, rejected)))
-    flipped = flips_order(before, after, guards.config.order_tolerance)
-    guards.drop("order flipped", int(flipped.sum()))
-    return [found for found, flips in zip(farther, flipped, strict=True) if not flips]
+    after = guards.judge.margins(np.where(of_chosen, new, chosen), np.where(of_chosen, rejected, new))
+    kept = []
+    for candidate, flips, margin in zip(
+        candidates, flips_order(before, after, guards.config.order_tolerance), after.tolist(), strict=True
+    ):
+        if flips:
+            guards.drop("order flipped", candidate.sample, margin)
+        else:
+            kept.append(candidate)
+    return kept

@@ -1,9 +1,12 @@
 """A vLLM server of the run's own: started when the first text is needed, gone when the generator closes.
 
 It runs in an environment of its own, on a leash (see `tasks.processes.leash`): it ends with the run,
-however that ends, and its whole process group with it.
+however that ends, and its whole process group with it. It listens on the loopback, and asks for a key that
+this run alone has.
 """
 
+import os
+import secrets
 import shlex
 import shutil
 import time
@@ -21,6 +24,8 @@ from mars_core.generation import (
     LaunchConfig,
     Request,
 )
+from mars_core.generation.instructions import ROLES
+from mars_core.generation.vllm_command import for_cpu, has_gpu, model_arguments
 from tasks.processes.addresses import answers, free_port
 from tasks.processes.child_process import leashed
 from tasks.run.step import tell
@@ -51,7 +56,8 @@ class LaunchedBackend(Backend):
             GenerationError: it does not start, or answers no more; with its last words.
         """
         if not self._runs:
-            self.backend = self.backend.launched_at(self.config, self._start()).open()
+            key = secrets.token_urlsafe()
+            self.backend = type(self.backend).of_launched(self.config, self._start(key), key)
             self._runs = True
         try:
             yield from self.backend.answers(requests)
@@ -63,7 +69,7 @@ class LaunchedBackend(Backend):
         self._server.close()
         self._runs = False
 
-    def _start(self) -> str:
+    def _start(self, api_key: str) -> str:
         """Start the server and wait until it answers; its address."""
         command = shlex.split(self.launch.command)
         if shutil.which(command[0]) is None:
@@ -72,11 +78,15 @@ class LaunchedBackend(Backend):
             )
         port = free_port()
         address = f"http://127.0.0.1:{port}"
-        place = ["--model", str(self.config.model), "--host", "127.0.0.1", "--port", str(port)]
-        command += [*place, *shlex.split(self.launch.arguments)]
+        cpu = None if has_gpu() else for_cpu()
+        place = [*model_arguments(str(self.config.model)), "--host", "127.0.0.1", "--port", str(port)]
+        command += [*place, *(cpu.arguments if cpu else ()), *shlex.split(self.launch.arguments)]
         tell("Starting a server of %s; its log is %s.", self.config.model, self.log)
+        if cpu:
+            self._tell_slow_sampling()
+        environment = {**(cpu.environment if cpu else {}), **os.environ, "VLLM_API_KEY": api_key}
         clear_device_cache(garbage_collection=True)  # what earlier steps freed, this process would keep
-        server = self._server.enter_context(leashed(command, log=self.log))
+        server = self._server.enter_context(leashed(command, log=self.log, env=environment))
         started = said = time.monotonic()
         while not answers(f"{address}/health"):
             now = time.monotonic()
@@ -93,6 +103,15 @@ class LaunchedBackend(Backend):
             time.sleep(0.2)
         tell("The server answers after %.0f s.", time.monotonic() - started)
         return address
+
+    def _tell_slow_sampling(self) -> None:
+        roles = [role for role in ROLES if self.config.sampling(role).top_p < 1]
+        if roles:
+            tell(
+                "On a CPU top_p below 1 about halves the tokens per second, for every token sorts the "
+                "vocabulary: set %s to 1 where speed matters.",
+                ", ".join(f"generation.{role}.top_p" for role in roles),
+            )
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]

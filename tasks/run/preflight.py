@@ -4,6 +4,7 @@ from contextlib import closing
 
 from mars_core.config import scientific
 from mars_core.files import digest
+from mars_core.generation.vllm_command import for_cpu, has_gpu
 from mars_core.model.checkpoints import locate
 from mars_core.model.loading import has_trained_head
 from tasks.run.run_config import RunConfig
@@ -22,7 +23,8 @@ def check(*configs: RunConfig) -> None:
         BenchmarkError: a benchmark cannot be used.
         SelectionError: the budget exceeds what the originals can take.
         ModelError: backbone or embedder are not there, or a trained head is of another objective.
-        GenerationError: texts are still to be written, and nobody who could is there.
+        GenerationError: texts are still to be written, and nobody who could is there, or this machine
+            cannot run the server that the run is to launch.
     """
     originals: dict[str, int] = {}
     for config in configs:
@@ -36,6 +38,8 @@ def check(*configs: RunConfig) -> None:
             has_trained_head(config.model.backbone, config.fit.objective)
             locate(config.semantics.embedder)
             written = run.path(run.of_round(config.rounds).augmented).exists()
+            if generation.launch and not (written or generation.offline or has_gpu()):
+                for_cpu()
             if not (written or generation.launch or generation.offline):
                 with closing(generation.open()) as backend:
                     list(backend.answers([]))

@@ -23,7 +23,7 @@ from tasks.run.step import Made, step, tell
 
 @step(
     "augmentation",
-    version=7,
+    version=8,
     reads=("selection", "augmentation", "generation", "guards", "semantics", "model", "fit.objective"),
     works_with=("generator",),
 )
@@ -59,7 +59,7 @@ def augment_hard_pairs(
         "requests",
         lambda: writer.counts.completion_tokens,
     ) as advance:
-        augmentation = _spend(config, parents, writer, guards, f"r{round}-", lambda _: advance(1))
+        augmentation = _spend(config, parents, writer, guards, f"r{round}-", lambda: advance(1))
     if config.augmentation.pool and reward_model:
         pool = augmentation.pairs
         margins = pair_rewards(reward_model, pool.rename_column("synthetic_id", "pair_id")).table["margin"]
@@ -82,6 +82,7 @@ def augment_hard_pairs(
         "augmentation/moved": float(augmentation.moved),
         "augmentation/shortfall": float(augmentation.shortfall),
         "augmentation/tokens": float(augmentation.tokens),
+        "augmentation/surplus_tokens": augmentation.surplus_tokens,
         "augmentation/tokens_per_pair": tokens / made,
         **guards.metrics("augmentation"),
         **writer.counts.metrics("augmentation"),
@@ -92,11 +93,12 @@ def augment_hard_pairs(
         f"{made:,}", f"{len(parents):,}", f"{len(augmentation.variants):,}",
         augmentation.moved, augmentation.shortfall, guards.reasons() or "nothing",
     )  # fmt: skip
+    dropped = run.write_table(paths.dropped_paraphrases, guards.shown())
     made_of_it = {
         "augmented": run.write_table(paths.augmented, augmentation.pairs),
         "variants": run.write_table(paths.variants, augmentation.variants),
     }
-    return Made(made_of_it, metrics)
+    return Made(made_of_it, metrics, also={"dropped": dropped})
 
 
 def _parents(pairs: Dataset, budgets: pd.DataFrame, rewrites: Dataset | None = None) -> list[Parent]:
@@ -121,7 +123,7 @@ def _spend(
     generator: Generator,
     guards: Guards,
     label: str,
-    on_answer: Callable[[int], None],
+    on_answer: Callable[[], object],
 ) -> Augmentation:
     """Spend the budgets as the configured scheme does."""
     scheme, most = config.augmentation, capacity(config.augmentation, config.selection.budget_unit)

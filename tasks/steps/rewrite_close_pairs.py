@@ -13,7 +13,7 @@ from tasks.run.step import Made, step, tell
 
 @step(
     "rewriting",
-    version=5,
+    version=6,
     reads=("rewriting", "augmentation", "generation", "guards", "semantics", "model", "fit.objective"),
     works_with=("generator",),
 )
@@ -54,7 +54,7 @@ def rewrite_close_pairs(
     with progress(
         f"round {round} · rewriting", len(close), "requests", lambda: writer.counts.completion_tokens
     ) as advance:
-        rewrites = rewrite(close, writer, guards, config.rewriting, lambda _: advance(1))
+        rewrites = rewrite(close, writer, guards, config.rewriting, lambda: advance(1))
     count = rewrites["rewritten"].value_counts()
     metrics = {f"rewriting/{side}": float(count.get(side, 0)) for side in ("rejected", "chosen", "none")}
     metrics |= {
@@ -70,4 +70,6 @@ def rewrite_close_pairs(
         f"{len(rewrites):,}", metrics["rewriting/rejected"], metrics["rewriting/chosen"],
         guards.reasons() or "nothing",
     )  # fmt: skip
-    return Made(run.write_table(run.of_round(round).rewrites, rewrites), metrics)
+    paths = run.of_round(round)
+    dropped = run.write_table(paths.dropped_rewrites, guards.shown())
+    return Made(run.write_table(paths.rewrites, rewrites), metrics, also={"dropped": dropped})

@@ -42,9 +42,10 @@ class Backend(Plugin):
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield (index of the request, its answer) as each completes, in any order.
 
-        Closing the iterator ends what is under way and closes all connections; so does throwing `Enough`
-        into a generator, which may then yield answers that had arrived. A request that fails yields an
-        answer with `error`.
+        `requests` may grow while answers are taken: what is appended before the next answer is asked for is
+        answered as well, and the iterator ends when everything is. Closing it ends what is under way and
+        closes all connections; so does throwing `Enough` into a generator, which may then yield answers that
+        had arrived. A request that fails yields an answer with `error`.
 
         Raises:
             GenerationError: no request can succeed, such as when no server answers at the address.
@@ -54,9 +55,14 @@ class Backend(Plugin):
         """Free what it holds, such as a model in memory; by default it holds nothing."""
 
     @classmethod
-    def launched_at(cls, config: Any, address: str) -> Any:
-        """The section `generation` for a server that the run has launched at an address; for `server`
-        alone."""
+    def of_launched(cls, config: Any, address: str, api_key: str) -> "Backend":
+        """The backend that asks a server which the run has launched; for `server` alone.
+
+        Args:
+            config: the section `generation`.
+            address: where the server is, as `http://127.0.0.1:40001`.
+            api_key: what it asks for.
+        """
         raise TypeError(f"{cls.__name__} asks no server")
 
 

@@ -22,7 +22,7 @@ from mars_core.config import Configuration, Operational
 from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.backends.backend import Backend
-from mars_core.generation.instructions import messages
+from mars_core.generation.instructions import continues
 from mars_core.generation.interface import Answer, GenerationError, Message, Request
 from mars_core.model.batching import token_batches
 from mars_core.model.checkpoints import locate
@@ -68,8 +68,9 @@ class TransformersBackend(Backend):
             request.draw,
             self.options.prefix,
             self.options.beams,
-            messages(request),
-            self.config.sampling(request.role).model_dump(),
+            self.config.instructions.messages(request),
+            self.config.sampling(request.role).model_dump(exclude={"max_growth"}),
+            self.config.max_tokens(request),
         )
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
@@ -79,22 +80,30 @@ class TransformersBackend(Backend):
             GenerationError: the model cannot be loaded, cannot do what is asked, or a batch does not fit
                 into memory.
         """
+        answered = 0
+        while answered < len(requests):
+            known = range(answered, len(requests))
+            answered = len(requests)
+            yield from self._answers(requests, known)
+
+    def _answers(self, requests: Sequence[Request], indices: Sequence[int]) -> Iterator[tuple[int, Answer]]:
         alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        ids = [self._ids(request) for request in requests]
-        for index, request in enumerate(requests):
-            settings = self._settings(request)
-            tokens = len(ids[index])
+        ids = {index: self._ids(requests[index]) for index in indices}
+        for index, read in ids.items():
+            settings = self._settings(requests[index])
+            tokens = len(read)
             if tokens > self._longest - (0 if self._seq2seq else settings["max_new_tokens"]):
                 error = f"too long: {tokens} tokens, {self.name} reads {self._longest} with what it writes"
-                yield index, Answer(self.key(request), (), (), tokens, 0, 0.0, error, refused=True)
+                refusal = Answer(self.key(requests[index]), (), (), tokens, 0, 0.0, error, refused=True)
+                yield index, refusal
             else:
                 alike[tuple(settings.items())].append(index)
-        for items, indices in alike.items():
+        for items, same in alike.items():
             settings = dict(items)
             rows = max(settings["num_beams"], settings["num_return_sequences"])
-            costs = [rows * (len(ids[index]) + settings["max_new_tokens"]) for index in indices]
+            costs = [rows * (len(ids[index]) + settings["max_new_tokens"]) for index in same]
             for batch in token_batches(costs, self.options.batch_tokens):
-                chosen = [indices[place] for place in batch]
+                chosen = [same[place] for place in batch]
                 yield from self._batch(
                     chosen, [requests[index] for index in chosen], [ids[index] for index in chosen], settings
                 )
@@ -148,7 +157,7 @@ class TransformersBackend(Backend):
     def _asked(self, request: Request) -> tuple[Message, ...]:
         if self._seq2seq:
             return ({"role": "user", "content": self.options.prefix + request.source},)
-        return messages(request)
+        return self.config.instructions.messages(request)
 
     def _ids(self, request: Request) -> list[int]:
         """Token ids of what the model reads."""
@@ -164,8 +173,10 @@ class TransformersBackend(Backend):
                 f"the model {self.config.model} has no chat template, as base models do: take an "
                 "instruction-tuned one"
             )
+        asked = list(self._asked(request))
+        begun = continues(asked)
         chat = self._tokenizer.apply_chat_template(
-            list(self._asked(request)), add_generation_prompt=True, tokenize=False
+            asked, add_generation_prompt=not begun, continue_final_message=begun, tokenize=False
         )
         return list(self._tokenizer(chat, add_special_tokens=False).input_ids)
 
@@ -176,7 +187,7 @@ class TransformersBackend(Backend):
         drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         return {
             "num_return_sequences": request.n,
-            "max_new_tokens": sampling.max_tokens,
+            "max_new_tokens": self.config.max_tokens(request),
             "num_beams": max(beams, request.n) if beams > 1 else 1,
             "do_sample": beams == 1,
             "repetition_penalty": 1.0,

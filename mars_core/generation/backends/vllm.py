@@ -15,7 +15,8 @@ What befalls a request:
 - An answer that is no chat completion, or holds no text though it was not cut off, is asked for again, thrice
   in all.
 - A request that hangs is tried once more, and that only if its server answered others meanwhile: a server
-  that is merely slow is not asked for the same text twice.
+  that is merely slow is not asked for the same text twice. It hangs after `timeout_seconds`, or where others
+  are answered after a multiple of what it could take at the slowest pace of late.
 - A failure costs its request alone. Only when all servers refuse connections, for
   `patience_seconds`, the call ends.
 """
@@ -43,7 +44,7 @@ from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.backends.backend import Backend
 from mars_core.generation.concurrency import ConcurrencyLimit
-from mars_core.generation.instructions import messages
+from mars_core.generation.instructions import continues
 from mars_core.generation.interface import CUT_OFF, Answer, Enough, GenerationError, Request
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,18 @@ CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 30.0
 LEFT_OUT_SECONDS = 2.0
 """How long a server that refuses connections gets no request."""
+PACE_OF = 32
+"""The latest answers that tell how long one may take; with fewer, `timeout_seconds` alone counts."""
+HANGS_AFTER = 5.0
+"""How many times longer than the longest that it could take a request is waited for."""
+LEAST_PATIENCE = 20.0
+"""Seconds that are waited at least, for a server may stop for a moment."""
 PASSING = {408, 409, 425, 429}
 """Statuses of a client's error that another try may not meet; so may it those of a server's, from 500 on."""
 NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """Values without effect of the fields that a server would otherwise take from the model's own defaults."""
+CONTINUED = {"add_generation_prompt": False, "continue_final_message": True}
+"""Asks for the rest of a reply whose beginning is the last message; vLLM and others have these fields."""
 
 Arrived = Callable[[tuple[int, Answer]], None]
 
@@ -111,6 +120,7 @@ class VllmBackend(Backend):
             Server(address, ConcurrencyLimit(self.options.concurrency)) for address in self.options.addresses
         ]
         self.pause = pause
+        self.api_key = os.environ.get(self.options.api_key_env)
         self._checked = False
 
     def key(self, request: Request) -> str:
@@ -133,14 +143,21 @@ class VllmBackend(Backend):
         """
         arrived: SimpleQueue[tuple[int, Answer] | None] = SimpleQueue()
         loop = asyncio.new_event_loop()
-        work = loop.create_task(self._answer_all(requests, arrived.put))
+        exchange = Exchange(self, requests, arrived.put)
+        work = loop.create_task(self._answer_all(exchange))
         work.add_done_callback(lambda _: arrived.put(None))
         thread = Thread(target=loop.run_until_complete, args=(asyncio.wait([work]),), daemon=True)
         thread.start()
         interruption: Enough | KeyboardInterrupt | None = None
+        taken = 0
         try:
-            while (item := arrived.get()) is not None:
+            while taken < len(requests) and (item := arrived.get()) is not None:
+                taken += 1
                 yield item
+                loop.call_soon_threadsafe(exchange.take, len(requests))
+            loop.call_soon_threadsafe(exchange.close)
+            if taken == len(requests):
+                arrived.get()
         except (Enough, KeyboardInterrupt) as error:
             interruption = error
         finally:
@@ -155,27 +172,31 @@ class VllmBackend(Backend):
         work.result()
 
     @classmethod
-    def launched_at(cls, config: GenerationConfig, address: str) -> GenerationConfig:
-        """See `Backend.launched_at`; a server that refuses connections has ended."""
+    def of_launched(cls, config: GenerationConfig, address: str, api_key: str) -> "VllmBackend":
+        """See `Backend.of_launched`; a server that refuses connections has ended."""
         options = config.options.model_copy(update={"base_url": f"{address}/v1", "patience_seconds": 0.0})
-        return config.model_copy(update={"options": options})
+        backend = cls(config.model_copy(update={"options": options}))
+        backend.api_key = api_key
+        return backend
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent for a request."""
+        messages = self.config.instructions.messages(request)
         fields = {
             "model": self.config.model,
-            "messages": list(messages(request)),
+            "messages": list(messages),
             "n": request.n,
             **NEUTRAL,
-            **self.config.sampling(request.role).model_dump(),
+            **self.config.sampling(request.role).model_dump(exclude={"max_growth"}),
+            "max_tokens": self.config.max_tokens(request),
+            **(CONTINUED if continues(messages) else {}),
             **self.options.extra_body,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
-    async def _answer_all(self, requests: Sequence[Request], arrived: Arrived) -> None:
-        token = os.environ.get(self.options.api_key_env)
+    async def _answer_all(self, exchange: "Exchange") -> None:
         async with httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={"Authorization": f"Bearer {self.api_key}"} if self.api_key else {},
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # of a whole try, see `Exchange`
             limits=httpx.Limits(max_connections=None),
         ) as client:
@@ -183,7 +204,7 @@ class VllmBackend(Backend):
                 await self._check_servers(client)
                 self._checked = True
             try:
-                await Exchange(self, client, requests, arrived).run()
+                await exchange.run(client)
             except* GenerationError as failures:
                 raise failures.exceptions[0] from None
 
@@ -264,7 +285,7 @@ class Server:
         self.left_out_until = now + LEFT_OUT_SECONDS
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A request on its way."""
 
@@ -273,31 +294,51 @@ class Job:
     started: float = field(default_factory=time.monotonic)
     failures: Counter[Trouble] = field(default_factory=Counter)
     retries: int = 0
+    sent: float = 0.0
+    """When the present try began, by the loop's clock."""
+    patience: asyncio.Timeout | None = None
+    """When it is given up."""
 
 
 class Exchange:
-    """The requests of one call on their way, on one event loop."""
+    """The requests of one call on their way, on one event loop; there may come more of them."""
 
-    def __init__(
-        self, backend: VllmBackend, client: httpx.AsyncClient, requests: Sequence[Request], arrived: Arrived
-    ) -> None:
+    def __init__(self, backend: VllmBackend, requests: Sequence[Request], arrived: Arrived) -> None:
         self.backend = backend
-        self.client = client
+        self.requests = requests
         self.arrived = arrived
-        self.loop = asyncio.get_running_loop()
-        self.fresh = deque(enumerate(requests))
+        self.known = len(requests)
+        self.fresh = deque(range(self.known))
         self.due: deque[Job] = deque()
+        self.in_flight: set[Job] = set()
         self.pausing = 0
-        self.unanswered = len(requests)
+        self.unanswered = self.known
+        self.closed = False
         self.changed = asyncio.Event()
         self.gone_since: float | None = None
+        self.pace: deque[float] = deque(maxlen=PACE_OF)
+        """Seconds for each token of a sample, of the latest answers."""
         for server in backend.servers:
             server.in_flight = 0
 
-    async def run(self) -> None:
-        """Send everything, as servers have room, until everything is answered."""
+    def take(self, known: int) -> None:
+        """Take in the requests that were appended since: there are so many now."""
+        if known > self.known:
+            self.fresh.extend(range(self.known, known))
+            self.unanswered += known - self.known
+            self.known = known
+            self.changed.set()
+
+    def close(self) -> None:
+        """No more requests come."""
+        self.closed = True
+        self.changed.set()
+
+    async def run(self, client: httpx.AsyncClient) -> None:
+        """Send everything, as servers have room, until everything is answered and nothing more comes."""
+        self.client, self.loop = client, asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tries:
-            while self.unanswered:
+            while self.unanswered or not self.closed:
                 now = self.loop.time()
                 server = max(self.backend.servers, key=lambda server: server.room(now))
                 job = self._next() if server.room(now) > 0 else None
@@ -305,7 +346,7 @@ class Exchange:
                     server.in_flight += 1
                     tries.create_task(self._try(job, server))
                     continue
-                if all(server.left_out_until for server in self.backend.servers):
+                if self.unanswered and all(server.left_out_until for server in self.backend.servers):
                     self._give_up_if_gone(now)
                 self.changed.clear()
                 await self.changed.wait()
@@ -315,15 +356,17 @@ class Exchange:
         if self.due:
             return self.due.popleft()
         if self.fresh and self.pausing < self.backend.options.concurrency:
-            return Job(*self.fresh.popleft())
+            index = self.fresh.popleft()
+            return Job(index, self.requests[index])
         return None
 
     async def _try(self, job: Job, server: Server) -> None:
         answered_before = server.answered
         body = self.backend.body(job.request)
-        seconds = self.backend.options.timeout_seconds
+        job.sent = self.loop.time()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._patience(job)) as job.patience:
+                self.in_flight.add(job)
                 response = await self.client.post(f"{server.url}/chat/completions", json=body)
             self._lives(server)
             response.raise_for_status()
@@ -336,7 +379,7 @@ class Exchange:
             self._left_out(job, server)
         except TimeoutError:
             server.limit.overloaded(self.loop.time())
-            reason = f"ReadTimeout: no answer within {seconds:g} s"
+            reason = f"ReadTimeout: no answer within {self.loop.time() - job.sent:.3g} s"
             if server.answered > answered_before:
                 self._again(job, "hung", reason)
             else:
@@ -347,11 +390,30 @@ class Exchange:
             self._again(job, "malformed", f"malformed answer: {type(error).__name__}: {error}")
         else:
             server.answered += 1
+            self.in_flight.discard(job)
+            self.pace.append((self.loop.time() - job.sent) * job.request.n / max(tokens[1], 1))
+            self._shorten_patience()
             server.limit.answered(self.loop.time(), sum(tokens), waiting=bool(self.fresh or self.due))
             self._arrive(job, samples, tokens, body)
         finally:
             server.in_flight -= 1
+            self.in_flight.discard(job)
             self.changed.set()
+
+    def _patience(self, job: Job) -> float:
+        """Seconds after which a try hangs: a multiple of the longest it could take at the pace of late."""
+        most: float = self.backend.options.timeout_seconds
+        if len(self.pace) < PACE_OF:
+            return most
+        longest = self.backend.config.max_tokens(job.request) * max(self.pace)
+        return min(most, max(LEAST_PATIENCE, HANGS_AFTER * longest))
+
+    def _shorten_patience(self) -> None:
+        """Give up what is in flight as early as if it had been sent with what is known now."""
+        for job in self.in_flight:
+            until = job.sent + self._patience(job)
+            if job.patience and until < (job.patience.when() or 0):
+                job.patience.reschedule(until)
 
     def _refused(self, job: Job, server: Server, response: httpx.Response) -> None:
         status, said = response.status_code, response.text[:500]

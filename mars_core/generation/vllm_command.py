@@ -1,0 +1,89 @@
+"""How a vLLM server is started on this machine: on a GPU as vLLM does by itself, else with what a CPU needs.
+
+vLLM's build for CPUs has defaults that do not fit most of them: it wants a share of all memory that is seldom
+free, computes in a number type that many processors lack, and leaves a core idle.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from mars_core.generation.interface import GenerationError
+from mars_core.model.checkpoints import locate
+
+GIB = 2**30
+LEAST_MEMORY = 4 * GIB
+"""What a server of a small model needs on a CPU."""
+MOST_CACHE = 16 * GIB
+"""Of keys and values; so much holds thousands of requests of a model that a CPU can run."""
+INSTEAD = (
+    "set generation.backend=rules, which needs no model, or generation.options.base_url to a server elsewhere"
+)
+
+
+class ForCpu(NamedTuple):
+    """What vLLM's build for CPUs is started with."""
+
+    environment: dict[str, str]
+    arguments: list[str]
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether this machine has a GPU of NVIDIA's that answers, by the same test as `make vllm`."""
+    tool = shutil.which("nvidia-smi")
+    return tool is not None and subprocess.run([tool], capture_output=True, check=False).returncode == 0
+
+
+def for_cpu() -> ForCpu:
+    """Settings by what this machine has: number type, share of memory, cache of keys and values, all cores.
+
+    By default vLLM leaves a core to its front end, which writes little here, and takes most of the memory.
+    Matrices of bfloat16 are multiplied as such by newer processors alone; others convert each, and are faster
+    in float32.
+
+    Raises:
+        GenerationError: the processor or the memory does not do.
+    """
+    flags = _processor_flags()
+    available = psutil.virtual_memory().available
+    if platform.machine() == "x86_64" and "avx2" not in flags:
+        raise GenerationError(f"this processor has no AVX2, which vLLM needs on a CPU: {INSTEAD}")
+    if available < LEAST_MEMORY:
+        raise GenerationError(
+            f"{available / GIB:.1f} GiB of memory are free, and a vLLM server on the CPU needs "
+            f"{LEAST_MEMORY / GIB:.0f}: {INSTEAD}"
+        )
+    cache_gib = max(1, min(MOST_CACHE, available // 4) // GIB)
+    share = available * 0.8 / psutil.virtual_memory().total
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    number_type = "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+    return ForCpu(
+        {"VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "VLLM_CPU_OMP_THREADS_BIND": cores},
+        ["--dtype", number_type, "--enforce-eager", "--gpu-memory-utilization", f"{share:.2f}"],
+    )
+
+
+def model_arguments(model: str) -> list[str]:
+    """What tells a server which model to load, and that it is known by the name that the run has for it."""
+    name, _, revision = model.partition("@")
+    if model.startswith("package://"):
+        return ["--model", locate(model).path, "--served-model-name", model]
+    if revision and not Path(model).exists():
+        return ["--model", name, "--revision", revision, "--served-model-name", model]
+    return ["--model", model]
+
+
+def _processor_flags() -> set[str]:
+    """What the processor can do, by the names of /proc/cpuinfo."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, values = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(values.split())
+    return set()
