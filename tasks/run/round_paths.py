@@ -20,6 +20,8 @@ class RoundPaths:
         """The synthetic pairs that were trained on."""
         self.variants = f"{folder}/variants.parquet"
         """The texts that were bought for them."""
+        self.dropped = f"{folder}/dropped.parquet"
+        """Some of the generated texts that guards dropped, and why."""
         self.synthetic = f"{folder}/synthetic.parquet"
         """The synthetic pairs with their margins before and after the fit."""
         self.synthetic_moments = f"{folder}/synthetic_moments.npz"
