@@ -21,7 +21,9 @@ from mars_core.files import write_whole
 from mars_core.report import figures as report_figures
 from mars_core.report import score_sections as report_scores
 from mars_core.report import synthetic_sections as report_synthetic
+from mars_core.report import text_sections as report_texts
 from mars_core.report.tables import Entry, by_round, cell, present, values_of, with_ends
+from mars_core.report.text_sections import RoundTexts
 from mars_core.report.wording import (
     count,
     interval,
@@ -76,6 +78,8 @@ class RunReport:
     """Round ≥ 1 → margins [2, m] of its synthetic pairs, before and after the fit on them."""
     data_notes: list[str]
     """Sentences about the data, such as how many rows were left out and why."""
+    texts: RoundTexts | None = None
+    """Texts of the last round that made any; None where none did."""
     is_drawn: bool = True
     """Whether there are figures: a comparison draws its own, and not those of every cell."""
 
@@ -162,6 +166,7 @@ def markdown(report: RunReport) -> str:
         *shown["budget"],
         *report_synthetic.augmentation(rounds),
         *shown["synthetic"],
+        *(report_texts.originals(report.texts) + report_texts.dropped(report.texts) if report.texts else []),
         *report_synthetic.theory(rounds),
         *shown["curvature"],
         *_time(report),

@@ -59,9 +59,9 @@ def probability(value: float) -> str:
     return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns after the first are numbers."""
-    lines = [headers, ["---", *["---:"] * (len(headers) - 1)], *rows]
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
+    """A Markdown table; its columns after the first are numbers, or with `align="---"` texts."""
+    lines = [headers, ["---", *[align] * (len(headers) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -7,10 +7,11 @@ from prefect.cache_policies import NO_CACHE
 
 from mars_core.evaluation.statistics import PairedDifference, paired_difference
 from mars_core.report.run_report import RunReport, markdown, rounds_table, write
+from mars_core.report.text_sections import RoundTexts, hardest
 from mars_core.report.wording import without_figures
 from tasks.run.prefect_api import tolerated
 from tasks.run.round_metrics import best_round, read_metrics
-from tasks.run.run_folder import RunFolder, RunFolderError
+from tasks.run.run_folder import ArtifactRef, RunFolder, RunFolderError
 from tasks.run.sources import LEFT_OUT
 
 
@@ -51,7 +52,34 @@ def run_report(run: RunFolder) -> RunReport:
         heldout=heldout,
         synthetic=synthetic,
         data_notes=[f"Left out {count:,.0f} rows: {why}." for why, count in left_out.items()],
+        texts=_texts(run, max(synthetic)) if synthetic else None,
         is_drawn=run.config.shared_steps is None,
+    )
+
+
+def _texts(run: RunFolder, t: int) -> RoundTexts:
+    """The texts to show of a round, read for its hardest originals alone: the tables may be large."""
+    paths = run.of_round(t)
+    parents = pd.read_parquet(run.path(paths.synthetic), columns=["parent_id"])["parent_id"]
+    margins = pd.read_parquet(run.path(paths.margins), columns=["pair_id", "margin"])
+    shown = hardest(margins, parents)
+
+    def about(artifact: ArtifactRef | str, key: str) -> pd.DataFrame:
+        return pd.read_parquet(run.path(artifact), filters=[(key, "in", shown)])
+
+    originals = about(run.outputs("prepare")["train"], "pair_id").merge(margins, on="pair_id")
+    dropped = [
+        pd.read_parquet(place)
+        for place in map(run.path, (paths.dropped_rewrites, paths.dropped_paraphrases))
+        if place.exists()
+    ]
+    return RoundTexts(
+        round=t,
+        originals=originals.set_index("pair_id").loc[shown].reset_index(),
+        rewrites=about(paths.rewrites, "pair_id"),
+        variants=about(paths.variants, "parent_id"),
+        synthetic=about(paths.synthetic, "parent_id"),
+        dropped=pd.concat(dropped, ignore_index=True) if dropped else None,
     )
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -228,6 +229,15 @@ def test_the_report_and_the_figures_that_it_shows_are_there(run):
     for name in ("accuracy", "margins", "budget"):
         assert f"figures/{name}.png" in report
         assert (run.root / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_shows_the_hardest_originals_of_the_last_round_with_what_was_made_of_them(run):
+    report = (run.root / "report.md").read_text()
+    margins = run.table("round-2/margins.parquet").set_index("pair_id")["margin"]
+    hardest = margins[run.table("round-2/synthetic.parquet")["parent_id"].unique()].nsmallest(5)
+    shown = re.findall(r"^### Original (\S+): margin (\S+)$", report, flags=re.MULTILINE)
+    assert [margin for _, margin in shown] == [f"{value:z.3f}".replace("-", "−") for value in hardest]
+    assert {pair_id for pair_id, _ in shown} == set(hardest.index)
 
 
 def test_more_rounds_are_added_without_making_the_first_ones_again(tiny):

@@ -6,6 +6,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.runtime import flow_run
 
+from mars_core.report.run_report import markdown
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import RunFolderError, open_run
 from tasks.run.sources import LEFT_OUT
@@ -13,6 +14,9 @@ from tasks.steps.write_report import run_report, write_report
 from tasks.tracking.mlflow_runs import link_tracking
 
 PAIRS = ["a", "b", "c", "d"]
+ORIGINALS = {"pair_id": PAIRS} | {
+    part: [f"{part} of {pair}" for pair in PAIRS] for part in ("prompt", "chosen", "rejected")
+}
 MARGINS = [[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, -1.0, 1.0]]
 """Held-out margins of round 0 and round 1."""
 
@@ -29,14 +33,14 @@ def run(tmp_path):
     )
     with open_run(config) as run:
         outputs = {
-            "train": run.write_table("train.parquet", pd.DataFrame({"pair_id": PAIRS})),
+            "train": run.write_table("train.parquet", pd.DataFrame(ORIGINALS)),
             LEFT_OUT: run.write_json("left_out.json", {"empty chosen": 2}),
         }
         run.record("prepare", "key", outputs, 0.1)
         yield run
 
 
-def finish_round(run, t, validation):
+def finish_round(run, t, validation, **metrics):
     margins = MARGINS[t]
     rewards = pd.DataFrame({"pair_id": PAIRS, "margin": margins})
     run.write_table(f"round-{t}/heldout_rewards.parquet", rewards)
@@ -47,8 +51,26 @@ def finish_round(run, t, validation):
     ends = {f"heldout/{name}": 0.5 for name in ("accuracy_low", "accuracy_high", "chance_low", "chance_high")}
     run.write_json(
         f"round-{t}/metrics.json",
-        {"round": t, "validation/accuracy": validation, "heldout/accuracy": accuracy} | ends,
+        {"round": t, "validation/accuracy": validation, "heldout/accuracy": accuracy} | ends | metrics,
     )
+
+
+def finish_round_with_texts(run, t):
+    """The same with synthetic pairs of `a`, which is the harder one, and of `b`."""
+    finish_round(run, t, 0.5, **{"synthetic/low_limit": 0.1})
+    margins = pd.DataFrame({"pair_id": PAIRS, "margin": [-0.5, 0.5, -2.0, 0.0]})
+    rewrites = {"pair_id": ["a"], "rewritten": "chosen", "chosen": "rewritten", "rejected": "rejected of a"}
+    variants = {"parent_id": ["b", "a"], "part": "rejected", "variant": 1, "text": ["new of b", "new of a"]}
+    synthetic = {
+        "synthetic_id": ["1", "2"],
+        "parent_id": ["b", "a"],
+        "prompt_variant": 0,
+        "chosen_variant": 0,
+    }
+    synthetic |= {"rejected_variant": 1, "margin_before": [0.25, -0.25], "margin_after": [0.75, 0.125]}
+    tables = {"rewrites": rewrites, "variants": variants, "synthetic": synthetic, "margins": margins}
+    for name, table in tables.items():
+        run.write_table(f"round-{t}/{name}.parquet", pd.DataFrame(table))
 
 
 def test_a_run_without_a_finished_round_has_no_report(run):
@@ -113,3 +135,28 @@ def test_the_report_is_written_and_shown_in_prefect_with_a_link_to_mlflow(run, i
     assert data["report"].startswith("# tiny\n")
     assert "figures/" not in data["report"]
     assert "http://127.0.0.1:5000/#/experiments/1/runs/2" in data["mlflow"]
+
+
+def test_the_report_shows_the_texts_of_the_last_round_that_made_any(run):
+    finish_round(run, 0, 0.5)
+    assert run_report(run).texts is None
+    finish_round_with_texts(run, 1)
+    page = markdown(run_report(run))
+    assert page.index("### Original a: margin −0.500") < page.index("### Original b: margin 0.500")
+    assert "| **chosen** | chosen of a | rewritten |  |" in page
+    assert "| **rejected** | rejected of a |  | new of a |" in page
+    assert "rejected 1 (−0.250 → 0.125)." in page
+    assert "Original c" not in page
+    assert "What the guards dropped" not in page
+
+
+def test_the_report_shows_what_guards_dropped_where_the_round_kept_some_of_it(run):
+    finish_round(run, 0, 0.5)
+    finish_round_with_texts(run, 1)
+    told = {"role": "paraphrase_chosen", "pair_id": "c", "source": "chosen of c", "text": "Something else."}
+    rows = pd.DataFrame([told | {"reason": "meaning lost", "number": 0.63}])
+    run.write_table(run.of_round(1).dropped_paraphrases, rows)
+    [shown] = [line for line in markdown(run_report(run)).splitlines() if "| Something else. |" in line]
+    assert shown.startswith(
+        "| meaning lost (cosine similarity 0.63) | paraphrase of chosen, c | chosen of c |"
+    )
