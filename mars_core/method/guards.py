@@ -19,7 +19,7 @@ import math
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
@@ -141,13 +141,13 @@ class Guards:
             screened = list(screen(request, answer, self.config))
         lengths = [len(text) + 1 for text in answer.texts]
         kept = []
-        for (text, reason), length in zip(screened, lengths, strict=True):
+        for (text, fault), length in zip(screened, lengths, strict=True):
             tokens = answer.completion_tokens * length / sum(lengths)
             sample = Sample(pair_id, request, text, answer.key, tokens)
-            if reason is None:
+            if fault is None:
                 kept.append(sample)
             else:
-                self.drop(reason, sample)
+                self.drop(fault.reason, sample, fault.number)
         return kept
 
     def distances(self, texts: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
@@ -217,43 +217,63 @@ class Guards:
             self.seconds[kind] += time.perf_counter() - started
 
 
-def screen(request: Request, answer: Answer, config: GuardsConfig) -> Iterator[tuple[str, Reason | None]]:
+class Verdict(NamedTuple):
+    """What one guard says of one text."""
+
+    reason: Reason
+    """Why it would be dropped."""
+    passed: bool
+    number: float = math.nan
+    """What was measured, where the guard measures."""
+    limit: float = math.nan
+    """What it was compared with."""
+
+
+def screen(request: Request, answer: Answer, config: GuardsConfig) -> Iterator[tuple[str, Verdict | None]]:
     """Clean an answer's samples and judge them by their text: (the whole new text, why it is not used).
 
     The text is what would stand in the pair: of a longer dialogue, the prompt with its last turn replaced.
     """
-    introduced = request.role not in ("paraphrase_prompt", "respond")
     for raw, finish_reason in zip(answer.texts, answer.finish_reasons, strict=True):
-        text = clean(raw, request.source, introduced=introduced)
-        reason = _fault(text, finish_reason, request, config)
-        if reason is None:
-            try:
-                text = request.whole(text)
-            except ValueError:
-                reason = "another turn"
-        yield text, reason
+        text = cleaned(raw, request)
+        fault = next((one for one in verdicts(text, finish_reason, request, config) if not one.passed), None)
+        yield text if fault else request.whole(text), fault
 
 
-def _fault(text: str, finish_reason: str, request: Request, config: GuardsConfig) -> Reason | None:
-    """What is wrong with a cleaned text, if anything."""
+def cleaned(raw: str, request: Request) -> str:
+    """A sample without what a model says around the text that it was asked for."""
+    return clean(raw, request.source, introduced=request.role not in ("paraphrase_prompt", "respond"))
+
+
+def verdicts(text: str, finish_reason: str, request: Request, config: GuardsConfig) -> Iterator[Verdict]:
+    """What the guards that look at a cleaned text alone say of it, one after the other, cheap ones first."""
     source = request.source
+    yield Verdict("cut off", not (config.cut_off and finish_reason in CUT_OFF))
+    yield Verdict("empty", bool(text))
     if request.role == "respond":  # a text of its own, which may be long, short or a refusal
-        if config.cut_off and finish_reason in CUT_OFF:
-            return "cut off"
-        return "empty" if not text else "another turn" if _speakers(text) > 1 else None
+        yield Verdict("another turn", _speakers(text) <= 1)
+        return
+    declines = config.refusals and is_refusal(text) and not is_refusal(source)
+    yield Verdict("refusal", not declines)
+    yield Verdict("talk about the task", not (config.task_talk and is_task_talk(text, source)))
+    yield Verdict("another turn", _speakers(text) <= max(1, _speakers(source)) and _fits(text, request))
+    most = config.max_word_overlap
+    copied = is_copy(text, source, most)
+    yield Verdict("copy", not copied, overlap(text, source) if copied else math.nan, most)
     is_rewrite = request.role.startswith("rewrite")
     longest = config.max_rewrite_length_ratio if is_rewrite else config.max_length_ratio
-    faults: tuple[tuple[Reason, Callable[[], bool]], ...] = (
-        ("cut off", lambda: config.cut_off and finish_reason in CUT_OFF),
-        ("empty", lambda: not text),
-        ("refusal", lambda: config.refusals and is_refusal(text) and not is_refusal(source)),
-        ("talk about the task", lambda: config.task_talk and is_task_talk(text, source)),
-        ("another turn", lambda: _speakers(text) > max(1, _speakers(source))),
-        ("copy", lambda: is_copy(text, source, config.max_word_overlap)),
-        ("length", lambda: length_ratio(text, source) > longest),
-        ("language", lambda: config.language and differ_in_language(text, source)),
-    )
-    return next((reason for reason, is_so in faults if is_so()), None)
+    ratio = length_ratio(text, source)
+    yield Verdict("length", ratio <= longest, ratio, longest)
+    yield Verdict("language", not (config.language and differ_in_language(text, source)))
+
+
+def _fits(text: str, request: Request) -> bool:
+    """Whether a dialogue keeps its turns with the text in its place."""
+    try:
+        request.whole(text)
+    except ValueError:
+        return False
+    return True
 
 
 def folded(text: str) -> str:
@@ -262,15 +282,24 @@ def folded(text: str) -> str:
 
 
 def is_copy(text: str, source: str, max_overlap: float) -> bool:
-    """Whether two texts have more than this share of their words in common, in the same order.
+    """Whether two texts have more than this share of their words in common (see `overlap`), or all."""
+    matcher = _matcher(text, source)
+    # Each is an upper bound of the next, and much cheaper.
+    overlaps = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
+    return matcher.a == matcher.b or all(overlap() > max_overlap for overlap in overlaps)
+
+
+def overlap(text: str, source: str) -> float:
+    """Share of words that two texts have in common, in the same order (`difflib`'s ratio), between 0 and 1.
 
     Case, layout and punctuation do not count, except in a text that has nothing else.
     """
-    first, second = (_WORD.findall(one.casefold()) or one.split() for one in (text, source))
-    matcher = SequenceMatcher(None, first, second, autojunk=False)
-    # Each is an upper bound of the next, and much cheaper.
-    overlaps = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
-    return first == second or all(overlap() > max_overlap for overlap in overlaps)
+    return _matcher(text, source).ratio()
+
+
+def _matcher(text: str, source: str) -> SequenceMatcher[str]:
+    words = [_WORD.findall(one.casefold()) or one.split() for one in (text, source)]
+    return SequenceMatcher(None, *words, autojunk=False)
 
 
 def length_ratio(a: str, b: str) -> float:

@@ -28,6 +28,8 @@ CHARACTERS = 400
 """Characters that are shown of a text."""
 MEASURES = {
     "meaning lost": "cosine similarity",
+    "copy": "share of words in common",
+    "length": "times as long or short",
     "beside the prompt": "cosine similarity to the prompt",
     "order flipped": "margin of the pair",
 }
