@@ -298,8 +298,8 @@ def overlap(text: str, source: str) -> float:
 
 
 def _matcher(text: str, source: str) -> SequenceMatcher[str]:
-    words = [_WORD.findall(one.casefold()) or one.split() for one in (text, source)]
-    return SequenceMatcher(None, *words, autojunk=False)
+    first, second = (_WORD.findall(one.casefold()) or one.split() for one in (text, source))
+    return SequenceMatcher(None, first, second, autojunk=False)
 
 
 def length_ratio(a: str, b: str) -> float:
