@@ -283,10 +283,11 @@ def folded(text: str) -> str:
 
 def is_copy(text: str, source: str, max_overlap: float) -> bool:
     """Whether two texts have more than this share of their words in common (see `overlap`), or all."""
-    matcher = _matcher(text, source)
+    first, second = _words(text, source)
+    matcher = SequenceMatcher(None, first, second, autojunk=False)
     # Each is an upper bound of the next, and much cheaper.
     overlaps = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
-    return matcher.a == matcher.b or all(overlap() > max_overlap for overlap in overlaps)
+    return first == second or all(overlap() > max_overlap for overlap in overlaps)
 
 
 def overlap(text: str, source: str) -> float:
@@ -294,12 +295,13 @@ def overlap(text: str, source: str) -> float:
 
     Case, layout and punctuation do not count, except in a text that has nothing else.
     """
-    return _matcher(text, source).ratio()
+    first, second = _words(text, source)
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
-def _matcher(text: str, source: str) -> SequenceMatcher[str]:
+def _words(text: str, source: str) -> tuple[list[str], list[str]]:
     first, second = (_WORD.findall(one.casefold()) or one.split() for one in (text, source))
-    return SequenceMatcher(None, first, second, autojunk=False)
+    return first, second
 
 
 def length_ratio(a: str, b: str) -> float:
