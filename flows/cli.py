@@ -98,6 +98,33 @@ def refine(
 
 
 @app.command()
+def preview(
+    file: Experiment,
+    overrides: Overrides = None,
+    pairs: Annotated[int, typer.Option(min=1, help="How many of the hardest pairs to try.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option(help="Markdown file to write instead of printing the page.")
+    ] = None,
+) -> None:
+    """Show what the generator makes of a few of the hardest pairs, before a night is spent on all of them.
+
+    Each request as it is sent, each sample with the verdict of each guard, the pairs that come out, and what
+    the run would cost at these rates. The answers are kept: the run does not pay for them again.
+    """
+    with _told_errors():
+        from tasks.inspect.preview import preview as page
+        from tasks.run.run_config import load_run
+
+        paragraphs = page(load_run(file, overrides or []), pairs)
+        if output is None:
+            for paragraph in paragraphs:
+                print(paragraph, end="\n\n", flush=True)
+            return
+        output.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
+        _say(f"Written to {output}")
+
+
+@app.command()
 def compare(file: Comparison, overrides: Overrides = None) -> None:
     """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():

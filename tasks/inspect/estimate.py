@@ -51,8 +51,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     elif scheme.scheme != "repeat":
         most = capacity(scheme, config.selection.budget_unit)
         ranked = with_budget * min(max(scheme.pool, each), most) if scheme.pool else 0
-        wanted = variants_for(ranked // with_budget or each, scheme, chosen_first=True)
-        requests, texts = 3 * with_budget, with_budget * (sum(wanted) - 3)
+        requests, texts = 3 * with_budget, paraphrases_a_round(config, originals)
     rewritten = with_budget if config.rewriting.enabled and scheme.writes_variants else 0
     sample = sets.train.select(range(min(SAMPLE, originals)))
     ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids
@@ -98,6 +97,17 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation and "
         f"embedding ({rate / 1e9:,.0f} GFLOP/s: {UTILISATION:.0%} of its matrix-product rate now)",
     }
+
+
+def paraphrases_a_round(config: ExperimentConfig, originals: int) -> int:
+    """Paraphrases that a round wants at most: those of a budget that is spread evenly."""
+    scheme, unit = config.augmentation, config.selection.budget_unit
+    with_budget = min(originals, config.selection.budget)
+    each = math.ceil(config.selection.budget / with_budget)
+    if unit == "paraphrases":
+        each = pairs_of(each, scheme)
+    each = min(max(scheme.pool or 0, each), capacity(scheme, "pairs"))
+    return with_budget * (sum(variants_for(each, scheme, chosen_first=True)) - 3)
 
 
 def _matrix_product_rate(model: RewardModel) -> float:

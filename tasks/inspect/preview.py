@@ -1,0 +1,272 @@
+"""What a run's generator would make of a few pairs, before a night is spent on all of them.
+
+The pairs are the hardest: those of the smallest margin where the run has measured margins, else those whose
+responses are closest, of a sample. They go through rewriting and augmentation as in a round, but no
+reward model judges the order of a rewrite. Every request is shown as it was sent, and every answer with what
+each guard says of it. The answers are in the store, so that the run itself does not pay for them again.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from mars_core.data.dialogue import last_user_turn
+from mars_core.generation import Answer, Generator, Request
+from mars_core.generation.generator import Arrived, Topic
+from mars_core.method.augmentation import AugmentationError, Parent, augment
+from mars_core.method.guards import Guards, GuardsConfig, Verdict, cleaned, overlap, verdicts
+from mars_core.method.rewriting import Rewrite, RewritingError, rewrite
+from mars_core.method.semantics import Embedder, measure_distances
+from tasks.inspect.estimate import paraphrases_a_round
+from tasks.processes.open_generator import open_generator
+from tasks.run.run_config import RunConfig
+from tasks.run.run_folder import RunFolder, claimed_run
+from tasks.run.sources import read_sources
+
+SAMPLE = 200
+"""Originals of which the closest are taken where there are no margins yet."""
+BUDGET = 3
+"""Synthetic pairs that each pair is to give: both of its responses are paraphrased for so many."""
+
+
+class Listened(Generator):
+    """A generator that remembers its answers, with their requests, in the order in which they came."""
+
+    def __init__(self, generator: Generator) -> None:
+        """Of the same backend and store."""
+        super().__init__(
+            generator.backend, generator.store, generator.max_failed_share, offline=generator.offline
+        )
+        self.heard: list[tuple[Request, Answer]] = []
+
+    def converse(
+        self,
+        requests: Iterable[tuple[Topic, Request]],
+        reply: Callable[[Sequence[Arrived[Topic]]], Iterable[tuple[Topic, Request]]],
+        on_answer: Callable[[], object] | None = None,
+    ) -> None:
+        """See `Generator.converse`."""
+
+        def listen(arrived: Sequence[Arrived[Topic]]) -> Iterable[tuple[Topic, Request]]:
+            self.heard += [(request, answer) for _, request, answer in arrived]
+            return reply(arrived)
+
+        super().converse(requests, listen, on_answer)
+
+
+class NoModel:
+    """Stands where a reward model would judge, before there is one: every pair stays in order."""
+
+    def readouts(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
+        """Nothing, [n, 1]."""
+        return np.zeros((len(prompts), 1), dtype=np.float32)
+
+    def rewards(self, readouts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Zeros, [n]."""
+        return readouts[:, 0]
+
+    def margins(self, chosen: NDArray[np.float32], rejected: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Zeros, [n]."""
+        return (chosen - rejected)[:, 0]
+
+
+def preview(config: RunConfig, pairs: int) -> Iterator[str]:
+    """The page, a paragraph after the other, in Markdown.
+
+    Args:
+        config: of the run; its folder gets no artifact.
+        pairs: how many originals are tried.
+
+    Raises:
+        PairsError, SelectionError: the data cannot be used.
+        GenerationError: no texts could be written.
+        RunFolderError: the run is under way.
+    """
+    sets, _ = read_sources(config)
+    embedder = Embedder(config.semantics)
+    with claimed_run(config) as run, open_generator(run) as generator:
+        rows, distances, threshold, why = _hardest(run, sets.train, embedder, pairs)
+        chosen = sets.train.select(rows)
+        yield f"# Preview of {config.name}"
+        yield f"{len(chosen)} originals, {why}. Texts by {generator.backend.name}."
+        listened = Listened(generator)
+        started = time.monotonic()
+        rewrites = _rewritten(config, chosen, distances, threshold, listened, embedder)
+        parents = [
+            Parent(row["pair_id"], row["prompt"], now.chosen, now.rejected, BUDGET)
+            for row, now in zip(chosen.to_list(), rewrites, strict=True)
+        ]
+        guards = Guards(config.guards, embedder)
+        made: list[dict[str, Any]] = []
+        trouble = ""
+        try:
+            made = augment(parents, listened, guards, config.augmentation).pairs.to_list()
+        except AugmentationError as error:
+            trouble = f"\n\n{error}."
+        seconds = time.monotonic() - started
+        for parent, row in zip(parents, chosen.to_list(), strict=True):
+            yield from _about(parent, row, listened.heard, made, config, embedder)
+        wanted = config.rounds * paraphrases_a_round(config, len(sets.train))
+        yield _totals(parents, listened.heard, seconds, wanted) + trouble
+
+
+def _hardest(
+    run: RunFolder, train: Dataset, embedder: Embedder, pairs: int
+) -> tuple[list[int], list[float], float, str]:
+    """Rows of the hardest originals, their distances, the threshold of close ones, how they were found."""
+    tables = [run.path(run.of_round(t).margins) for t in range(run.config.rounds, 0, -1)]
+    measured = next((table for table in tables if table.exists()), None)
+    shuffled = np.random.default_rng(run.config.seed).permutation(len(train))[:SAMPLE]
+    sample = train.select(shuffled)
+    distances = measure_distances(sample, embedder, run.config.semantics.threshold)
+    threshold = float(distances["threshold"].iloc[0])
+    if measured is None:
+        closest = distances["distance"].to_numpy().argsort(kind="stable")[:pairs]
+        why = f"those of {len(sample)} whose responses are closest, for the run has measured no margins yet"
+        return shuffled[closest].tolist(), distances["distance"].to_numpy()[closest].tolist(), threshold, why
+    margins = run.table(run.adopt(str(measured.relative_to(run.root))))
+    order = dict(zip(margins["pair_id"], margins["margin"], strict=True))
+    ids = train["pair_id"][:]
+    rows = sorted(
+        (row for row in range(len(ids)) if ids[row] in order), key=lambda row: (order[ids[row]], ids[row])
+    )[:pairs]
+    hardest = train.select(rows)
+    of_hardest = embedder.distances(hardest["chosen"][:], hardest["rejected"][:]).tolist()
+    return rows, of_hardest, threshold, f"those of the smallest margin in {measured.parent.name}"
+
+
+def _rewritten(
+    config: RunConfig,
+    chosen: Dataset,
+    distances: Sequence[float],
+    threshold: float,
+    listened: Listened,
+    embedder: Embedder,
+) -> list[Rewrite]:
+    """The pairs after rewriting; no reward model judges their order."""
+    nothing = np.zeros(1, dtype=np.float32)
+    all_pairs = [
+        Rewrite(row["pair_id"], row["prompt"], row["chosen"], row["rejected"], far, far, nothing, nothing)
+        for row, far in zip(chosen.to_list(), distances, strict=True)
+    ]
+    close = [pair for pair in all_pairs if pair.distance_before < threshold]
+    if close and config.rewriting.enabled and config.augmentation.writes_variants:
+        try:
+            guards = Guards(config.guards, embedder, NoModel())
+            rewrite(close, listened, guards, config.rewriting)
+        except RewritingError:
+            pass  # each sample is shown with the reason
+    return all_pairs
+
+
+def _about(
+    parent: Parent,
+    row: dict[str, Any],
+    heard: Sequence[tuple[Request, Answer]],
+    made: Sequence[dict[str, Any]],
+    config: RunConfig,
+    embedder: Embedder,
+) -> Iterator[str]:
+    """An original, what was asked and answered about it, and the pairs that come out."""
+    yield f"## {parent.pair_id}\n\n" + "\n\n".join(
+        f"**{part}**\n\n{_quoted(row[part])}" for part in ("prompt", "chosen", "rejected")
+    )
+    for request, answer in heard:
+        texts = {"rewrite": (row["chosen"], row["rejected"]), "paraphrase": (parent.chosen, parent.rejected)}
+        about = texts.get(request.role.partition("_")[0])
+        if request.prompt == row["prompt"] and (request.chosen, request.rejected) == about:
+            yield from _exchange(request, answer, row, config, embedder)
+    own = [pair for pair in made if pair["parent_id"] == parent.pair_id]
+    yield f"### Synthetic pairs: {len(own)}"
+    for pair in own:
+        yield "\n\n".join(
+            f"**{part}{' (new)' if pair[f'{part}_variant'] else ''}**\n\n{_quoted(pair[part])}"
+            for part in ("prompt", "chosen", "rejected")
+        )
+
+
+def _exchange(
+    request: Request, answer: Answer, row: dict[str, Any], config: RunConfig, embedder: Embedder
+) -> Iterator[str]:
+    """A request as it was sent, and each sample with the verdict of each guard."""
+    title = request.role.replace("_", " of the ") + (f", draw {request.draw + 1}" if request.draw else "")
+    yield f"### {title.capitalize()}"
+    if config.generation.by_language_model:
+        for message in config.generation.instructions.messages(request):
+            yield f"{message['role']}:\n\n{_quoted(message['content'])}"
+        yield (
+            f"{request.n} samples of at most {config.generation.max_tokens(request)} tokens: "
+            f"{answer.completion_tokens} tokens in {answer.seconds:.1f} s."
+        )
+    if answer.error:
+        yield f"It failed: {answer.error}"
+    for number, (raw, finish) in enumerate(zip(answer.texts, answer.finish_reasons, strict=True), 1):
+        text = cleaned(raw, request)
+        found = list(verdicts(text, finish, request, config.guards))
+        if all(verdict.passed for verdict in found):
+            found += _by_meaning(text, request, row, config.guards, embedder)
+        fault = next((verdict.reason for verdict in found if not verdict.passed), None)
+        said = "; ".join(_said(verdict) for verdict in found)
+        yield (
+            f"**Sample {number}: {'usable' if fault is None else f'dropped, {fault}'}** "
+            f"(word overlap {overlap(text, request.source):.2f})\n\n{_quoted(text)}\n\n{said}"
+        )
+
+
+def _by_meaning(
+    text: str, request: Request, row: dict[str, Any], config: GuardsConfig, embedder: Embedder
+) -> list[Verdict]:
+    """What the guards that need embeddings say of a text."""
+    if request.role.startswith("paraphrase"):
+        [far] = embedder.distances([text], [request.source])
+        return [Verdict("meaning lost", 1 - far >= config.min_similarity, 1 - far, config.min_similarity)]
+    prompt = last_user_turn(row["prompt"])
+    far = embedder.distances([text, row["chosen"], row["rejected"]], [prompt] * 3)
+    limit = 1 - min(far[1:]) - config.relevance_tolerance
+    return [Verdict("beside the prompt", 1 - far[0] >= limit, 1 - far[0], limit)]
+
+
+def _said(verdict: Verdict) -> str:
+    """One guard's verdict with its number."""
+    mark = "✓" if verdict.passed else "✗"
+    if math.isnan(verdict.number):
+        return f"{mark} {verdict.reason}"
+    return f"{mark} {verdict.reason} ({verdict.number:.2f}, limit {verdict.limit:.2f})"
+
+
+def _totals(
+    parents: Sequence[Parent], heard: Sequence[tuple[Request, Answer]], seconds: float, wanted: int
+) -> str:
+    """What was kept and paid, and what the run would cost at these rates."""
+    samples = Counter(request.role for request, answer in heard for _ in answer.texts)
+    kept = sum(parent.kept.total() for parent in parents)
+    tokens = sum(answer.completion_tokens for _, answer in heard)
+    of_paraphrases = sum(
+        answer.completion_tokens for request, answer in heard if request.role.startswith("paraphrase")
+    )
+    asked = sum(n for role, n in samples.items() if role.startswith("paraphrase"))
+    lines = [
+        "## In all",
+        f"Samples: {', '.join(f'{n} {role}' for role, n in sorted(samples.items())) or 'none'}. Of {asked} "
+        f"paraphrases {kept} could be used. {tokens:,} tokens were written in {seconds:.0f} s.",
+    ]
+    if kept and tokens:
+        needed = wanted * of_paraphrases / kept
+        hours = needed * seconds / tokens / 3600
+        lines.append(
+            f"The run wants at most {wanted:,} paraphrases: about {needed:,.0f} tokens, and {hours:,.1f} "
+            "hours at this rate. A server that has many requests at once is several times faster."
+        )
+    return "\n\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """A text as a block of Markdown that shows it as it is."""
+    fence = "`" * max(3, 1 + max((len(run) for run in text.split() if set(run) == {"`"}), default=0))
+    return f"{fence}text\n{text}\n{fence}"
