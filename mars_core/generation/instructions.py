@@ -5,13 +5,13 @@ A set of templates is a folder with a file for each role, `paraphrase_prompt.txt
 a line `---` between them: a system message, which may be empty, a user message, and the words that the
 model's reply begins with, where it is to go on from some. The placeholders are `$prompt`, `$chosen` and
 `$rejected`; a paraphrased prompt stands for its last user turn alone. Tags such as `<text>` around a text get
-a number where the text holds them itself. A response needs no template: the dialogue itself is what the model
-is told.
+a number where the text holds them itself. A reply that begins with a quotation mark ends at the closing one.
+A response needs no template: the dialogue itself is what the model is told.
 """
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -28,6 +28,7 @@ BUILT_IN = ("standard", "small")
 ROLES: tuple[Role, ...] = tuple(role for role in get_args(Role) if role != "respond")
 """The roles that have a template."""
 SPEAKERS = ("system", "user", "assistant")
+QUOTES = {'"': '"', "“": "”", "«": "»"}
 PLACEHOLDERS = {"prompt", "chosen", "rejected"}
 _TAGS = re.compile(r"(</?(?:text|prompt|dispreferred|preferred))(>)")
 _CLOSING = re.compile(r"</(?:text|prompt|dispreferred|preferred)(-\d+)?\s*>")
@@ -87,10 +88,14 @@ class Prompts:
         )
 
 
-def continues(messages: Iterable[Message]) -> bool:
+def continues(messages: Sequence[Message]) -> bool:
     """Whether the last message is the beginning of the reply, which the model goes on with."""
-    *_, last = messages
-    return last["role"] == "assistant"
+    return messages[-1]["role"] == "assistant"
+
+
+def ends_at(messages: Sequence[Message]) -> str | None:
+    """The quotation mark at which a reply ends that was begun with one; what follows is no part of it."""
+    return QUOTES.get(messages[-1]["content"][-1:]) if continues(messages) else None
 
 
 @lru_cache

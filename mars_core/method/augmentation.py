@@ -90,6 +90,9 @@ class AugmentationConfig(Configuration):
     draws: int = Field(3, ge=1)
     """How often paraphrases of a text are asked for, the first time included, before its pair counts as
     exhausted and its budget moves on. A pair that takes moved budget is asked for as often again."""
+    min_characters: int = Field(0, ge=0)
+    """Texts that are shorter are taken as they are: a small model answers a short question instead of
+    rewording it."""
     max_overasking: float = Field(3.0, ge=1)
     """Most samples asked for each text that is missing, however many were dropped so far; 1 never asks for
     more than is missing."""
@@ -359,6 +362,12 @@ class _Purchase:
 
     def buy(self, parents: Sequence[Parent]) -> None:
         """Ask for the variants that the parents lack, `draws` times; all samples of a text at once."""
+        for parent in parents:
+            parent.given_up |= {
+                part
+                for part in PARTS
+                if len(_meant(part, getattr(parent, part))) < self.config.min_characters
+            }
         groups = [_Group(members) for members in _with_texts_in_common(parents)]
         first = [asked for group in groups for asked in self._draw(group)]
         self.generator.converse(first, self._take, self.on_answer)

@@ -22,7 +22,7 @@ from mars_core.config import Configuration, Operational
 from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.backends.backend import Backend
-from mars_core.generation.instructions import continues
+from mars_core.generation.instructions import continues, ends_at
 from mars_core.generation.interface import Answer, GenerationError, Message, Request
 from mars_core.model.batching import token_batches
 from mars_core.model.checkpoints import locate
@@ -139,12 +139,16 @@ class TransformersBackend(Backend):
         for place, (index, request) in enumerate(zip(indices, requests, strict=True)):
             own = slice(place * n, (place + 1) * n)
             ended = [bool(row.any()) for row in ends[own]]
-            lengths = np.where(ended, ends[own].argmax(axis=1) + 1, written.shape[1])
+            of_request = [text.encode("utf-8", "replace").decode() for text in texts[own]]
+            if mark := ends_at(self._asked(request)):
+                ended = [whole or mark in text for whole, text in zip(ended, of_request, strict=True)]
+                of_request = [text.partition(mark)[0] for text in of_request]
+            lengths = np.where(ends[own].any(axis=1), ends[own].argmax(axis=1) + 1, written.shape[1])
             yield (
                 index,
                 Answer(
                     key=keys[place],
-                    texts=tuple(text.encode("utf-8", "replace").decode() for text in texts[own]),
+                    texts=tuple(of_request),
                     finish_reasons=tuple("stop" if whole else "length" for whole in ended),
                     prompt_tokens=len(ids[place]),
                     completion_tokens=int(lengths.sum()),

@@ -44,7 +44,7 @@ from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.backends.backend import Backend
 from mars_core.generation.concurrency import ConcurrencyLimit
-from mars_core.generation.instructions import continues
+from mars_core.generation.instructions import continues, ends_at
 from mars_core.generation.interface import CUT_OFF, Answer, Enough, GenerationError, Request
 
 logger = logging.getLogger(__name__)
@@ -190,6 +190,7 @@ class VllmBackend(Backend):
             **self.config.sampling(request.role).model_dump(exclude={"max_growth"}),
             "max_tokens": self.config.max_tokens(request),
             **(CONTINUED if continues(messages) else {}),
+            **({"stop": [mark]} if (mark := ends_at(messages)) else {}),
             **self.options.extra_body,
         }
         return {name: value for name, value in fields.items() if value is not None}
