@@ -1,7 +1,8 @@
-"""A real vLLM server in the environment that `make vllm` makes, with a tiny chat model of random weights.
+"""A real vLLM server in the environment that `make vllm` makes.
 
-Its answers mean nothing, so the guards are opened wide by configuration. What was really sent is counted in
-the server's access log.
+Where requests are counted in the server's access log, its model is a tiny one of random weights: it is quick,
+and its answers mean nothing, so the guards are opened wide by configuration. The server that a run launches
+has SmolLM2, and the guards are at their defaults.
 """
 
 import json
@@ -202,14 +203,16 @@ def test_west_of_n_pairs_the_best_with_the_worst_of_the_sampled_responses(server
 
 def test_a_run_launches_its_server_and_takes_it_along_when_it_is_killed(vllm, experiment):
     store = experiment / "generations-launched"
+    sampling = "{temperature: 0.4, top_p: 1, max_growth: 1.3}"
     launched = [
-        "name=launched",
-        f"generation.store={store}",
+        "name=launched", "data.subset=60", "selection.budget=12", "rewriting.tries=1", "guards={}",
+        "generation.model=package://smollm2-135m-instruct", "generation.prompts=small",
+        *(f"generation.paraphrase_{part}={sampling}" for part in ("prompt", "chosen", "rejected")),
+        "augmentation.min_characters=60", f"generation.store={store}",
         f"generation.launch.command={vllm} -m vllm.entrypoints.openai.api_server",
-        f"generation.launch.arguments={ARGUMENTS}",
-    ]
+    ]  # fmt: skip
     mars = Mars(experiment, *launched)
-    mars.wait_until(lambda: store.exists() and len(records(store)) >= 10)
+    mars.wait_until(lambda: store.exists() and len(records(store)) >= 3)
     family = psutil.Process(mars.process.pid).children(recursive=True)
     assert any("vllm" in " ".join(process.cmdline()) for process in family)
     mars.process.kill()
@@ -222,7 +225,11 @@ def test_a_run_launches_its_server_and_takes_it_along_when_it_is_killed(vllm, ex
     assert "The server answers after" in said
     keys = [record["key"] for record in records(store)]
     assert len(set(keys)) == len(keys)
-    assert (experiment / "runs/launched/round-1/synthetic.parquet").exists()
+    synthetic = pd.read_parquet(experiment / "runs/launched/round-1/synthetic.parquet")
+    assert set(synthetic["generator"]) == {"vllm:package://smollm2-135m-instruct"}
+    originals = pd.read_parquet(experiment / "runs/launched/train.parquet")
+    written = set(synthetic["chosen"]) | set(synthetic["rejected"])
+    assert written - set(originals["chosen"]) - set(originals["rejected"])
 
     status, said = Mars(experiment, *launched, "name=offline", "generation.offline=true").said()
     assert status == 0, said[-3000:]
