@@ -120,9 +120,13 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, tmp_path):
         ).json()["runs"]
         rounds = json.dumps([run["info"]["run_id"] for run in runs[1:]], separators=(",", ":"))
         compared = f"{mlflow}/#/compare-runs?runs={rounds}&experiments=[%221%22]"
-        shown = _browse(chromium, compared, pictures / "mlflow.png")
+        shown = _browse(chromium, compared, tmp_path / "compared.png")
         for t in range(3):
             assert f"quickstart · round {t}" in shown
+        curves = f"{mlflow}/#/experiments/1/runs/{runs[0]['info']['run_id']}/model-metrics"
+        shown = _browse(chromium, curves, pictures / "mlflow.png")
+        assert "heldout/accuracy" in shown
+        assert "rewardbench/total" in shown
     finally:
         ui.send_signal(signal.SIGINT)
         assert ui.wait(30) == 0
