@@ -332,5 +332,5 @@ def test_a_request_that_failed_can_be_asked_again_in_the_same_conversation(store
 
 def test_offline_what_follows_from_a_stored_answer_must_be_stored_too(store):
     Generator(Watched(), store).generate([paraphrase("No lark.")])
-    with pytest.raises(GenerationError, match="draw 1: 'No lark.'"):
+    with pytest.raises(GenerationError, match=r"draw 1: 'No lark\.'"):
         Generator(Watched(), store, offline=True).converse([(1, paraphrase("No lark."))], counted_down)
