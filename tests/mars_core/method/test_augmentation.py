@@ -345,13 +345,19 @@ def campaigns(draw):
         st.lists(st.sampled_from(["good", "good", "good", "lost", "same", "none"]), min_size=3, max_size=17)
     )
 
+    return config, budgets, fated(fates)
+
+
+def fated(fates):
+    """What becomes of each sample follows from its request; `both` is the same text for either response."""
+
     def spoil(request, texts):
-        said = {"lost": "Lost meaning", "same": request.text}
+        said = {"lost": "Lost meaning", "same": request.text, "both": f"Larks both {request.draw}"}
         place = len(request.text) + 3 * request.draw
         of_samples = [fates[(place + sample) % len(fates)] for sample in range(len(texts))]
         return [said.get(fate, text) for text, fate in zip(texts, of_samples, strict=True) if fate != "none"]
 
-    return config, budgets, spoil
+    return spoil
 
 
 def campaign(config, budgets, backend, folder):
@@ -656,13 +662,15 @@ class AnyOrder(GoodParaphraser):
 @st.composite
 def families(draw):
     """A campaign whose pairs have prompts and responses in common, and the requests that fail at first."""
-    config, _, spoil = draw(campaigns())
+    config, _, _ = draw(campaigns())
+    fate = st.sampled_from(["good", "good", "both", "both", "lost", "none"])
+    spoil = fated(draw(st.lists(fate, min_size=3, max_size=17)))
     few = st.integers(0, 2)
     texts = draw(st.lists(st.tuples(few, few, few), min_size=1, max_size=6))
     budgets = [draw(st.integers(0, capacity(config, "pairs"))) for _ in texts]
     requests = st.tuples(
         st.sampled_from(["paraphrase_chosen", "paraphrase_rejected"]),
-        st.sampled_from(["Yes 0", "Yes 1", "No 0", "No 1"]),
+        st.sampled_from(["Larks may 0", "Larks may 1", "Larks can 0", "Larks can 1"]),
         st.integers(0, 1),
     )
     return config, list(zip(texts, budgets, strict=True)), spoil, draw(st.sets(requests, max_size=3))
@@ -684,7 +692,7 @@ class Bought(NamedTuple):
 
 def bought(config, family, backend, folder):
     parents = [
-        Parent(f"{row}", f"Ask {'x' * prompt}", f"Yes {chosen}", f"No {rejected}", budget, log_q=row / 7)
+        Parent(f"{row}", f"Ask {prompt}", f"Larks may {chosen}", f"Larks can {rejected}", budget, row / 7)
         for row, ((prompt, chosen, rejected), budget) in enumerate(family)
     ]
     guards = Guards(GuardsConfig(), MeaningsOfTopics())
