@@ -239,7 +239,10 @@ class _Conversation(Generic[Topic]):
 
     def arrived(self, answer: Answer) -> None:
         """Take in an answer that was sent for."""
-        for topic, request in self.waiting.pop(answer.key):
+        served = self.waiting.pop(answer.key)
+        self.generator.counts.requests += len(served) - 1
+        self.generator.counts.cached += len(served) - 1
+        for topic, request in served:
             self._take(topic, request, replace(answer, messages=(), sampling={}))
         self._reply_where_due()
 

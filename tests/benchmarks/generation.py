@@ -49,7 +49,7 @@ def http_ceiling(data: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, _served(Path(folder)) as backend:
         requests = _requests()
         bodies = [backend.body(request) for request in requests]
-        address = backend.config.addresses[0]
+        address = backend.options.addresses[0]
         asyncio.run(_bare(address, bodies[:32], 16))  # warm
         fixed = {level: asyncio.run(_bare(address, bodies, level)) for level in FIXED}
         best = min(fixed, key=lambda level: fixed[level])
@@ -77,7 +77,7 @@ def vllm_offline(data: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         with _served(Path(folder)) as backend:
             requests = _requests()
-            asyncio.run(_bare(backend.config.addresses[0], [backend.body(r) for r in requests[:32]], 16))
+            asyncio.run(_bare(backend.options.addresses[0], [backend.body(r) for r in requests[:32]], 16))
             engine, _, _ = _engine(backend, requests, Path(folder) / "store")
         asked = Path(folder) / "asked.json"
         asked.write_text(json.dumps([backend.body(request)["messages"] for request in requests]))
@@ -133,7 +133,7 @@ def _engine(
         started = time.perf_counter()
         answers = Generator(fresh, generations).generate(requests)
         for request, answer in zip(requests, answers, strict=True):
-            guards.texts(request, answer)
+            guards.samples("", request, answer)
         seconds = time.perf_counter() - started
     backend.servers = fresh.servers
     assert all(answer.completion_tokens == SAMPLES * TOKENS for answer in answers)

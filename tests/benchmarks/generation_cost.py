@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from mars_core.generation import Request
-from mars_core.generation.instructions import messages
+from mars_core.generation.instructions import Prompts
 from mars_core.method.augmentation import PARTS, ROLES, AugmentationConfig, capacity, variants_for
 from mars_core.method.selection import SelectionConfig, allocate
 from mars_core.method.strategies.strategy import Signals
@@ -67,10 +67,11 @@ def _instructions() -> dict[str, int]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    asked = {part: messages(Request(role, "", "", "", n=FIXED)) for part, role in ROLES.items()}
+    prompts = Prompts.read("standard")
+    asked = {part: prompts.messages(Request(role, "", "", "", n=FIXED)) for part, role in ROLES.items()}
     return {
-        part: sum(len(tokenizer.encode(said["content"], add_special_tokens=False).ids) for said in both)
-        for part, both in asked.items()
+        part: sum(len(tokenizer.encode(said["content"], add_special_tokens=False).ids) for said in all_said)
+        for part, all_said in asked.items()
     }
 
 

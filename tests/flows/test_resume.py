@@ -182,7 +182,7 @@ def test_no_process_lives_on_after_kill_9_in_the_middle_of(runs, kind):
 def test_the_resumed_run_has_every_table_of_the_undisturbed_one_row_for_row(runs):
     undisturbed, killed = runs[0].run("undisturbed"), runs[1].run("killed")
     tables = sorted(str(path.relative_to(undisturbed.root)) for path in undisturbed.root.rglob("*.parquet"))
-    assert len(tables) == 21
+    assert len(tables) == 23
     assert tables == sorted(str(path.relative_to(killed.root)) for path in killed.root.rglob("*.parquet"))
     for uri in tables:
         pd.testing.assert_frame_equal(killed.table(uri), undisturbed.table(uri), check_exact=True, obj=uri)

@@ -413,7 +413,7 @@ class Exchange:
         """Give up what is in flight as early as if it had been sent with what is known now."""
         for job in self.in_flight:
             until = job.sent + self._patience(job)
-            if job.patience and until < (job.patience.when() or 0):
+            if job.patience and not job.patience.expired() and until < (job.patience.when() or 0):
                 job.patience.reschedule(until)
 
     def _refused(self, job: Job, server: Server, response: httpx.Response) -> None:

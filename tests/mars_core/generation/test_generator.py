@@ -20,6 +20,8 @@ class Watched(RulesBackend):
     def __init__(self, fails=None):
         super().__init__(GenerationConfig())
         self.asked = []
+        self.shown = []
+        """How many requests there were at each answer."""
         self.fails = fails or {}
         self.closed = False
 
@@ -27,6 +29,7 @@ class Watched(RulesBackend):
         try:
             for index, answer in super().answers(requests):
                 self.asked.append(requests[index].text)
+                self.shown.append(len(requests))
                 if error := self.fails.get(requests[index].text):
                     answer = replace(answer, texts=(), finish_reasons=(), error=error)
                     answer = replace(answer, refused=error.startswith("HTTP 400"))
@@ -77,10 +80,12 @@ def test_identical_requests_are_sent_once_and_all_answered(store):
     generator = Generator(backend, store)
     done = []
     same = paraphrase("A lark is a small bird.")
-    answers = generator.generate([same, paraphrase("It cannot swim."), same], done.append)
+    answers = generator.generate(
+        [same, paraphrase("It cannot swim."), same], lambda: done.append(generator.counts.requests)
+    )
     assert len(backend.asked) == 2
     assert answers[0] == answers[2]
-    assert sorted(done) == [0, 1, 2]
+    assert len(done) == 3
     assert (generator.counts.requests, generator.counts.sent, generator.counts.cached) == (3, 2, 1)
 
 
@@ -186,8 +191,8 @@ def test_an_answer_or_a_refusal_between_failures_is_a_sign_of_life(store, monkey
 def test_an_interruption_loses_no_answer_and_closes_the_backend(store):
     backend = Watched()
 
-    def interrupt(index):
-        if index == 2:
+    def interrupt():
+        if len(store) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -202,7 +207,7 @@ def test_counts_hold_at_every_answer_and_can_be_taken_step_by_step(store):
     generator = Generator(Watched(), store)
     seen = []
 
-    def look(_):
+    def look():
         counts = generator.counts
         assert counts.requests == counts.sent + counts.cached
         seen.append((counts.sent, counts.completion_tokens, counts.seconds))
@@ -250,3 +255,82 @@ def test_offline_the_store_alone_answers(store):
     ):
         assert str(said) in str(error.value)
     assert backend.asked == []
+
+
+# Conversations
+
+
+def counted_down(arrived):
+    """The next draw of each text, as long as its topic says."""
+    for left, request, _ in arrived:
+        if left:
+            yield left - 1, replace(request, draw=request.draw + 1)
+
+
+def test_what_follows_from_an_answer_is_asked_until_nothing_follows(store):
+    generator = Generator(Watched(), store)
+    generator.converse([(left, paraphrase(f"There are {left} larks.")) for left in (2, 0)], counted_down)
+    assert len(store) == generator.counts.requests == 4
+    assert all(generator.has(paraphrase("There are 2 larks.", draw=draw)) for draw in range(3))
+
+
+def test_what_follows_from_an_answer_is_asked_before_the_last_answer_is_there(store):
+    backend = Watched()
+    first = [(1, paraphrase(f"There are {count} larks.")) for count in range(200)]
+    Generator(backend, store).converse(first, counted_down)
+    assert len(backend.asked) == 400
+    assert backend.shown[0] == 200
+    assert max(shown for number, shown in enumerate(backend.shown) if number < 200) > 200
+
+
+def test_what_the_store_has_is_replied_to_before_anything_is_sent(store):
+    stored = [paraphrase(f"There are {count} larks.") for count in range(3)]
+    Generator(Watched(), store).generate(stored)
+    backend, heard = Watched(), []
+
+    def hear(arrived):
+        heard.extend((request.text, len(backend.asked)) for _, request, _ in arrived)
+        return ()
+
+    Generator(backend, store).converse(
+        [(None, paraphrase("No lark.")), *((None, one) for one in stored)], hear
+    )
+    assert sorted(heard[:3]) == [(request.text, 0) for request in stored]
+    assert heard[3:] == [("No lark.", 1)]
+
+
+def test_a_request_that_is_under_way_is_not_sent_again_and_its_answer_serves_both(store):
+    backend, heard = Watched(), []
+    same = paraphrase("A lark is a small bird.")
+    others = [("other", paraphrase(f"There are {count} larks.")) for count in range(9)]
+
+    def ask_for_the_same(arrived):
+        heard.extend(topic for topic, request, _ in arrived if request == same)
+        return [("later", same) for topic, request, _ in arrived if request == others[0][1]]
+
+    Generator(backend, store).converse([*others, ("first", same)], ask_for_the_same)
+    assert backend.asked.count(same.text) == 1
+    assert sorted(heard) == ["first", "later"]
+
+
+def test_a_request_that_failed_can_be_asked_again_in_the_same_conversation(store):
+    request = paraphrase("There are 7 larks.")
+    backend, errors = Watched({request.text: "HTTP 500: overloaded"}), []
+
+    def again(arrived):
+        for _, _, answer in arrived:
+            errors.append(answer.error)
+            backend.fails.clear()
+            if answer.error:
+                yield None, request
+
+    generator = Generator(backend, store)
+    generator.converse([(None, request)], again)
+    assert errors == ["HTTP 500: overloaded", None]
+    assert (generator.counts.sent, generator.counts.failed) == (2, 0)
+
+
+def test_offline_what_follows_from_a_stored_answer_must_be_stored_too(store):
+    Generator(Watched(), store).generate([paraphrase("No lark.")])
+    with pytest.raises(GenerationError, match=r"draw 1: 'No lark\.'"):
+        Generator(Watched(), store, offline=True).converse([(1, paraphrase("No lark."))], counted_down)

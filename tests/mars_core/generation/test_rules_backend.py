@@ -145,6 +145,17 @@ def test_the_key_changes_with_everything_that_shapes_the_answer():
     assert len({BACKEND.key(request) for request in requests}) == len(requests)
 
 
+def test_requests_that_are_added_while_answers_are_taken_are_answered_too():
+    asked = [Request("paraphrase_chosen", PROMPT, TEXTS[0], TEXTS[1], 1)]
+    found = []
+    for index, answer in BACKEND.answers(asked):
+        found.append((index, answer.key))
+        if len(asked) < 3:
+            asked.append(Request("paraphrase_chosen", PROMPT, TEXTS[len(asked)], TEXTS[0], 1))
+    assert found == [(index, BACKEND.key(request)) for index, request in enumerate(asked)]
+    assert len(found) == 3
+
+
 def test_a_paraphrase_does_not_depend_on_the_other_texts():
     one, other = (Request("paraphrase_chosen", prompt, "A bird.", "r", 2) for prompt in "pq")
     assert BACKEND.key(one) == BACKEND.key(other)

@@ -5,6 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from mars_core.errors import ModelError
 from mars_core.generation import GenerationConfig, GenerationError, Request
+from mars_core.generation.instructions import ROLES
 
 TEXTS = ["Larks sing in flight, and at dawn.", "A lark sings.", "Larks nest on the ground in spring."]
 
@@ -95,6 +96,26 @@ def test_a_chat_model_is_asked_by_its_template_and_samples(tiny_chat_model):
     assert answers[0].sampling["do_sample"]
     for answer in answers.values():
         assert set(answer.finish_reasons) <= {"stop", "length"}
+
+
+def test_requests_that_are_added_while_answers_are_taken_are_answered_too(tiny_chat_model):
+    asked = [paraphrase(n=1)]
+    found = []
+    for index, answer in backend(tiny_chat_model).answers(asked):
+        found.append((index, answer.key))
+        if len(asked) < 3:
+            asked.append(paraphrase(n=1, draw=len(asked)))
+    assert found == [(index, backend(tiny_chat_model).key(request)) for index, request in enumerate(asked)]
+
+
+def test_a_reply_whose_beginning_the_prompts_hold_goes_on_from_it(tiny_chat_model, tmp_path):
+    for role in ROLES:
+        text = f"---\nSay it otherwise: ${role.partition('_')[2]}\n---\nOtherwise, larks"
+        (tmp_path / f"{role}.txt").write_text(text)
+    ((_, answer),) = backend(tiny_chat_model, prompts=str(tmp_path)).answers([paraphrase(n=1)])
+    read = f"user: Say it otherwise: {TEXTS[0]}\nassistant: Otherwise, larks"
+    words = transformers.AutoTokenizer.from_pretrained(tiny_chat_model)
+    assert answer.prompt_tokens == len(words(read, add_special_tokens=False).input_ids)
 
 
 def test_a_sample_that_did_not_end_is_marked_as_cut_off(tiny_chat_model):

@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mars_core.generation import GenerationConfig, GenerationError, Request
-from mars_core.generation.backends.vllm import NEUTRAL, TRIES, VllmBackend
+from mars_core.generation.backends.vllm import CONTINUED, NEUTRAL, TRIES, VllmBackend
+from mars_core.generation.instructions import ROLES
 
 
 def completion(*texts, reason="stop"):
@@ -123,9 +124,27 @@ def test_all_samples_come_from_one_request_that_says_everything():
         **NEUTRAL,
         "temperature": 0.8,
         "top_p": 0.95,
-        "max_tokens": 512,
+        "max_tokens": 48,
         "chat_template_kwargs": {"enable_thinking": False},
     }
+
+
+def test_a_reply_whose_beginning_the_prompts_hold_is_asked_to_go_on(tmp_path):
+    for role in ROLES:
+        begun = "\n---\nOtherwise:" if role == "paraphrase_chosen" else ""
+        (tmp_path / f"{role}.txt").write_text(
+            f"Be brief.\n---\nSay it otherwise: ${role.partition('_')[2]}{begun}"
+        )
+    with serving(lambda *_: completion("one")) as server:
+        config = GenerationConfig(
+            backend="vllm", model="m", prompts=str(tmp_path), options={"base_url": server.url}
+        )
+        asking = VllmBackend(config)
+        dict(asking.answers([paraphrase(), Request("rewrite_chosen", "p", "c", "r", 1)]))
+    by_role = {body["messages"][-1]["role"]: body for body in server.bodies}
+    assert by_role["assistant"]["messages"][-1]["content"] == "Otherwise:"
+    sent = {role: [body.get(name) for name in CONTINUED] for role, body in by_role.items()}
+    assert sent == {"assistant": [False, True], "user": [None, None]}
 
 
 def test_the_key_of_the_server_is_sent_if_there_is_one(monkeypatch):
@@ -314,6 +333,47 @@ def test_many_requests_are_in_flight_at_once_and_never_more_than_allowed():
         answers = dict(backend(server.url, concurrency=8).answers(requests))
     assert sorted(answers) == list(range(40))
     assert 4 <= server.most_in_flight <= 8
+
+
+def test_requests_that_are_added_while_answers_are_taken_are_answered_too():
+    asked = [paraphrase("0 larks")]
+    with serving(lambda *_: completion("one", "two")) as server:
+        found = []
+        for index, answer in backend(server.url).answers(asked):
+            found.append((index, answer.error))
+            asked += [paraphrase(f"{len(asked) + more} larks") for more in range(2) if len(asked) < 9]
+    assert sorted(found) == [(index, None) for index in range(9)]
+    assert len(server.bodies) == 9
+
+
+def test_an_added_request_does_not_wait_for_those_under_way():
+    release = threading.Event()
+
+    def script(_, body):
+        if "slow" in body["messages"][1]["content"]:
+            release.wait(20)
+        return completion("one", "two")
+
+    asked = [paraphrase("slow"), paraphrase("quick")]
+    with serving(script) as server:
+        stream = backend(server.url).answers(asked)
+        assert next(stream)[0] == 1
+        asked.append(paraphrase("quick, too"))
+        assert next(stream)[0] == 2
+        release.set()
+        assert [index for index, _ in stream] == [0]
+
+
+def test_the_backend_of_a_launched_server_asks_there_with_the_key_of_that_server(monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "of another server")
+    config = GenerationConfig(
+        backend="vllm", model="m", options={"base_url": "http://elsewhere:9/v1", "concurrency": 3}
+    )
+    with serving(lambda *_: completion("one", "two")) as server:
+        launched = VllmBackend.of_launched(config, server.url.removesuffix("/v1"), "its own")
+        list(launched.answers([paraphrase()]))
+    assert [headers["Authorization"] for headers in server.headers] == ["Bearer its own"]
+    assert launched.key(paraphrase()) == VllmBackend(config).key(paraphrase())
 
 
 def is_event_loop(thread):

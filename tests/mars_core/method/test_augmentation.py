@@ -1,7 +1,9 @@
+import random
 import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from mars_core.data.samples.preferences import preferences
 from mars_core.files import digest
 from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator
 from mars_core.method.augmentation import (
+    HOPELESS_SAMPLES,
     AugmentationConfig,
     AugmentationError,
     Parent,
@@ -60,7 +63,7 @@ class GoodParaphraser:
             self.asked.append(request)
             said = [f"{request.text} ({request.draw}.{sample})" for sample in range(request.n)]
             texts = tuple(self.spoil(request, said))
-            yield index, Answer(self.key(request), texts, ("stop",) * len(texts), 0, 0, 0.0)
+            yield index, Answer(self.key(request), texts, ("stop",) * len(texts), 5, 12, 0.0)
 
 
 class MeaningsOfTopics:
@@ -100,6 +103,7 @@ class Made:
     def __init__(self, result, dropped):
         self.pairs, self.variants = result.pairs.to_pandas(), result.variants.to_pandas()
         self.moved, self.shortfall, self.tokens = result.moved, result.shortfall, result.tokens
+        self.surplus_tokens = result.surplus_tokens
         self.dropped = dropped
 
 
@@ -239,7 +243,8 @@ def test_texts_that_are_dropped_are_drawn_again(made):
     def first_draws_are_bad(request, texts):
         return {0: ["Lost meaning"] * len(texts), 1: [request.text] * len(texts)}.get(request.draw, texts)
 
-    result, asked = made([3, 8], spoil=first_draws_are_bad)
+    exact = AugmentationConfig(max_overasking=1)
+    result, asked = made([3, 8], exact, spoil=first_draws_are_bad)
     assert list(by_parent(result).values()) == [8, 3]
     assert {request.draw for request in asked} == {0, 1, 2}
     assert (result.moved, result.shortfall) == (0, 0)
@@ -340,13 +345,19 @@ def campaigns(draw):
         st.lists(st.sampled_from(["good", "good", "good", "lost", "same", "none"]), min_size=3, max_size=17)
     )
 
+    return config, budgets, fated(fates)
+
+
+def fated(fates):
+    """What becomes of each sample follows from its request; `both` is the same text for either response."""
+
     def spoil(request, texts):
-        said = {"lost": "Lost meaning", "same": request.text}
+        said = {"lost": "Lost meaning", "same": request.text, "both": f"Larks both {request.draw}"}
         place = len(request.text) + 3 * request.draw
         of_samples = [fates[(place + sample) % len(fates)] for sample in range(len(texts))]
         return [said.get(fate, text) for text, fate in zip(texts, of_samples, strict=True) if fate != "none"]
 
-    return config, budgets, spoil
+    return spoil
 
 
 def campaign(config, budgets, backend, folder):
@@ -457,31 +468,15 @@ def test_a_run_whose_requests_failed_asks_for_no_sample_twice_when_they_recover(
     config, budgets, spoil = case
     first, recovered = Fails(spoil, failing), GoodParaphraser(spoil)
     folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mars_core.method.augmentation.PILOT_REQUESTS", 2)
-        for backend in (first, recovered):
-            with suppress(AugmentationError):
-                campaign(config, budgets, backend, folder)
+    for backend in (first, recovered):
+        with suppress(AugmentationError):
+            campaign(config, budgets, backend, folder)
     assert not [
         (old, new)
         for old in first.paid
         for new in recovered.asked
         if old.n >= new.n and replace(old, n=new.n) == new
     ]
-
-
-def test_a_drop_rate_that_changed_because_requests_recovered_buys_nothing_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr("mars_core.method.augmentation.PILOT_REQUESTS", 2)
-
-    def half_lost(request, texts):
-        return [text if number % 2 else "Lost meaning" for number, text in enumerate(texts)]
-
-    first, recovered = Fails(half_lost, {0, 1}), GoodParaphraser(half_lost)
-    config = AugmentationConfig(draws=1)
-    for backend in (first, recovered):
-        campaign(config, [3, 8, 8], backend, tmp_path)
-    assert {request.n for request in first.paid} == {1, 2}
-    assert sorted(map(first.key, recovered.asked)) == sorted(map(first.key, first.asked[:2]))
 
 
 def test_what_a_free_generator_makes_does_not_depend_on_what_others_asked_it_for(tmp_path):
@@ -502,20 +497,62 @@ def test_what_a_free_generator_makes_does_not_depend_on_what_others_asked_it_for
     assert after.pairs.to_list() == alone.pairs.to_list()
 
 
-def test_more_is_asked_for_where_texts_were_dropped_and_never_trained_on(made, monkeypatch):
-    monkeypatch.setattr("mars_core.method.augmentation.PILOT_REQUESTS", 4)
+def half_lost(request, texts):
+    return [text if number % 2 else "Lost meaning" for number, text in enumerate(texts)]
 
-    def half_lost(request, texts):
-        return [text if number % 2 else "Lost meaning" for number, text in enumerate(texts)]
 
+def test_more_is_asked_for_where_texts_were_dropped_and_never_trained_on(made):
     result, asked = made([3] * 2 + [8] * 10, spoil=half_lost)
     assert (len(result.pairs), result.moved, result.shortfall) == (86, 0, 0)
     assert by_parent(result) == {f"pair-{row:02d}": 3 if row < 2 else 8 for row in range(12)}
-    pilot, others = asked[:4], [request for request in asked[4:] if request.draw == 0]
-    assert {request.n for request in pilot} == {1}
-    # 2 are missing, and both that the pilot had of their role were dropped; of prompts it had none
-    assert {(request.role == "paraphrase_prompt", request.n) for request in others} == {(True, 1), (False, 6)}
+    # Of each text one is missing when half of its first samples, or the only one, were dropped.
+    assert {request.n for request in asked if request.draw} == {2}
     assert len(result.variants) == 2 * 2 + 10 * 5
+
+
+def test_what_was_dropped_of_one_text_changes_nothing_in_what_is_asked_of_another(made):
+    def first_row_lost(request, texts):
+        return half_lost(request, texts) if request.text == "Yes 0" else texts
+
+    _, spoilt = made([8] * 5, spoil=first_row_lost)
+    _, others = made([8] * 5, label="good-")
+    assert [request for request in spoilt if request.text != "Yes 0"] == [
+        request for request in others if request.text != "Yes 0"
+    ]
+
+
+def test_a_text_of_which_no_sample_is_any_good_is_given_up_and_the_other_response_makes_up_for_it(made):
+    def never(request, texts):
+        return ["Lost meaning"] * len(texts) if request.role == "paraphrase_chosen" else texts
+
+    patient = AugmentationConfig(draws=10, max_paraphrases=8)
+    result, asked = made([8], patient, spoil=never)
+    assert (len(result.pairs), result.shortfall) == (8, 0)
+    tries = [request.n for request in asked if request.role == "paraphrase_chosen"]
+    assert sum(tries[:-1]) < HOPELESS_SAMPLES <= sum(tries)
+
+
+def test_a_text_that_gave_a_single_good_sample_is_not_given_up(made):
+    def once(request, texts):
+        if request.role != "paraphrase_chosen" or request.draw == 3:
+            return texts
+        return [*texts[: request.draw == 0], *["Lost meaning"] * (len(texts) - (request.draw == 0))]
+
+    result, asked = made([8], AugmentationConfig(draws=5), spoil=once)
+    tries = {request.draw: request.n for request in asked if request.role == "paraphrase_chosen"}
+    assert (sorted(tries), sum(tries.values()) > HOPELESS_SAMPLES) == ([0, 1, 2, 3], True)
+    assert (len(result.pairs), result.shortfall) == (8, 0)
+
+
+def test_tokens_of_good_texts_that_no_pair_needs_are_the_surplus(made):
+    def first_lost(request, texts):
+        return ["Lost meaning"] * len(texts) if request.draw == 0 else texts
+
+    none, _ = made([3])
+    one_of_two_twice, asked = made([3], spoil=first_lost, label="r1-")
+    assert none.surplus_tokens == 0
+    assert [request.n for request in asked] == [1, 1, 2, 2]
+    assert one_of_two_twice.surplus_tokens == pytest.approx(12)
 
 
 def test_over_asking_follows_the_drop_rate_and_has_a_limit():
@@ -526,20 +563,19 @@ def test_over_asking_follows_the_drop_rate_and_has_a_limit():
     assert samples_for(5, 99, 0, 1.0) == 5
 
 
-def test_texts_beyond_the_plan_make_up_for_missing_ones_of_the_other_response(made, monkeypatch):
-    monkeypatch.setattr("mars_core.method.augmentation.PILOT_REQUESTS", 3)
-
+def test_texts_beyond_the_plan_make_up_for_missing_ones_of_the_other_response(made):
     def one_rejected(request, texts):
         if request.role == "paraphrase_rejected":
             return texts[:1] if request.draw == 0 else []
-        # The pilot's are lost, so that 6 chosen ones are asked for where 2 are missing.
-        return ["Lost meaning"] * len(texts) if request.prompt == "Ask 0" and request.draw == 0 else texts
+        # The first are lost, so that 6 chosen ones are asked for where 2 are missing.
+        lost = request.role == "paraphrase_chosen" and request.draw == 0
+        return ["Lost meaning"] * len(texts) if lost else texts
 
-    result, _ = made([8, 8], spoil=one_rejected)
-    second = result.pairs[result.pairs["parent_id"] == "pair-01"]
-    assert len(second) >= 8
-    assert second["rejected_variant"].max() == 1
-    assert second["chosen_variant"].max() > 2
+    result, asked = made([8], spoil=one_rejected)
+    assert len(result.pairs) == 8
+    assert result.pairs["rejected_variant"].max() == 1
+    assert result.pairs["chosen_variant"].max() > 2
+    assert max(request.draw for request in asked) == 1
 
 
 def test_a_response_that_cannot_be_paraphrased_leaves_the_budget_to_the_other(made):
@@ -586,6 +622,121 @@ class Refuses(GoodParaphraser):
             if requests[index].role in self.roles:
                 answer = replace(answer, texts=(), finish_reasons=(), error="HTTP 400: no", refused=True)
             yield index, answer
+
+
+# Any order of arrival
+
+
+class AnyOrder(GoodParaphraser):
+    """Answers whichever request chance picks of those that there are; each request in `fails` fails once.
+
+    After `most` answers it ends the run.
+    """
+
+    def __init__(self, spoil, seed=None, fails=(), most=None):
+        super().__init__(spoil)
+        self.chance = random.Random(seed) if seed is not None else None
+        self.fails = set(fails)
+        self.most = most
+        self.answered = []
+
+    def answers(self, requests):
+        waiting, known = [], 0
+        while waiting or known < len(requests):
+            waiting += range(known, len(requests))
+            known = len(requests)
+            if len(self.answered) == self.most:
+                raise InterruptionError
+            index = waiting.pop(self.chance.randrange(len(waiting)) if self.chance else 0)
+            ((_, answer),) = super().answers([requests[index]])
+            self.answered.append(answer.key)
+            if (name := self.name_of(requests[index])) in self.fails:
+                self.fails.remove(name)
+                answer = replace(answer, texts=(), finish_reasons=(), error="HTTP 500: overloaded")
+            yield index, answer
+
+    def name_of(self, request):
+        return request.role, request.text, request.draw
+
+
+@st.composite
+def families(draw):
+    """A campaign whose pairs have prompts and responses in common, and the requests that fail at first."""
+    config, _, _ = draw(campaigns())
+    fate = st.sampled_from(["good", "good", "both", "both", "lost", "none"])
+    spoil = fated(draw(st.lists(fate, min_size=3, max_size=17)))
+    few = st.integers(0, 2)
+    texts = draw(st.lists(st.tuples(few, few, few), min_size=1, max_size=6))
+    budgets = [draw(st.integers(0, capacity(config, "pairs"))) for _ in texts]
+    requests = st.tuples(
+        st.sampled_from(["paraphrase_chosen", "paraphrase_rejected"]),
+        st.sampled_from(["Larks may 0", "Larks may 1", "Larks can 0", "Larks can 1"]),
+        st.integers(0, 1),
+    )
+    return config, list(zip(texts, budgets, strict=True)), spoil, draw(st.sets(requests, max_size=3))
+
+
+class Bought(NamedTuple):
+    """All that a run of augmentation says."""
+
+    pairs: list
+    variants: list
+    moved: int
+    shortfall: int
+    tokens: int
+    surplus_tokens: float
+    dropped: dict
+    dropped_tokens: dict
+    shown: list
+
+
+def bought(config, family, backend, folder):
+    parents = [
+        Parent(f"{row}", f"Ask {prompt}", f"Larks may {chosen}", f"Larks can {rejected}", budget, row / 7)
+        for row, ((prompt, chosen, rejected), budget) in enumerate(family)
+    ]
+    guards = Guards(GuardsConfig(), MeaningsOfTopics())
+    with GenerationStore(folder) as store:
+        try:
+            made = augment(parents, Generator(backend, store), guards, config)
+        except AugmentationError:
+            reject()
+    return Bought(
+        made.pairs.to_list(),
+        made.variants.to_list(),
+        made.moved,
+        made.shortfall,
+        made.tokens,
+        round(made.surplus_tokens, 6),
+        dict(guards.dropped),
+        {reason: round(tokens, 6) for reason, tokens in guards.dropped_tokens.items()},
+        guards.shown().fillna(-1).to_numpy().tolist(),
+    )
+
+
+@settings(max_examples=40)
+@given(families(), st.integers(0, 99))
+def test_the_order_in_which_answers_arrive_changes_nothing(tmp_path_factory, case, seed):
+    config, family, spoil, fails = case
+    in_order, shuffled = AnyOrder(spoil, None, fails), AnyOrder(spoil, seed, fails)
+    first = bought(config, family, in_order, tmp_path_factory.mktemp("in-order"))
+    assert bought(config, family, shuffled, tmp_path_factory.mktemp("shuffled")) == first
+    assert sorted(shuffled.answered) == sorted(in_order.answered)
+
+
+@settings(max_examples=40)
+@given(families(), st.integers(0, 99), st.integers(0, 20))
+def test_a_run_that_was_stopped_ends_as_any_other_order_does_and_asks_for_nothing_twice(
+    tmp_path_factory, case, seed, most
+):
+    config, family, spoil, _ = case
+    undisturbed = bought(config, family, AnyOrder(spoil), tmp_path_factory.mktemp("undisturbed"))
+    folder = tmp_path_factory.mktemp("stopped")
+    stopped, resumed = AnyOrder(spoil, seed, most=most), AnyOrder(spoil, seed + 1)
+    with suppress(InterruptionError):
+        bought(config, family, stopped, folder)
+    assert bought(config, family, resumed, folder) == undisturbed
+    assert not set(stopped.answered) & set(resumed.answered)
 
 
 @pytest.mark.parametrize("part", ["prompt", "chosen", "rejected"])

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.generation import Answer, Request
-from mars_core.method.guards import Guards, GuardsConfig, flips_order, is_copy, length_ratio, screen
+from mars_core.method.guards import SHOWN, Guards, GuardsConfig, flips_order, is_copy, length_ratio, screen
 from mars_core.method.semantics import Embedder, SemanticsConfig
 
 PROMPT = "What is a lark, and where does it sing? I have never seen one."
@@ -126,12 +129,72 @@ def test_each_guard_can_be_loosened(switched_off, text, finish_reason):
 
 def test_drops_are_counted_by_reason_and_seconds_by_kind_of_guard():
     guards = Guards(GuardsConfig(), embedder=None)
-    assert guards.texts(request(), answer(OTHER, REFUSAL, CHOSEN, REFUSAL)) == [OTHER]
+    kept = guards.samples("a", request(), answer(OTHER, REFUSAL, CHOSEN, REFUSAL))
+    assert [sample.text for sample in kept] == [OTHER]
     assert guards.dropped == {"refusal": 2, "copy": 1}
     assert guards.reasons() == "2 × refusal, 1 × copy"
     figures = guards.metrics("augmentation")
     assert figures["augmentation/dropped/refusal"] == 2
     assert figures["augmentation/guards/seconds"] == figures["augmentation/guards/texts_seconds"] > 0
+
+
+def bought(*texts, tokens):
+    return replace(answer(*texts), completion_tokens=tokens)
+
+
+def test_a_sample_names_its_pair_and_its_answer_and_has_its_share_of_the_tokens():
+    guards = Guards(GuardsConfig(), embedder=None)
+    short, long = "Larks are birds that sing in flight.", OTHER
+    kept = guards.samples("a", request(), bought(short, long, tokens=100))
+    assert [(sample.pair_id, sample.request, sample.key) for sample in kept] == 2 * [("a", request(), "key")]
+    assert kept[1].tokens / kept[0].tokens == pytest.approx((len(long) + 1) / (len(short) + 1))
+    assert sum(sample.tokens for sample in kept) == pytest.approx(100)
+
+
+def test_tokens_that_were_paid_for_dropped_texts_are_counted_by_reason():
+    guards = Guards(GuardsConfig(), embedder=None)
+    (sample,) = guards.samples("a", request(), bought(OTHER, REFUSAL, CHOSEN, REFUSAL, tokens=100))
+    guards.drop("meaning lost", sample, 0.5)
+    metrics = guards.metrics("augmentation")
+    reasons = ("refusal", "copy", "meaning lost")
+    paid = {reason: metrics[f"augmentation/dropped_tokens/{reason}"] for reason in reasons}
+    assert sum(paid.values()) == pytest.approx(100)
+    assert paid["meaning lost"] == sample.tokens
+    assert paid["refusal"] / paid["copy"] == pytest.approx(2 * (len(REFUSAL) + 1) / (len(CHOSEN) + 1))
+
+
+def test_dropped_texts_are_shown_with_their_reason_and_what_was_measured():
+    guards = Guards(GuardsConfig(), embedder=None)
+    (sample,) = guards.samples("a", request(), answer(OTHER, REFUSAL))
+    guards.drop("meaning lost", sample, 0.5)
+    rows = [tuple(row) for row in guards.shown().itertuples(index=False)]
+    role = "paraphrase_chosen"
+    assert rows[0] == (role, "a", CHOSEN, OTHER, "meaning lost", 0.5)
+    assert rows[1][:5] == (role, "a", CHOSEN, REFUSAL, "refusal")
+    assert np.isnan(rows[1][5])
+
+
+def test_nothing_that_was_dropped_is_a_table_of_the_same_columns():
+    guards = Guards(GuardsConfig(), embedder=None)
+    empty = guards.shown()
+    guards.samples("a", request(), answer(REFUSAL))
+    assert len(empty) == 0
+    assert (empty.dtypes == guards.shown().dtypes).all()
+
+
+@given(
+    st.permutations([(f"pair-{number}", text) for number in range(2 * SHOWN) for text in (REFUSAL, CHOSEN)])
+)
+def test_which_dropped_texts_are_shown_does_not_depend_on_the_order_in_which_they_came(order):
+    def shown(arrived):
+        guards = Guards(GuardsConfig(), embedder=None)
+        for pair_id, text in arrived:
+            guards.samples(pair_id, request(), answer(text))
+        return guards.shown()
+
+    table = shown(order)
+    pd.testing.assert_frame_equal(table, shown(sorted(order)))
+    assert table["reason"].value_counts().to_dict() == {"copy": SHOWN, "refusal": SHOWN}
 
 
 def test_texts_that_the_embedder_cuts_are_counted_and_told_once(caplog):

@@ -15,10 +15,15 @@ PROMPT = "What is a lark?"
 CHOSEN = "A lark is a small songbird that sings in flight."
 REJECTED = "A lark is a small songbird that sings."
 NEAR = "A lark is a little songbird that sings in flight."
-FAR = "I like trains."
+FAR = "A lark is a joke or a prank."
+"""Farther from both responses than they are from each other."""
+ABOUT = "A lark is a kind of bird."
+"""Farther, too, but less so, and more about the prompt."""
+BESIDE = "Quarterly tax returns are due in April."
+"""Farthest of all, and about something else."""
+EASY, HARD = "What is a lark, in short?", "Tell me what a lark is."
 REFUSAL = "I'm sorry, but I can't help with that."
 REFUSED = {"error": "HTTP 400: too long", "refused": True}
-FARTHEST = "Quarterly tax returns are due in April."
 
 
 class ScriptedBackend:
@@ -69,6 +74,10 @@ def readout(reward):
     return np.array([reward], dtype=np.float32)
 
 
+def relevance(guards, text):
+    return float(1 - guards.distances([text], [PROMPT])[0])
+
+
 @pytest.fixture
 def guards(embedder):
     """The guards as they are by default, around rewards by heart."""
@@ -97,10 +106,10 @@ def rewritten(tmp_path, embedder, guards):
     return run
 
 
-def test_the_farthest_candidate_wins(rewritten):
-    table, asked = rewritten({(PROMPT, "rewrite_rejected", 0): [FAR, FARTHEST, NEAR]})
+def test_of_the_farther_candidates_the_one_most_about_the_prompt_wins(rewritten):
+    table, asked = rewritten({(PROMPT, "rewrite_rejected", 0): [FAR, ABOUT, NEAR]})
     [row] = table.itertuples()
-    assert (row.rewritten, row.chosen, row.rejected) == ("rejected", CHOSEN, FARTHEST)
+    assert (row.rewritten, row.chosen, row.rejected) == ("rejected", CHOSEN, ABOUT)
     assert row.distance_after > row.distance_before
     assert row.attempts == 3
     assert row.request
@@ -109,14 +118,14 @@ def test_the_farthest_candidate_wins(rewritten):
 
 def test_only_unsettled_pairs_are_asked_for_again(rewritten):
     script = {
-        ("easy", "rewrite_rejected", 0): [FAR, NEAR],
-        ("hard", "rewrite_rejected", 1): [NEAR, FAR, NEAR],
+        (EASY, "rewrite_rejected", 0): [FAR, NEAR],
+        (HARD, "rewrite_rejected", 1): [NEAR, FAR, NEAR],
     }
-    table, asked = rewritten(script, prompts=("easy", "hard"))
+    table, asked = rewritten(script, prompts=(EASY, HARD))
     assert asked == [
-        ("easy", "rewrite_rejected", 0, 2),
-        ("hard", "rewrite_rejected", 0, 2),
-        ("hard", "rewrite_rejected", 1, 3),
+        (EASY, "rewrite_rejected", 0, 2),
+        (HARD, "rewrite_rejected", 0, 2),
+        (HARD, "rewrite_rejected", 1, 3),
     ]
     assert list(table["rewritten"]) == ["rejected", "rejected"]
     assert list(table["attempts"]) == [2, 3]
@@ -126,12 +135,12 @@ def test_the_chosen_response_is_rewritten_only_where_the_rejected_one_failed(rew
     script = {
         (PROMPT, "rewrite_rejected", 0): [CHOSEN + " ", NEAR],
         (PROMPT, "rewrite_rejected", 1): [NEAR, NEAR, NEAR],
-        (PROMPT, "rewrite_chosen", 0): [FAR, FARTHEST],
+        (PROMPT, "rewrite_chosen", 0): [FAR, ABOUT],
     }
     table, asked = rewritten(script)
     [row] = table.itertuples()
     assert (row.rewritten, row.rejected) == ("chosen", REJECTED)
-    assert row.chosen in (FAR, FARTHEST)
+    assert row.chosen in (FAR, ABOUT)
     assert row.attempts == 7
     assert [(role, n) for _, role, _, n in asked] == [
         ("rewrite_rejected", 2),
@@ -141,10 +150,10 @@ def test_the_chosen_response_is_rewritten_only_where_the_rejected_one_failed(rew
 
 
 def test_a_pair_has_the_tokens_of_all_answers_about_it_and_of_no_other(rewritten):
-    script = {("easy", "rewrite_rejected", 0): [FAR], ("hard", "rewrite_rejected", 1): [FAR]}
-    table, asked = rewritten(script, prompts=("easy", "hard"))
+    script = {(EASY, "rewrite_rejected", 0): [FAR], (HARD, "rewrite_rejected", 1): [FAR]}
+    table, asked = rewritten(script, prompts=(EASY, HARD))
     assert list(table["tokens"]) == [10, 20]
-    bought_before, _ = rewritten(script, prompts=("easy", "hard"))
+    bought_before, _ = rewritten(script, prompts=(EASY, HARD))
     assert bought_before.equals(table)
     assert len(asked) == 3
 
@@ -161,6 +170,18 @@ def test_a_request_that_failed_is_sent_once_more_before_the_other_side_is_rewrit
     table, asked = rewritten(Recovering({(PROMPT, "rewrite_rejected", 0): {"error": "HTTP 500: no"}}))
     assert list(table["rewritten"]) == ["rejected"]
     assert asked == 2 * [(PROMPT, "rewrite_rejected", 0, 2)]
+
+
+def test_a_request_that_failed_twice_is_not_sent_again_and_the_next_wave_is(rewritten):
+    table, asked = rewritten({(PROMPT, "rewrite_rejected", 0): {"error": "HTTP 500: no"}})
+    assert [(role, draw) for _, role, draw, _ in asked] == [
+        ("rewrite_rejected", 0),
+        ("rewrite_rejected", 0),
+        ("rewrite_rejected", 1),
+        ("rewrite_chosen", 0),
+        ("rewrite_chosen", 1),
+    ]
+    assert list(table["rewritten"]) == ["none"]
 
 
 def test_a_side_whose_request_was_refused_is_not_asked_for_again(rewritten):
@@ -201,42 +222,68 @@ def test_a_response_that_comes_back_unchanged_is_no_rewrite(rewritten, guards):
     assert guards.dropped == {"copy": 2}
 
 
+# What the prompt asks
+
+
+def test_a_rewrite_beside_the_prompt_is_dropped_however_far_it_leads(rewritten, guards):
+    table, _ = rewritten({(PROMPT, "rewrite_rejected", 0): [BESIDE, NEAR]})
+    assert list(table["rewritten"]) == ["none"]
+    assert guards.dropped == {"beside the prompt": 1}
+    shown = guards.shown()
+    assert list(shown["text"]) == [BESIDE]
+    assert shown["number"].item() == pytest.approx(relevance(guards, BESIDE))
+
+
+def test_a_rewrite_has_to_be_about_as_relevant_as_the_more_relevant_response(rewritten, guards, embedder):
+    needed = max(relevance(guards, CHOSEN), relevance(guards, REJECTED)) - relevance(guards, BESIDE)
+    for tolerance, expected in ((needed - 0.01, "none"), (needed + 0.01, "rejected")):
+        tolerant = Guards(GuardsConfig(relevance_tolerance=tolerance), embedder, ByHeart())
+        table, _ = rewritten({(PROMPT, "rewrite_rejected", 0): [BESIDE]}, guards=tolerant)
+        assert list(table["rewritten"]) == [expected]
+
+
+def test_the_relevance_of_a_rewrite_is_its_similarity_to_the_last_turn(rewritten, guards):
+    dialogue = f"Human: Do trains sing?\n\nAssistant: No.\n\nHuman: {PROMPT}"
+    table, _ = rewritten({(dialogue, "rewrite_rejected", 0): [ABOUT]}, prompts=(dialogue,))
+    assert table["relevance"].item() == pytest.approx(relevance(guards, ABOUT))
+
+
 # The order of the pair
 
 
-def test_the_farthest_rewrite_that_keeps_the_order_wins(rewritten, guards, embedder):
-    rewards = ByHeart(**{FARTHEST: 1.2, FAR: 0.4})
+def test_a_rewrite_that_flips_the_order_gives_way_to_one_less_about_the_prompt(rewritten, guards, embedder):
+    rewards = ByHeart(**{ABOUT: 1.2, FAR: 0.4})
     guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, rewards)
-    script = {(PROMPT, "rewrite_rejected", 0): [FAR, FARTHEST, NEAR]}
+    script = {(PROMPT, "rewrite_rejected", 0): [FAR, ABOUT, NEAR]}
     table, asked = rewritten(script, guards=guards, reward_chosen=1.0, reward_rejected=0.0)
     assert table["rejected"].item() == FAR
     assert guards.dropped == {"order flipped": 1}
-    assert rewards.scored == [[FAR, FARTHEST]]  # the nearer one could not win
+    assert rewards.scored == [[FAR, ABOUT]]  # the nearer one could not be taken
     assert len(asked) == 1
 
 
 def test_a_chosen_response_may_not_be_rewritten_below_the_rejected_one(rewritten, embedder):
-    guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, ByHeart(**{FAR: -0.5, FARTHEST: -0.5}))
-    script = {(PROMPT, "rewrite_chosen", 0): [FAR, FARTHEST], (PROMPT, "rewrite_rejected", 0): [NEAR]}
+    guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, ByHeart(**{FAR: -0.5, ABOUT: -0.5}))
+    script = {(PROMPT, "rewrite_chosen", 0): [FAR, ABOUT], (PROMPT, "rewrite_rejected", 0): [NEAR]}
     table, _ = rewritten(script, guards=guards, reward_chosen=1.0, reward_rejected=0.0)
     assert table["rewritten"].item() == "none"
     assert guards.dropped == {"order flipped": 2}
 
 
 def test_a_pair_that_the_model_has_in_the_wrong_order_may_stay_so(rewritten, embedder):
-    guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, ByHeart(**{FAR: 3.05, FARTHEST: 3.2}))
-    script = {(PROMPT, "rewrite_rejected", 0): [FAR, FARTHEST]}
+    guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, ByHeart(**{FAR: 3.05, ABOUT: 3.2}))
+    script = {(PROMPT, "rewrite_rejected", 0): [FAR, ABOUT]}
     table, _ = rewritten(script, guards=guards, reward_chosen=1.0, reward_rejected=3.0)
     assert table["rejected"].item() == FAR
 
 
-def test_the_candidates_of_all_pairs_are_scored_in_one_batch_a_wave(rewritten, embedder):
+def test_answers_that_are_there_are_scored_together(rewritten, embedder):
+    prompts = tuple(f"{PROMPT} ({number})" for number in range(9))
+    script = {(prompt, "rewrite_rejected", 0): [FAR, ABOUT] for prompt in prompts}
+    rewritten(script, prompts=prompts)
     rewards = ByHeart()
-    guards = Guards(GuardsConfig(), embedder, rewards)
-    prompts = ("one", "two", "three")
-    script = {(prompt, "rewrite_rejected", 0): [FAR, FARTHEST] for prompt in prompts}
-    rewritten(script, prompts=prompts, guards=guards)
-    assert rewards.scored == [[FAR, FARTHEST] * 3]
+    rewritten(script, prompts=prompts, guards=Guards(GuardsConfig(), embedder, rewards))
+    assert rewards.scored == [[FAR, ABOUT] * 9]
 
 
 def test_dropping_every_rewrite_is_an_error_that_counts_the_reasons(rewritten):
@@ -256,8 +303,8 @@ def test_a_few_pairs_without_a_usable_rewrite_stay_as_they_are(rewritten):
 
 
 def test_a_pair_whose_every_rewrite_would_flip_its_order_is_kept(rewritten, embedder):
-    guards = Guards(GuardsConfig(), embedder, ByHeart(**{FAR: 9.0, FARTHEST: -9.0}))
-    script = {(PROMPT, "rewrite_rejected", 0): [FAR], (PROMPT, "rewrite_chosen", 0): [FARTHEST]}
+    guards = Guards(GuardsConfig(), embedder, ByHeart(**{FAR: 9.0, ABOUT: -9.0}))
+    script = {(PROMPT, "rewrite_rejected", 0): [FAR], (PROMPT, "rewrite_chosen", 0): [ABOUT]}
     table, _ = rewritten(script, guards=guards)
     assert table["rewritten"].item() == "none"
     assert guards.dropped == {"order flipped": 2}
@@ -291,7 +338,7 @@ def test_rules_move_real_pairs_apart(tmp_path, embedder, guards):
     with GenerationStore(tmp_path) as store:
         answered = []
         generator = Generator(GenerationConfig().open(), store)
-        table = rewrite(close, generator, guards, CONFIG, answered.append)
+        table = rewrite(close, generator, guards, CONFIG, lambda: answered.append(1))
     print(dict(guards.dropped), dict(guards.seconds))
     assert len(answered) == generator.counts.requests
     assert list(table["pair_id"]) == list(originals["pair_id"])

@@ -1,5 +1,6 @@
 """A server that a run launches, with a small stand-in for vLLM as a real process."""
 
+import json
 import os
 import sys
 import time
@@ -11,14 +12,16 @@ import psutil
 import pytest
 
 from mars_core.generation import GenerationConfig, GenerationError, Request
+from mars_core.generation.vllm_command import ForCpu
 from tasks.processes.open_generator import open_generator
 
 STAND_IN = """
-import argparse, http.server, json, subprocess, sys, time
+import argparse, http.server, json, os, subprocess, sys, time
 arguments = argparse.ArgumentParser()
 for name in ("--model", "--host", "--port", "--die"):
     arguments.add_argument(name)
-arguments = arguments.parse_args()
+arguments, _ = arguments.parse_known_args()
+open("started", "w").write(json.dumps([sys.argv[1:], dict(os.environ)]))
 if arguments.die:
     sys.exit("no memory left for the weights")
 child = subprocess.Popen(["sleep", "1000"])
@@ -31,6 +34,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.reply({"data": [{"id": arguments.model}]})
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Authorization"] != "Bearer " + os.environ["VLLM_API_KEY"]:
+            self.send_error(401)
+            return
         choice = {"message": {"content": "Larks sing."}, "finish_reason": "stop"}
         self.reply({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 3}})
     def reply(self, content):
@@ -63,6 +69,16 @@ def run(tmp_path, monkeypatch):
     return made
 
 
+OF_CPU = {"CACHE": "2"}
+
+
+def started(run, text="A lark."):
+    """The arguments and the environment with which the stand-in of a run is started."""
+    with open_generator(run) as generator:
+        generator.generate([replace(REQUESTS[0], chosen=text)])
+    return json.loads(Path("started").read_text())
+
+
 def pids():
     return [int(pid) for pid in Path("pids").read_text().split()] if Path("pids").exists() else []
 
@@ -91,6 +107,34 @@ def test_a_launched_server_starts_with_the_first_request_and_ends_with_the_block
     assert pids() == [child], "a server was started for answers that are in the store"
 
 
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_launched_server_gets_what_a_cpu_needs_where_there_is_no_gpu(run, monkeypatch, gpu):
+    monkeypatch.setattr("tasks.processes.vllm_server.has_gpu", lambda: gpu)
+    monkeypatch.setattr("tasks.processes.vllm_server.for_cpu", lambda: ForCpu(OF_CPU, ["--enforce-eager"]))
+    arguments, environment = started(run())
+    assert ("--enforce-eager" in arguments, environment.get("CACHE") == "2") == (not gpu, not gpu)
+
+
+def test_arguments_of_the_configuration_come_after_those_for_a_cpu_and_so_count(run, monkeypatch):
+    monkeypatch.setattr("tasks.processes.vllm_server.has_gpu", lambda: False)
+    monkeypatch.setattr("tasks.processes.vllm_server.for_cpu", lambda: ForCpu({}, ["--dtype", "float32"]))
+    arguments, _ = started(run(arguments="--dtype bfloat16"))
+    assert arguments[-4:] == ["--dtype", "float32", "--dtype", "bfloat16"]
+
+
+def test_what_the_environment_says_counts_before_what_a_cpu_needs(run, monkeypatch):
+    monkeypatch.setattr("tasks.processes.vllm_server.has_gpu", lambda: False)
+    monkeypatch.setattr("tasks.processes.vllm_server.for_cpu", lambda: ForCpu(OF_CPU, []))
+    monkeypatch.setenv("CACHE", "9")
+    assert started(run())[1]["CACHE"] == "9"
+
+
+def test_every_launched_server_asks_for_a_key_of_its_own(run, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "of another server")
+    keys = {started(run(), text)[1]["VLLM_API_KEY"] for text in ("One lark.", "Two larks.")}
+    assert len(keys - {"of another server"}) == 2
+
+
 def test_answers_of_a_model_whose_folder_has_changed_are_not_the_new_models(run, tmp_path):
     (tmp_path / "m").mkdir()
     for weights in ("old", "old", "new"):
@@ -111,7 +155,7 @@ def test_a_launched_server_finds_the_memory_free_that_earlier_steps_freed(run, m
 
 
 def test_a_launched_server_ends_when_the_block_is_interrupted(run):
-    def interrupt(_):
+    def interrupt():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), open_generator(run()) as generator:
@@ -131,7 +175,7 @@ def test_a_server_that_dies_at_work_ends_the_step_soon_and_keeps_what_it_answere
     many = [replace(REQUESTS[0], chosen=f"Lark {n} sings.") for n in range(2000)]
     killed = []
 
-    def kill(_):
+    def kill():
         if not killed:  # answers still come when it is dead
             killed.append(psutil.Process(pids()[0]).parent())
             killed[0].kill()

@@ -19,8 +19,9 @@ class Paraphraser:
 
     name, free = "scripted", False
 
-    def __init__(self, mute=""):
+    def __init__(self, mute="", echoed=""):
         self.mute = mute
+        self.echoed = echoed
 
     def key(self, request):
         return digest(request.role, request.text, request.n, request.draw)
@@ -29,6 +30,7 @@ class Paraphraser:
         for index, request in enumerate(requests):
             n = 0 if request.prompt == self.mute else request.n
             texts = tuple(f"{request.text} {'so ' * (3 * request.draw + i)}{i}" for i in range(n))
+            texts = n * (request.text,) if request.prompt == self.echoed else texts
             yield index, Answer(self.key(request), texts, ("stop",) * n, 0, 0, 0.0)
 
 
@@ -36,7 +38,7 @@ class Paraphraser:
 def spent(tmp_path, in_flow, tiny_decoder):
     """Spend budgets of three originals: the pairs, and the run."""
 
-    def spend(budgets, q=(0.5, 0.4, 0.1), mute="", **changes):
+    def spend(budgets, q=(0.5, 0.4, 0.1), mute="", echoed="", **changes):
         values = {
             "name": digest(budgets, str(changes))[:8], "folder": str(tmp_path), "guards": OPEN,
             "model": {"max_length": 64, "precision": "float32"},
@@ -56,7 +58,7 @@ def spent(tmp_path, in_flow, tiny_decoder):
             )
             model = run.write("model", RewardModel.load(str(tiny_decoder), run.config.model).save)
             with GenerationStore(tmp_path / f"store-{run.config.name}") as store:
-                generator = Generator(Paraphraser(mute), store)
+                generator = Generator(Paraphraser(mute, echoed), store)
                 made = in_flow(lambda: augment_hard_pairs(
                     run, 1, train, allocation, rewrites, model, generator=generator))  # fmt: skip
             return run.dataset(made["augmented"]), RewardModel.load(str(tiny_decoder), run.config.model)
@@ -74,6 +76,16 @@ def test_every_original_gets_the_pairs_that_its_budget_says(spent):
 
 def test_what_an_original_cannot_use_moves_by_q_and_keeps_the_cap(spent):
     assert counts(spent([6, 2, 2], mute="Ask a?", selection={"cap": 6})[0]) == {"b": 6, "c": 4}
+
+
+def test_some_of_the_dropped_paraphrases_are_written_with_the_reason(spent, tmp_path):
+    spent([1, 1, 1], echoed="Ask b?", name="dropped")
+    dropped = pd.read_parquet(tmp_path / "dropped/round-1/dropped_paraphrases.parquet")
+    assert set(zip(dropped["pair_id"], dropped["text"], dropped["reason"], strict=True)) <= {
+        ("b", "Yes b.", "copy"),
+        ("b", "No b.", "copy"),
+    }
+    assert len(dropped) > 0
 
 
 def test_of_a_pool_the_easiest_pairs_by_the_current_model_are_kept(spent):
