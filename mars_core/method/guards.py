@@ -61,6 +61,8 @@ class Sample(NamedTuple):
 
 SHOWN = 4
 """Dropped texts that are kept of each reason."""
+DIGITS = 4
+"""Of what was measured of them: the last ones depend on which texts were embedded together."""
 DROPPED = {
     "role": "str",
     "pair_id": "str",
@@ -181,7 +183,7 @@ class Guards:
         self.dropped_tokens[reason] += sample.tokens
         name = digest(sample.pair_id, sample.request.role, sample.text)
         shown = self._shown[reason]
-        shown.append((name, sample, number))
+        shown.append((name, sample, round(number, DIGITS)))
         shown.sort(key=lambda kept: kept[0])
         del shown[SHOWN:]
 

@@ -24,7 +24,7 @@ from tasks.run.run_folder import open_run
 
 EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
 
-COMMANDS = ("refine", "retrain", "evaluate", "config", "show", "explain", "export", "ui")
+COMMANDS = ("refine", "preview", "retrain", "evaluate", "config", "show", "explain", "export", "ui")
 GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
 
 
@@ -293,6 +293,45 @@ def test_a_dry_run_tells_which_rows_are_left_out(place, tmp_path):
 def test_a_dry_run_tells_of_an_embedder_that_is_not_there(place):
     said = refusal("refine", place.file, "--dry-run", "semantics.embedder=./nothere")
     assert "./nothere: no such checkpoint folder" in said
+
+
+def test_a_preview_shows_requests_samples_verdicts_and_pairs_and_keeps_the_answers(place, tiny_chat_model):
+    asking = [
+        "generation.backend=transformers",
+        f"generation.model={tiny_chat_model}",
+        "guards.cut_off=false",
+    ]
+    asking += [f"generation.{role}.max_tokens=8" for role in ("paraphrase_chosen", "rewrite_rejected")]
+    page = mars("preview", place.file, *asking, "--pairs", 1)
+    assert page.exit_code == 0, page.output
+    assert "1 originals, those of" in page.output
+    assert "Reword the assistant's reply between the tags" in page.output
+    assert re.search(r"\*\*Sample 1: dropped, [a-z ]+\*\*", page.output)
+    assert "### Synthetic pairs: " in page.output
+    assert "## In all" in page.output
+    told = place.folder / "page.md"
+    again = mars("preview", place.file, *asking, "generation.offline=true", "--pairs", 1, "--output", told)
+    assert again.exit_code == 0, again.output
+    assert "Sample 1" in told.read_text()
+
+
+def test_a_preview_says_what_each_guard_measured_and_what_the_run_would_cost(place):
+    page = mars("preview", place.file, "--pairs", 2).output
+    assert re.search(r"\*\*Sample 1: usable\*\* \(word overlap 0?\.\d+\)", page)
+    assert re.search(r"✓ meaning lost \(0?\.\d+, limit 0?\.80\)", page)
+    strict = mars("preview", place.file, "guards.min_similarity=1", "--pairs", 2).output
+    assert re.search(r"✗ meaning lost \(0?\.\d+, limit 1\.00\)", strict)
+    assert "Of " in strict
+    assert "paraphrases 0 could be used" in strict
+
+
+def test_a_preview_of_a_run_with_margins_takes_those_of_the_smallest(tiny, monkeypatch):
+    monkeypatch.chdir(tiny.folder)
+    run = tiny.run()
+    margins = run.table("round-2/margins.parquet").sort_values("margin")
+    page = mars("preview", tiny.file, "--pairs", 1).output
+    assert "those of the smallest margin in round-2" in page
+    assert f"## {margins['pair_id'].iloc[0]}" in page
 
 
 def test_show_prints_the_table_of_rounds(tiny):

@@ -2,7 +2,7 @@ import pytest
 
 from mars_core.config import ConfigError, validated
 from mars_core.generation import GenerationConfig, Request
-from mars_core.generation.instructions import BUILT_IN, ROLES, Prompts, PromptsError, continues
+from mars_core.generation.instructions import BUILT_IN, ROLES, Prompts, PromptsError, continues, ends_at
 
 PROMPT = "Human: What is a lark?\n\nAssistant: A songbird.\n\nHuman: Does it cost $5 or $prompt?"
 
@@ -108,3 +108,13 @@ def test_a_folder_without_a_role_is_told_with_what_it_lacks(own):
         Prompts.read(str(own))
     with pytest.raises(PromptsError, match="neither a folder nor one of standard, small"):
         Prompts.read("smal")
+
+
+def test_a_reply_that_begins_with_a_quotation_mark_ends_with_the_closing_one(own):
+    def end(begun):
+        (own / "paraphrase_chosen.txt").write_text(f"---\nOtherwise: $chosen\n---\n{begun}")
+        return ends_at(Prompts.read(str(own)).messages(Request("paraphrase_chosen", "p", "A bird.", "r", 1)))
+
+    assert [end('So: "'), end("So: «"), end("So:")] == ['"', "»", None]
+    plain = Prompts.read(str(own)).messages(Request("paraphrase_prompt", "p", "c", "r", n=1))
+    assert ends_at(plain) is None

@@ -134,6 +134,13 @@ def test_the_room_of_some_variants_is_the_number_of_their_cells(config, numbers)
     assert room(Variants(*numbers), config) == len(list(cells(Variants(*numbers), config)))
 
 
+def test_short_texts_are_taken_as_they_are(made):
+    config = AugmentationConfig(min_characters=6)  # "Ask 0" and "No 0" are shorter, "Yes 10" is not
+    result, asked = made([0] * 10 + [1], config)
+    assert {request.role for request in asked} == {"paraphrase_chosen"}
+    assert len(result.pairs) == 1
+
+
 def test_two_pairs_are_bought_with_two_paraphrases_of_one_response():
     assert variants_for(2, AugmentationConfig(), chosen_first=True) == Variants(1, 3, 1)
     assert variants_for(2, AugmentationConfig(), chosen_first=False) == Variants(1, 1, 3)
