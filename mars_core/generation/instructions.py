@@ -30,6 +30,8 @@ ROLES: tuple[Role, ...] = tuple(role for role in get_args(Role) if role != "resp
 SPEAKERS = ("system", "user", "assistant")
 QUOTES = {'"': '"', "“": "”", "«": "»"}
 PLACEHOLDERS = {"prompt", "chosen", "rejected"}
+FEW_WORDS = 25
+"""Characters up to which a line may stand in a text by chance."""
 _TAGS = re.compile(r"(</?(?:text|prompt|dispreferred|preferred))(>)")
 _CLOSING = re.compile(r"</(?:text|prompt|dispreferred|preferred)(-\d+)?\s*>")
 
@@ -70,6 +72,11 @@ class Prompts:
     def digest(self) -> str:
         """Names the wording."""
         return digest(self.templates)
+
+    def sentences(self, role: Role) -> tuple[str, ...]:
+        """What stands in a role's template whatever the texts are: its lines of more than a few words."""
+        lines = (line.strip() for part in self.templates.get(role, ()) for line in part.splitlines())
+        return tuple(line for line in lines if "$" not in line and len(line) > FEW_WORDS)
 
     def messages(self, request: Request) -> tuple[Message, ...]:
         """The chat messages of a request: system, user, what a reply begins with; or a dialogue's turns."""

@@ -36,6 +36,7 @@ from mars_core.data.dialogue import turns
 from mars_core.files import digest
 from mars_core.generation import CUT_OFF, Answer, Request
 from mars_core.generation.cleaning import clean, is_refusal, is_task_talk
+from mars_core.generation.instructions import Prompts
 from mars_core.method.semantics import Embedder
 
 logger = logging.getLogger(__name__)
@@ -123,9 +124,19 @@ class GuardsConfig(Configuration):
 class Guards:
     """Judges generated texts; `dropped` counts reasons and `seconds` the time of each kind of guard."""
 
-    def __init__(self, config: GuardsConfig, embedder: Embedder, judge: Judge | None = None) -> None:
-        """Judge by `config`; `judge` is the current reward model, which only some texts need."""
+    def __init__(
+        self,
+        config: GuardsConfig,
+        embedder: Embedder,
+        judge: Judge | None = None,
+        prompts: Prompts | None = None,
+    ) -> None:
+        """Judge by `config`; `judge` is the current reward model, which only some texts need.
+
+        A text that repeats what the model was told by `prompts` talks about the task.
+        """
         self.config = config
+        self.prompts = prompts
         self._embedder = embedder
         self._judge = judge
         self.dropped: Counter[Reason] = Counter()
@@ -140,7 +151,8 @@ class Guards:
     def samples(self, pair_id: str, request: Request, answer: Answer) -> list[Sample]:
         """The samples of an answer that stand by themselves, clean; the others are counted."""
         with self._timed("texts"):
-            screened = list(screen(request, answer, self.config))
+            told = self.prompts.sentences(request.role) if self.prompts else ()
+            screened = list(screen(request, answer, self.config, told))
         lengths = [len(text) + 1 for text in answer.texts]
         kept = []
         for (text, fault), length in zip(screened, lengths, strict=True):
@@ -231,14 +243,18 @@ class Verdict(NamedTuple):
     """What it was compared with."""
 
 
-def screen(request: Request, answer: Answer, config: GuardsConfig) -> Iterator[tuple[str, Verdict | None]]:
+def screen(
+    request: Request, answer: Answer, config: GuardsConfig, told: Sequence[str] = ()
+) -> Iterator[tuple[str, Verdict | None]]:
     """Clean an answer's samples and judge them by their text: (the whole new text, why it is not used).
 
     The text is what would stand in the pair: of a longer dialogue, the prompt with its last turn replaced.
+    `told` are sentences of what the model was told, which no text may repeat.
     """
     for raw, finish_reason in zip(answer.texts, answer.finish_reasons, strict=True):
         text = cleaned(raw, request)
-        fault = next((one for one in verdicts(text, finish_reason, request, config) if not one.passed), None)
+        judged = verdicts(text, finish_reason, request, config, told)
+        fault = next((verdict for verdict in judged if not verdict.passed), None)
         yield text if fault else request.whole(text), fault
 
 
@@ -247,7 +263,9 @@ def cleaned(raw: str, request: Request) -> str:
     return clean(raw, request.source, introduced=request.role not in ("paraphrase_prompt", "respond"))
 
 
-def verdicts(text: str, finish_reason: str, request: Request, config: GuardsConfig) -> Iterator[Verdict]:
+def verdicts(
+    text: str, finish_reason: str, request: Request, config: GuardsConfig, told: Sequence[str] = ()
+) -> Iterator[Verdict]:
     """What the guards that look at a cleaned text alone say of it, one after the other, cheap ones first."""
     source = request.source
     yield Verdict("cut off", not (config.cut_off and finish_reason in CUT_OFF))
@@ -257,7 +275,9 @@ def verdicts(text: str, finish_reason: str, request: Request, config: GuardsConf
         return
     declines = config.refusals and is_refusal(text) and not is_refusal(source)
     yield Verdict("refusal", not declines)
-    yield Verdict("talk about the task", not (config.task_talk and is_task_talk(text, source)))
+    echoes = any(sentence in text and sentence not in source for sentence in told)
+    talks = config.task_talk and (echoes or is_task_talk(text, source))
+    yield Verdict("talk about the task", not talks)
     yield Verdict("another turn", _speakers(text) <= max(1, _speakers(source)) and _fits(text, request))
     most = config.max_word_overlap
     copied = is_copy(text, source, most)

@@ -102,7 +102,7 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
             Parent(row["pair_id"], row["prompt"], now.chosen, now.rejected, BUDGET)
             for row, now in zip(chosen.to_list(), rewrites, strict=True)
         ]
-        guards = Guards(config.guards, embedder)
+        guards = Guards(config.guards, embedder, None, config.generation.instructions)
         made: list[dict[str, Any]] = []
         trouble = ""
         try:
@@ -158,7 +158,7 @@ def _rewritten(
     close = [pair for pair in all_pairs if pair.distance_before < threshold]
     if close and config.rewriting.enabled and config.augmentation.writes_variants:
         try:
-            guards = Guards(config.guards, embedder, NoModel())
+            guards = Guards(config.guards, embedder, NoModel(), config.generation.instructions)
             rewrite(close, listened, guards, config.rewriting)
         except RewritingError:
             pass  # each sample is shown with the reason
@@ -208,7 +208,8 @@ def _exchange(
         yield f"It failed: {answer.error}"
     for number, (raw, finish) in enumerate(zip(answer.texts, answer.finish_reasons, strict=True), 1):
         text = cleaned(raw, request)
-        found = list(verdicts(text, finish, request, config.guards))
+        told = config.generation.instructions.sentences(request.role)
+        found = list(verdicts(text, finish, request, config.guards, told))
         if all(verdict.passed for verdict in found):
             found += _by_meaning(text, request, row, config.guards, embedder)
         fault = next((verdict.reason for verdict in found if not verdict.passed), None)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.generation import Answer, Request
+from mars_core.generation.instructions import Prompts
 from mars_core.method.guards import SHOWN, Guards, GuardsConfig, flips_order, is_copy, length_ratio, screen
 from mars_core.method.semantics import Embedder, SemanticsConfig
 
@@ -31,7 +32,8 @@ def request(role="paraphrase_chosen", prompt=PROMPT, chosen=CHOSEN):
 def reason(text, finish_reason="stop", config=None, **changes):
     """Why a text is dropped, or None."""
     judged = screen(request(**changes), answer(text, finish_reason=finish_reason), config or GuardsConfig())
-    return next(judged)[1]
+    fault = next(judged)[1]
+    return fault and fault.reason
 
 
 def test_a_good_paraphrase_passes_and_what_stood_around_it_is_gone():
@@ -246,3 +248,11 @@ def test_the_order_is_flipped_beyond_the_tolerance_only():
     assert right.tolist() == [False, False, False, True]
     misranked = flips_order(-np.ones(4), -new_rejected, 0.15)
     assert misranked.tolist() == [False, False, False, True]
+
+
+def test_a_text_that_repeats_what_the_model_was_told_is_talk_about_the_task():
+    told = Prompts.read("small")
+    guards = Guards(GuardsConfig(), None, prompts=told)
+    [sentence] = told.sentences("paraphrase_chosen")
+    assert guards.samples("p", request(), answer(f"{OTHER}\n\n{sentence}", OTHER))[0].text == OTHER
+    assert guards.dropped == {"talk about the task": 1}
