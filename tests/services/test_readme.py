@@ -61,7 +61,7 @@ def test_make_run_is_ready_within_eight_minutes_installing_included(clone):
 def test_make_run_prints_the_rounds_and_leaves_their_artifacts(clone):
     folder, outcomes = clone
     (_, printed), _ = outcomes["make run"]
-    for t in range(3):
+    for t in range(2):
         assert f"round {t}" in printed
         assert (folder / f"runs/quickstart/round-{t}/model/model.safetensors").exists()
     assert (folder / "runs/quickstart/report.md").exists()
@@ -121,7 +121,7 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, tmp_path):
         rounds = json.dumps([run["info"]["run_id"] for run in runs[1:]], separators=(",", ":"))
         compared = f"{mlflow}/#/compare-runs?runs={rounds}&experiments=[%221%22]"
         shown = _browse(chromium, compared, tmp_path / "compared.png")
-        for t in range(3):
+        for t in range(2):
             assert f"quickstart · round {t}" in shown
         curves = f"{mlflow}/#/experiments/1/runs/{runs[0]['info']['run_id']}/model-metrics"
         shown = _browse(chromium, curves, pictures / "mlflow.png")
