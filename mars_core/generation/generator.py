@@ -33,7 +33,7 @@ class GenerationCounts:
 
     `requests` = `sent` + `cached`. `sent` are answered requests, `failed` the different ones among them that
     have no text yet, however often they were sent; `retries` are tries beyond a request's first. `seconds` is
-    wall-clock time spent in `generate`.
+    wall-clock time spent in `converse`, judging included.
     """
 
     requests: int = 0
