@@ -114,7 +114,7 @@ clean: ## Remove the environment and every cache; runs and generations stay.
 require-python = [ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 # A command whose output goes into a log; it says that it lives, and shows the log where it fails.
-logged = { $(1); } > $(2) 2>&1 & pid=$$!; seconds=0; \
+logged = { $(1); } > $(2) 2>&1 & pid=$$!; seconds=0; trap 'pkill -P $$pid; kill $$pid 2> /dev/null' INT TERM; \
 	while sleep 1; kill -0 $$pid 2> /dev/null; do seconds=$$((seconds + 1)); \
 	  [ $$((seconds % 15)) -ne 0 ] || echo "  $(2): $$seconds s, $$(grep -c '^Collecting' $(2) || true) packages"; done; \
 	wait $$pid || { cat $(2) >&2; echo "Installing failed; the log above is in $(2)." >&2; exit 1; }

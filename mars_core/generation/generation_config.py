@@ -167,6 +167,11 @@ class GenerationConfig(PluginSection):
         """The templates that `prompts` names."""
         return Prompts.read(self.prompts)
 
+    @property
+    def told(self) -> Prompts | None:
+        """The templates, where a language model reads them."""
+        return self.instructions if self.by_language_model else None
+
     def identity(self) -> dict[str, str]:
         """See `Configuration.identity`; the wording of the prompts counts wherever it stands."""
         return super().identity() | ({"prompts": self.instructions.digest} if self.by_language_model else {})

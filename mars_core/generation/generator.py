@@ -95,9 +95,9 @@ class Generator:
     ) -> None:
         """Answer requests, and those that their answers give rise to, until there are no more.
 
-        Only what the store lacks is sent, identical requests once, and an answer is in the store the moment
-        it arrives. A failed request gives an answer with `error` and no texts; it is not stored, so that
-        it is sent again when it is asked for again.
+        Only what the store lacks is sent, identical requests once, and an answer is in the store before
+        anything is made of it. A failed request gives an answer with `error` and no texts; it is not stored,
+        so that it is sent again when it is asked for again.
 
         Args:
             requests: what to begin with, each with whatever says what it is about.
@@ -126,7 +126,7 @@ class Generator:
             return
         stream = self.backend.answers(conversation.asked)
         in_a_row, answered = 0, time.monotonic()
-        hopeless = False
+        hopeless = too_many = False
         try:
             for position, answer in stream:
                 kept = self._keep(conversation.asked[position], answer)
@@ -135,19 +135,25 @@ class Generator:
                 else:
                     in_a_row += 1
                 hopeless = in_a_row >= GIVE_UP_AFTER and time.monotonic() - answered >= GIVE_UP_SECONDS
-                if hopeless or (self.counts.failed >= GIVE_UP_AFTER and self._too_many(conversation)):
+                too_many = self.counts.failed >= GIVE_UP_AFTER and self._too_many(conversation)
+                if hopeless or too_many:
                     break
                 conversation.arrived(kept)
         finally:
             for position, answer in _arrived(stream):
                 self._keep(conversation.asked[position], answer)
-        if hopeless or self._too_many(conversation):
+        if hopeless or too_many or self._too_many(conversation):
             why = (
                 f"nothing else for {GIVE_UP_SECONDS / 60:g} minutes"
                 if hopeless
                 else f"more than generation.max_failed_share = {self.max_failed_share:g} allows"
             )
             raise GenerationError(_explain_failed([*self.failures.values()], self.counts.requests, why))
+        if conversation.waiting:
+            raise GenerationError(
+                f"{self.backend.name} ended with {len(conversation.waiting):,} requests unanswered: a "
+                "backend answers what is added to its requests while answers are taken as well"
+            )
 
     def _too_many(self, conversation: "_Conversation[Any]") -> bool:
         """Whether more failed than may."""

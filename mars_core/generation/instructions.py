@@ -5,8 +5,9 @@ A set of templates is a folder with a file for each role, `paraphrase_prompt.txt
 a line `---` between them: a system message, which may be empty, a user message, and the words that the
 model's reply begins with, where it is to go on from some. The placeholders are `$prompt`, `$chosen` and
 `$rejected`; a paraphrased prompt stands for its last user turn alone. Tags such as `<text>` around a text get
-a number where the text holds them itself. A reply that begins with a quotation mark ends at the closing one.
-A response needs no template: the dialogue itself is what the model is told.
+a number where the text holds them itself. A reply that begins with a quotation mark ends at the closing one,
+and begins without where a text holds that mark itself. A response needs no template: the dialogue itself is
+what the model is told.
 """
 
 import itertools
@@ -30,7 +31,7 @@ ROLES: tuple[Role, ...] = tuple(role for role in get_args(Role) if role != "resp
 SPEAKERS = ("system", "user", "assistant")
 QUOTES = {'"': '"', "“": "”", "«": "»"}
 PLACEHOLDERS = {"prompt", "chosen", "rejected"}
-FEW_WORDS = 25
+LEAST_CHARACTERS = 25
 """Characters up to which a line may stand in a text by chance."""
 _TAGS = re.compile(r"(</?(?:text|prompt|dispreferred|preferred))(>)")
 _CLOSING = re.compile(r"</(?:text|prompt|dispreferred|preferred)(-\d+)?\s*>")
@@ -76,7 +77,7 @@ class Prompts:
     def sentences(self, role: Role) -> tuple[str, ...]:
         """What stands in a role's template whatever the texts are: its lines of more than a few words."""
         lines = (line.strip() for part in self.templates.get(role, ()) for line in part.splitlines())
-        return tuple(line for line in lines if "$" not in line and len(line) > FEW_WORDS)
+        return tuple(line for line in lines if "$" not in line and len(line) > LEAST_CHARACTERS)
 
     def messages(self, request: Request) -> tuple[Message, ...]:
         """The chat messages of a request: system, user, what a reply begins with; or a dialogue's turns."""
@@ -88,6 +89,13 @@ class Prompts:
         shown = {name for part in parts for name in Template(part).get_identifiers()}
         if suffix := _free_suffix(texts[name] for name in shown):
             parts = tuple(_TAGS.sub(rf"\1{suffix}\2", part) for part in parts)
+        if len(parts) == len(SPEAKERS) and any(
+            QUOTES.get(parts[-1][-1:], "\0") in texts[name] for name in shown
+        ):
+            parts = (
+                *parts[:-1],
+                parts[-1][:-1].rstrip(),
+            )  # what ends at a quotation mark would end at its own
         return tuple(
             {"role": speaker, "content": Template(part).substitute(texts)}
             for speaker, part in zip(SPEAKERS, parts, strict=False)

@@ -30,7 +30,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -96,6 +96,14 @@ class AugmentationConfig(Configuration):
     max_overasking: float = Field(3.0, ge=1)
     """Most samples asked for each text that is missing, however many were dropped so far; 1 never asks for
     more than is missing."""
+
+    @model_validator(mode="after")
+    def _grid_takes_paraphrases_alone(self) -> "AugmentationConfig":
+        if self.scheme == "grid" and self.min_characters:
+            raise ValueError(
+                "the scheme grid has a paraphrase of every text: augmentation.min_characters is 0"
+            )
+        return self
 
     @property
     def writes_variants(self) -> bool:
@@ -229,7 +237,7 @@ class Parent:
     def lacks(self, config: AugmentationConfig, *, last: bool = False) -> Iterator[tuple[Part, int]]:
         """The parts of which the budget needs more variants, and how many more.
 
-        At the `last` draw, where one response alone still has too few, the other makes up for it.
+        At the `last` draw, or where it was given up, the other response makes up for one that has too few.
         """
         if not self.budget:
             return
@@ -240,7 +248,7 @@ class Parent:
             return
         short = [part for part in RESPONSES if getattr(wanted, part) > getattr(have, part)]
         others = set(RESPONSES) - set(short) - self.given_up
-        if last and len(short) == 1 and others:
+        if (last or self.given_up.intersection(short)) and len(short) == 1 and others:
             (other,) = others
             for number in range(getattr(have, other) + 1, config.max_paraphrases + 2):
                 if room(have._replace(**{other: number}), config) >= self.budget:

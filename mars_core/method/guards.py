@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 Reason = Literal[
     "cut off", "empty", "refusal", "talk about the task", "another turn", "copy", "length", "language",
-    "not distinct", "meaning lost", "beside the prompt", "order flipped",
+    "not distinct", "meaning lost", "not farther", "beside the prompt", "order flipped", "surplus",
 ]  # fmt: skip
 """Why a generated text is not used."""
 
@@ -58,6 +58,8 @@ class Sample(NamedTuple):
     """Of the answer that it came in."""
     tokens: float
     """Its share of the answer's tokens, by its length."""
+    place: int = 0
+    """Which of the answer's samples it is."""
 
 
 SHOWN = 4
@@ -146,6 +148,7 @@ class Guards:
         """Seconds spent on `texts`, `embeddings` and `rewards`."""
         self.texts_cut = 0
         """Texts so far of which the embedder saw the beginning only."""
+        self._counted: dict[Reason, set[tuple[str, int]]] = defaultdict(set)
         self._shown: dict[Reason, list[tuple[str, Sample, float]]] = defaultdict(list)
 
     def samples(self, pair_id: str, request: Request, answer: Answer) -> list[Sample]:
@@ -155,9 +158,9 @@ class Guards:
             screened = list(screen(request, answer, self.config, told))
         lengths = [len(text) + 1 for text in answer.texts]
         kept = []
-        for (text, fault), length in zip(screened, lengths, strict=True):
+        for place, ((text, fault), length) in enumerate(zip(screened, lengths, strict=True)):
             tokens = answer.completion_tokens * length / sum(lengths)
-            sample = Sample(pair_id, request, text, answer.key, tokens)
+            sample = Sample(pair_id, request, text, answer.key, tokens, place)
             if fault is None:
                 kept.append(sample)
             else:
@@ -192,7 +195,10 @@ class Guards:
     def drop(self, reason: Reason, sample: Sample, number: float = math.nan) -> None:
         """Count a text that is not used, by reason; `number` is what was measured of it."""
         self.dropped[reason] += 1
-        self.dropped_tokens[reason] += sample.tokens
+        bought = sample.key, sample.place
+        if bought not in self._counted[reason]:  # one answer may serve several pairs
+            self._counted[reason].add(bought)
+            self.dropped_tokens[reason] += sample.tokens
         name = digest(sample.pair_id, sample.request.role, sample.text)
         shown = self._shown[reason]
         shown.append((name, sample, round(number, DIGITS)))

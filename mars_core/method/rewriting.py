@@ -5,9 +5,10 @@ distance strictly beyond what it was, the chosen one is (still better); where th
 stays. Each side has two waves of tries, and a pair that one settled costs no further one. A request that
 failed is sent once more before its side counts as tried.
 
-A try has to pass the guards of every generated text, lead the pair's distance beyond what it was, be as much
-about the prompt as the responses are, and leave the pair's order as it was by the current reward model. Of
-those that do, the one most about the prompt is taken: were it the farthest, nonsense would win.
+A try has to pass the guards of every generated text, repeat neither the other response nor the prompt, lead
+the pair's distance beyond what it was, be as much about the prompt as the responses are, and leave the pair's
+order as it was by the current reward model. Of those that do, the one is taken that is about as relevant to
+the prompt as the responses: were it the farthest, nonsense would win, and were it the most relevant, an echo.
 
 A pair goes on as soon as its own answers are in, and what becomes of it depends on these alone.
 """
@@ -27,7 +28,7 @@ from mars_core.data.dialogue import last_user_turn
 from mars_core.errors import MarsError
 from mars_core.generation import Answer, Generator, Request, Role
 from mars_core.generation.generator import Arrived
-from mars_core.method.guards import Guards, Reason, Sample, flips_order, folded
+from mars_core.method.guards import Guards, Reason, Sample, flips_order, folded, is_copy, overlap
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,10 @@ class RewritingConfig(Configuration):
 
 
 SIDES: tuple[Side, ...] = ("rejected", "chosen")
-JUDGED_LAST: tuple[Reason, ...] = ("beside the prompt", "order flipped")
-"""Why a text is dropped that is fit to be looked at by the reward model."""
+OF_GOOD_TEXTS: tuple[Reason, ...] = ("not farther", "beside the prompt", "order flipped", "surplus")
+"""Why a text is not used though nothing is wrong with it as a text."""
+ECHO = 0.8
+"""Share of words in common with the prompt above which a text is the prompt again."""
 FEW_PAIRS = 5
 """So many pairs may all be unlucky in their rewrites; of more, it is the generator."""
 COLUMNS = {
@@ -184,7 +187,7 @@ def _check(close_pairs: Sequence[Rewrite], generator: Generator, guards: Guards)
         RewritingError: see `rewrite`.
     """
     attempts = sum(pair.attempts for pair in close_pairs)
-    unfit = guards.dropped.total() - sum(guards.dropped[reason] for reason in JUDGED_LAST)
+    unfit = guards.dropped.total() - sum(guards.dropped[reason] for reason in OF_GOOD_TEXTS)
     if attempts and unfit == attempts:
         nothing = (
             f"{generator.backend.name} gave no usable rewrite of {len(close_pairs)} close pairs: "
@@ -206,22 +209,31 @@ class Candidate(NamedTuple):
     sample: Sample
     distance: float
     relevance: float
+    unlike: float
+    """How far its relevance is from that of the more relevant response of the pair."""
 
 
 def _judge(answered: Sequence[tuple[Rewrite, Request, Answer]], guards: Guards) -> None:
-    """Give every pair the rewrite of those that came for it which is most about its prompt."""
+    """Give every pair the rewrite of those that came for it which is about as relevant as its responses."""
     samples: list[tuple[Rewrite, Side, Sample]] = []
     for pair, request, answer in answered:
         side: Side = "rejected" if request.role == ROLES["rejected"] else "chosen"
         for sample in guards.samples(pair.pair_id, request, answer):
+            asked = last_user_turn(pair.prompt)
             if folded(sample.text) == folded(pair.other(side)):
                 guards.drop("not distinct", sample)
+            elif is_copy(sample.text, asked, ECHO):
+                guards.drop("copy", sample, overlap(sample.text, asked))
             else:
                 samples.append((pair, side, sample))
-    candidates = _in_order(_relevant(_farther(samples, guards), guards), guards)
-    for pair, side, sample, distance, relevance in sorted(
-        candidates, key=lambda candidate: (candidate.relevance, candidate.sample.text)
-    ):  # the last one stands
+    best: dict[str, Candidate] = {}
+    for candidate in _in_order(_relevant(_farther(samples, guards), guards), guards):
+        of_pair = [candidate, *filter(None, [best.pop(candidate.pair.pair_id, None)])]
+        of_pair.sort(key=lambda one: (one.unlike, one.sample.text))
+        best[candidate.pair.pair_id] = of_pair[0]
+        for other in of_pair[1:]:
+            guards.drop("surplus", other.sample)
+    for pair, side, sample, distance, relevance, _ in best.values():
         setattr(pair, side, sample.text)
         pair.rewritten, pair.request = side, sample.key
         pair.distance_after, pair.relevance = distance, relevance
@@ -234,11 +246,13 @@ def _farther(samples: Sequence[tuple[Rewrite, Side, Sample]], guards: Guards) ->
     distances = guards.distances(
         [sample.text for _, _, sample in samples], [pair.other(side) for pair, side, _ in samples]
     )
-    return [
-        Candidate(*of_a_pair, float(distance), np.nan)
-        for of_a_pair, distance in zip(samples, distances, strict=True)
-        if distance > np.float32(of_a_pair[0].distance_before)
-    ]
+    farther = []
+    for (pair, side, sample), distance in zip(samples, distances, strict=True):
+        if distance > np.float32(pair.distance_before):
+            farther.append(Candidate(pair, side, sample, float(distance), np.nan, np.nan))
+        else:
+            guards.drop("not farther", sample, float(distance))
+    return farther
 
 
 def _relevant(candidates: Sequence[Candidate], guards: Guards) -> list[Candidate]:
@@ -252,13 +266,13 @@ def _relevant(candidates: Sequence[Candidate], guards: Guards) -> list[Candidate
         [candidate.pair.rejected for candidate in candidates],
     )
     new, *originals = (1 - guards.distances(of_candidates, prompts) for of_candidates in texts)
-    least = np.maximum(*originals) - guards.config.relevance_tolerance
+    of_responses = np.maximum(*originals)
     kept = []
-    for candidate, relevance, limit in zip(candidates, new.tolist(), least.tolist(), strict=True):
-        if relevance < limit:
+    for candidate, relevance, usual in zip(candidates, new.tolist(), of_responses.tolist(), strict=True):
+        if relevance < usual - guards.config.relevance_tolerance:
             guards.drop("beside the prompt", candidate.sample, relevance)
         else:
-            kept.append(candidate._replace(relevance=relevance))
+            kept.append(candidate._replace(relevance=relevance, unlike=abs(relevance - usual)))
     return kept
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mars_core.errors import ModelError
 from mars_core.files import digest, sha256_of
-from mars_core.model.packaged import packaged_checkpoint
+from mars_core.model.packaged import identity_of, packaged_checkpoint
 
 
 class Location(NamedTuple):
@@ -53,6 +53,9 @@ def content_of_checkpoint(reference: str) -> str:
 
     A package's weights are pinned, and a hub model is what its revision names.
     """
+    scheme, _, package = reference.partition("://")
+    if scheme == "package":
+        return identity_of(package)
     folder = Path(reference).expanduser()
     if not folder.is_dir():
         return reference

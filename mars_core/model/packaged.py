@@ -87,19 +87,26 @@ def packaged_checkpoint(name: str) -> Path:
     if file.suffix != ".gguf":
         return file.parent
     folder = cache() / f"{name}-{package.sha256[:12]}-{CONVERSION}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):  # two processes may ask at once
-        if not folder.is_dir():
-            logger.info("Converting %s into %s, once: about a minute", file.name, folder)
-            try:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):  # two processes may ask at once
+            if not folder.is_dir():
+                logger.info("Converting %s into %s, once: about a minute", file.name, folder)
                 write_whole(folder, lambda beside: _convert(file, beside, package))
-            except OSError as error:
-                needed = DISK_BYTES_PER_GGUF_BYTE * file.stat().st_size / 2**20
-                raise ModelError(
-                    f"package://{name}: could not be written: {error}. It needs {needed:.0f} MiB in "
-                    f"{cache()}, which XDG_CACHE_HOME moves"
-                ) from error
+    except OSError as error:
+        needed = DISK_BYTES_PER_GGUF_BYTE * file.stat().st_size / 2**20
+        raise ModelError(
+            f"package://{name}: could not be written: {error}. It needs {needed:.0f} MiB in {cache()}, "
+            "which XDG_CACHE_HOME moves"
+        ) from error
     return folder
+
+
+def identity_of(name: str) -> str:
+    """What a packaged model counts by: its name, and of one that is converted what it is made of and how."""
+    package = PACKAGES.get(name)
+    converted = package is not None and package.file.endswith(".gguf")
+    return f"package://{name}" + (f"@{package.sha256[:12]}-{CONVERSION}" if package and converted else "")
 
 
 def cache() -> Path:

@@ -44,6 +44,8 @@ class Listened(Generator):
             generator.backend, generator.store, generator.max_failed_share, offline=generator.offline
         )
         self.heard: list[tuple[Request, Answer]] = []
+        self.first_heard = math.nan
+        """When the first answer came: before it, a server may have started."""
 
     def converse(
         self,
@@ -54,6 +56,8 @@ class Listened(Generator):
         """See `Generator.converse`."""
 
         def listen(arrived: Sequence[Arrived[Topic]]) -> Iterable[tuple[Topic, Request]]:
+            if not self.heard:
+                self.first_heard = time.monotonic()
             self.heard += [(request, answer) for _, request, answer in arrived]
             return reply(arrived)
 
@@ -86,8 +90,14 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
     Raises:
         PairsError, SelectionError: the data cannot be used.
         GenerationError: no texts could be written.
+        AugmentationError: the scheme makes nothing of an original's texts.
         RunFolderError: the run is under way.
     """
+    if not config.augmentation.writes_variants:
+        raise AugmentationError(
+            f"augmentation.scheme={config.augmentation.scheme} makes nothing of an original's texts: there "
+            "is nothing to preview"
+        )
     sets, _ = read_sources(config)
     embedder = Embedder(config.semantics)
     with claimed_run(config) as run, open_generator(run) as generator:
@@ -96,7 +106,6 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
         yield f"# Preview of {config.name}"
         yield f"{len(chosen)} originals, {why}. Texts by {generator.backend.name}."
         listened = Listened(generator)
-        started = time.monotonic()
         rewrites = _rewritten(config, chosen, distances, threshold, listened, embedder)
         parents = [
             Parent(row["pair_id"], row["prompt"], now.chosen, now.rejected, BUDGET)
@@ -109,11 +118,9 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
             made = augment(parents, listened, guards, config.augmentation).pairs.to_list()
         except AugmentationError as error:
             trouble = f"\n\n{error}."
-        seconds = time.monotonic() - started
         for parent, row in zip(parents, chosen.to_list(), strict=True):
             yield from _about(parent, row, listened.heard, made, config, embedder)
-        wanted = config.rounds * paraphrases_a_round(config, len(sets.train))
-        yield _totals(parents, listened.heard, seconds, wanted) + trouble
+        yield _totals(config, parents, listened, len(sets.train)) + trouble
 
 
 def _hardest(
@@ -228,9 +235,14 @@ def _by_meaning(
         [far] = embedder.distances([text], [request.source])
         return [Verdict("meaning lost", 1 - far >= config.min_similarity, 1 - far, config.min_similarity)]
     prompt = last_user_turn(row["prompt"])
-    far = embedder.distances([text, row["chosen"], row["rejected"]], [prompt] * 3)
+    other = row["rejected"] if request.role == "rewrite_chosen" else row["chosen"]
+    texts = [text, row["chosen"], row["rejected"], text, request.source]
+    *far, now, before = embedder.distances(texts, [prompt] * 3 + [other] * 2)
     limit = 1 - min(far[1:]) - config.relevance_tolerance
-    return [Verdict("beside the prompt", 1 - far[0] >= limit, 1 - far[0], limit)]
+    return [
+        Verdict("not farther", now > before, now, before),
+        Verdict("beside the prompt", 1 - far[0] >= limit, 1 - far[0], limit),
+    ]
 
 
 def _said(verdict: Verdict) -> str:
@@ -241,29 +253,35 @@ def _said(verdict: Verdict) -> str:
     return f"{mark} {verdict.reason} ({verdict.number:.2f}, limit {verdict.limit:.2f})"
 
 
-def _totals(
-    parents: Sequence[Parent], heard: Sequence[tuple[Request, Answer]], seconds: float, wanted: int
-) -> str:
+def _totals(config: RunConfig, parents: Sequence[Parent], listened: Listened, originals: int) -> str:
     """What was kept and paid, and what the run would cost at these rates."""
-    samples = Counter(request.role for request, answer in heard for _ in answer.texts)
+    samples: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    for request, answer in listened.heard:
+        kind = request.role.partition("_")[0]
+        samples[kind] += len(answer.texts)
+        tokens[kind] += answer.completion_tokens
     kept = sum(parent.kept.total() for parent in parents)
-    tokens = sum(answer.completion_tokens for _, answer in heard)
-    of_paraphrases = sum(
-        answer.completion_tokens for request, answer in heard if request.role.startswith("paraphrase")
-    )
-    asked = sum(n for role, n in samples.items() if role.startswith("paraphrase"))
+    sent, seconds = listened.counts.completion_tokens, time.monotonic() - listened.first_heard
     lines = [
         "## In all",
-        f"Samples: {', '.join(f'{n} {role}' for role, n in sorted(samples.items())) or 'none'}. Of {asked} "
-        f"paraphrases {kept} could be used. {tokens:,} tokens were written in {seconds:.0f} s.",
+        f"{samples['rewrite']} samples of rewrites, {tokens['rewrite']:,} tokens; {samples['paraphrase']} of "
+        f"paraphrases, {tokens['paraphrase']:,} tokens, of which {kept} could be used. {sent:,} tokens were "
+        f"written now, in {seconds:.0f} s; the others were in the store.",
     ]
-    if kept and tokens:
-        needed = wanted * of_paraphrases / kept
-        hours = needed * seconds / tokens / 3600
-        lines.append(
-            f"The run wants at most {wanted:,} paraphrases: about {needed:,.0f} tokens, and {hours:,.1f} "
-            "hours at this rate. A server that has many requests at once is several times faster."
+    if kept and tokens["paraphrase"]:
+        wanted = config.rounds * paraphrases_a_round(config, originals)
+        needed = wanted * tokens["paraphrase"] / kept
+        rewritten = config.rounds * min(originals, config.selection.budget)
+        rewrites = rewritten * tokens["rewrite"] / len(parents)
+        estimate = (
+            f"The run wants at most {wanted:,} paraphrases, about {needed:,.0f} tokens, and {rewrites:,.0f} "
+            "for rewrites if as many pairs are close as here"
         )
+        if sent:
+            hours = (needed + rewrites) * seconds / sent / 3600
+            estimate += f": {hours:,.1f} hours at this rate. More requests at once are several times faster"
+        lines.append(f"{estimate}.")
     return "\n\n".join(lines)
 
 

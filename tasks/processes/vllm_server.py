@@ -8,7 +8,6 @@ this run alone has.
 import os
 import secrets
 import shlex
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -25,10 +24,10 @@ from mars_core.generation import (
     Request,
 )
 from mars_core.generation.instructions import ROLES
-from mars_core.generation.vllm_command import for_cpu, has_gpu, model_arguments
 from tasks.processes.addresses import answers, free_port
 from tasks.processes.child_process import leashed
 from tasks.run.step import tell
+from tasks.run.vllm_command import check, for_cpu, has_gpu, model_arguments
 
 LAST_LINES = 20
 MESSAGE_SECONDS = 15.0
@@ -71,11 +70,8 @@ class LaunchedBackend(Backend):
 
     def _start(self, api_key: str) -> str:
         """Start the server and wait until it answers; its address."""
+        check(self.config, self.launch)
         command = shlex.split(self.launch.command)
-        if shutil.which(command[0]) is None:
-            raise GenerationError(
-                f"{command[0]} of generation.launch.command is not there; `make vllm` makes .venv-vllm"
-            )
         port = free_port()
         address = f"http://127.0.0.1:{port}"
         cpu = None if has_gpu() else for_cpu()

@@ -4,9 +4,9 @@ from contextlib import closing
 
 from mars_core.config import scientific
 from mars_core.files import digest
-from mars_core.generation.vllm_command import for_cpu, has_gpu
 from mars_core.model.checkpoints import locate
 from mars_core.model.loading import has_trained_head
+from tasks.run import vllm_command
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import claimed_run
 from tasks.run.sources import check_originals, read_sources
@@ -38,8 +38,8 @@ def check(*configs: RunConfig) -> None:
             has_trained_head(config.model.backbone, config.fit.objective)
             locate(config.semantics.embedder)
             written = run.path(run.of_round(config.rounds).augmented).exists()
-            if generation.launch and not (written or generation.offline or has_gpu()):
-                for_cpu()
+            if generation.launch and not (written or generation.offline):
+                vllm_command.check(generation, generation.launch)
             if not (written or generation.launch or generation.offline):
                 with closing(generation.open()) as backend:
                     list(backend.answers([]))

@@ -52,7 +52,7 @@ def augment_hard_pairs(
         config.guards,
         Embedder(config.semantics, run.vectors),
         reward_model,
-        config.generation.instructions,
+        config.generation.told,
     )
     with progress(
         f"round {round} · augmentation",

@@ -50,7 +50,7 @@ def rewrite_close_pairs(
         config.guards,
         Embedder(config.semantics, run.vectors),
         load_reward_model(run, model) if close else None,
-        config.generation.instructions,
+        config.generation.told,
     )
     with progress(
         f"round {round} · rewriting", len(close), "requests", lambda: writer.counts.completion_tokens

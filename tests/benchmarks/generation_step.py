@@ -2,8 +2,8 @@
 
 The step learns what to ask for next from the answers and judges every text on the way, embeddings included;
 the bare client knows all requests beforehand and throws the answers away. Needs the environment that
-`make vllm` makes; the model is SmolLM2-135M-Instruct, de-quantised from Q4_1, with the prompts and sampling of
-the quickstart.
+`make vllm` makes; the model is SmolLM2-135M-Instruct, de-quantised from Q4_1, with the prompts and sampling
+of the quickstart.
 """
 
 import asyncio

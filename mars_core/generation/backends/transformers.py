@@ -25,7 +25,7 @@ from mars_core.generation.backends.backend import Backend
 from mars_core.generation.instructions import continues, ends_at
 from mars_core.generation.interface import Answer, GenerationError, Message, Request
 from mars_core.model.batching import token_batches
-from mars_core.model.checkpoints import locate
+from mars_core.model.checkpoints import content_of_checkpoint, locate
 
 
 class TransformersBackend(Backend):
@@ -240,4 +240,7 @@ class TransformersBackend(Backend):
     @cached_property
     def _content(self) -> str:
         """Digest of the files of a model in a folder; a hub model is fixed by its revision."""
+        model = str(self.config.model)
+        if model.startswith("package://"):
+            return content_of_checkpoint(model)
         return self.location.revision or sha256_of(Path(self.location.path))

@@ -46,6 +46,7 @@ from mars_core.generation.backends.backend import Backend
 from mars_core.generation.concurrency import ConcurrencyLimit
 from mars_core.generation.instructions import continues, ends_at
 from mars_core.generation.interface import CUT_OFF, Answer, Enough, GenerationError, Request
+from mars_core.model.checkpoints import content_of_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +131,12 @@ class VllmBackend(Backend):
 
     @cached_property
     def _content(self) -> str | None:
-        """Digest of a model in a folder of this machine, which may change under its name."""
-        folder = Path(str(self.config.model))
-        return sha256_of(folder) if folder.is_dir() else None
+        """What a model of this machine counts by, for it may change under its name."""
+        model = str(self.config.model)
+        folder = Path(model).expanduser()
+        if folder.is_dir():
+            return sha256_of(folder)
+        return content_of_checkpoint(model) if model.startswith("package://") else None
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """See `Backend.answers`. The requests run on an event loop in a thread of its own.

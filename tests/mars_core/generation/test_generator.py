@@ -12,6 +12,7 @@ from mars_core.generation import (
 )
 from mars_core.generation.backends.rules import RulesBackend
 from mars_core.generation.generator import GIVE_UP_AFTER
+from mars_core.generation.interface import Enough
 
 
 class Watched(RulesBackend):
@@ -334,3 +335,38 @@ def test_offline_what_follows_from_a_stored_answer_must_be_stored_too(store):
     Generator(Watched(), store).generate([paraphrase("No lark.")])
     with pytest.raises(GenerationError, match=r"draw 1: 'No lark\.'"):
         Generator(Watched(), store, offline=True).converse([(1, paraphrase("No lark."))], counted_down)
+
+
+class Forgetful(Watched):
+    """Answers what it was asked at first, and nothing that is added."""
+
+    def answers(self, requests):
+        yield from super().answers(list(requests))
+
+
+def test_a_backend_that_leaves_requests_unanswered_ends_the_call(store):
+    def ask_once_more(arrived):
+        return [(None, paraphrase("Larks sing.", draw=1)) for _, request, _ in arrived if request.draw == 0]
+
+    with pytest.raises(GenerationError, match="ended with 1 requests unanswered"):
+        Generator(Forgetful(), store).converse([(None, paraphrase("Larks sing."))], ask_once_more)
+
+
+class LateSuccesses(Watched):
+    """Fails of the first requests; what had arrived when it is given up would excuse the failures."""
+
+    def answers(self, requests):
+        found = list(super().answers(requests))
+        failing = GIVE_UP_AFTER + 10
+        try:
+            for index, answer in found[:failing]:
+                yield index, replace(answer, texts=(), finish_reasons=(), error="HTTP 500: down")
+        except Enough:
+            yield from found[failing:]
+            raise
+
+
+def test_a_call_that_gave_up_fails_whatever_had_arrived_by_then(store):
+    requests = [paraphrase(f"Larks sing {number} songs.") for number in range(2_000)]
+    with pytest.raises(GenerationError, match="requests failed"):
+        Generator(LateSuccesses(), store).generate(requests)

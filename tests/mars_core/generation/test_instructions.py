@@ -118,3 +118,11 @@ def test_a_reply_that_begins_with_a_quotation_mark_ends_with_the_closing_one(own
     assert [end('So: "'), end("So: «"), end("So:")] == ['"', "»", None]
     plain = Prompts.read(str(own)).messages(Request("paraphrase_prompt", "p", "c", "r", n=1))
     assert ends_at(plain) is None
+
+
+def test_a_text_that_holds_quotation_marks_itself_does_not_end_the_reply(own):
+    (own / "paraphrase_chosen.txt").write_text('---\nOtherwise: $chosen\n---\nSo: "')
+    prompts = Prompts.read(str(own))
+    asked = prompts.messages(Request("paraphrase_chosen", "p", 'Who said "I sing"?', "r", n=1))
+    assert asked[-1]["content"] == "So:"
+    assert ends_at(asked) is None

@@ -134,6 +134,11 @@ def test_the_room_of_some_variants_is_the_number_of_their_cells(config, numbers)
     assert room(Variants(*numbers), config) == len(list(cells(Variants(*numbers), config)))
 
 
+def test_the_grid_takes_no_text_as_it_is():
+    with pytest.raises(ValueError, match=r"augmentation\.min_characters=0"):
+        AugmentationConfig(scheme="grid", min_characters=60)
+
+
 def test_short_texts_are_taken_as_they_are(made):
     config = AugmentationConfig(min_characters=6)  # "Ask 0" and "No 0" are shorter, "Yes 10" is not
     result, asked = made([0] * 10 + [1], config)
@@ -643,7 +648,7 @@ class AnyOrder(GoodParaphraser):
     def __init__(self, spoil, seed=None, fails=(), most=None):
         super().__init__(spoil)
         self.chance = random.Random(seed) if seed is not None else None
-        self.fails = set(fails)
+        self.fails, self.failed = fails, set()
         self.most = most
         self.answered = []
 
@@ -657,8 +662,8 @@ class AnyOrder(GoodParaphraser):
             index = waiting.pop(self.chance.randrange(len(waiting)) if self.chance else 0)
             ((_, answer),) = super().answers([requests[index]])
             self.answered.append(answer.key)
-            if (name := self.name_of(requests[index])) in self.fails:
-                self.fails.remove(name)
+            if self.name_of(requests[index]) in self.fails and answer.key not in self.failed:
+                self.failed.add(answer.key)
                 answer = replace(answer, texts=(), finish_reasons=(), error="HTTP 500: overloaded")
             yield index, answer
 

@@ -16,9 +16,11 @@ CHOSEN = "A lark is a small songbird that sings in flight."
 REJECTED = "A lark is a small songbird that sings."
 NEAR = "A lark is a little songbird that sings in flight."
 FAR = "A lark is a joke or a prank."
-"""Farther from both responses than they are from each other."""
+"""Farther from both responses than they are from each other, and about as relevant to the prompt."""
 ABOUT = "A lark is a kind of bird."
-"""Farther, too, but less so, and more about the prompt."""
+"""Farther, too, but less so, and nearer to the prompt than any response."""
+ECHOED = "What is a lark, then?"
+"""The prompt once more."""
 BESIDE = "Quarterly tax returns are due in April."
 """Farthest of all, and about something else."""
 EASY, HARD = "What is a lark, in short?", "Tell me what a lark is."
@@ -106,14 +108,21 @@ def rewritten(tmp_path, embedder, guards):
     return run
 
 
-def test_of_the_farther_candidates_the_one_most_about_the_prompt_wins(rewritten):
-    table, asked = rewritten({(PROMPT, "rewrite_rejected", 0): [FAR, ABOUT, NEAR]})
+def test_of_the_farther_candidates_the_one_about_as_relevant_as_the_responses_wins(rewritten, guards):
+    table, asked = rewritten({(PROMPT, "rewrite_rejected", 0): [ABOUT, FAR, NEAR]})
     [row] = table.itertuples()
-    assert (row.rewritten, row.chosen, row.rejected) == ("rejected", CHOSEN, ABOUT)
+    assert (row.rewritten, row.chosen, row.rejected) == ("rejected", CHOSEN, FAR)
+    assert guards.dropped == {"not farther": 1, "surplus": 1}
     assert row.distance_after > row.distance_before
     assert row.attempts == 3
     assert row.request
     assert asked == [(PROMPT, "rewrite_rejected", 0, 2)]
+
+
+def test_the_prompt_itself_is_no_rewrite(rewritten, guards):
+    table, _ = rewritten({(PROMPT, "rewrite_rejected", 0): [ECHOED, PROMPT]})
+    assert list(table["rewritten"]) == ["none"]
+    assert guards.dropped == {"copy": 2}
 
 
 def test_only_unsettled_pairs_are_asked_for_again(rewritten):
@@ -209,7 +218,7 @@ def test_a_rewrite_never_makes_the_responses_equal(rewritten, guards):
     table, _ = rewritten(script)
     assert table[["chosen", "rejected"]].to_numpy().tolist() == [[CHOSEN, REJECTED]]
     assert table["attempts"].item() == 3
-    assert guards.dropped == {"not distinct": 2}
+    assert guards.dropped == {"not distinct": 2, "not farther": 1}
 
 
 def test_a_response_that_comes_back_unchanged_is_no_rewrite(rewritten, guards):
@@ -219,7 +228,7 @@ def test_a_response_that_comes_back_unchanged_is_no_rewrite(rewritten, guards):
     }
     table, _ = rewritten(echo)
     assert list(table["rewritten"]) == ["none"]
-    assert guards.dropped == {"copy": 2}
+    assert guards.dropped == {"copy": 2, "not farther": 1}
 
 
 # What the prompt asks
@@ -228,8 +237,8 @@ def test_a_response_that_comes_back_unchanged_is_no_rewrite(rewritten, guards):
 def test_a_rewrite_beside_the_prompt_is_dropped_however_far_it_leads(rewritten, guards):
     table, _ = rewritten({(PROMPT, "rewrite_rejected", 0): [BESIDE, NEAR]})
     assert list(table["rewritten"]) == ["none"]
-    assert guards.dropped == {"beside the prompt": 1}
-    shown = guards.shown()
+    assert guards.dropped == {"beside the prompt": 1, "not farther": 1}
+    shown = guards.shown().query("reason == 'beside the prompt'")
     assert list(shown["text"]) == [BESIDE]
     assert shown["number"].item() == pytest.approx(relevance(guards, BESIDE), abs=1e-4)
 
@@ -251,13 +260,13 @@ def test_the_relevance_of_a_rewrite_is_its_similarity_to_the_last_turn(rewritten
 # The order of the pair
 
 
-def test_a_rewrite_that_flips_the_order_gives_way_to_one_less_about_the_prompt(rewritten, guards, embedder):
-    rewards = ByHeart(**{ABOUT: 1.2, FAR: 0.4})
+def test_a_rewrite_that_flips_the_order_gives_way_to_another(rewritten, guards, embedder):
+    rewards = ByHeart(**{FAR: 1.2, ABOUT: 0.4})
     guards = Guards(GuardsConfig(order_tolerance=0.1), embedder, rewards)
     script = {(PROMPT, "rewrite_rejected", 0): [FAR, ABOUT, NEAR]}
     table, asked = rewritten(script, guards=guards, reward_chosen=1.0, reward_rejected=0.0)
-    assert table["rejected"].item() == FAR
-    assert guards.dropped == {"order flipped": 1}
+    assert table["rejected"].item() == ABOUT
+    assert guards.dropped == {"order flipped": 1, "not farther": 1}
     assert rewards.scored == [[FAR, ABOUT]]  # the nearer one could not be taken
     assert len(asked) == 1
 
@@ -267,7 +276,7 @@ def test_a_chosen_response_may_not_be_rewritten_below_the_rejected_one(rewritten
     script = {(PROMPT, "rewrite_chosen", 0): [FAR, ABOUT], (PROMPT, "rewrite_rejected", 0): [NEAR]}
     table, _ = rewritten(script, guards=guards, reward_chosen=1.0, reward_rejected=0.0)
     assert table["rewritten"].item() == "none"
-    assert guards.dropped == {"order flipped": 2}
+    assert guards.dropped == {"order flipped": 2, "not farther": 1}
 
 
 def test_a_pair_that_the_model_has_in_the_wrong_order_may_stay_so(rewritten, embedder):

