@@ -9,6 +9,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from mars_core.model.checkpoints import locate
 GIB = 2**30
 LEAST_MEMORY = 4 * GIB
 """What a server of a small model needs on a CPU."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where a container's own limits are (cgroup v2)."""
 MOST_CACHE = 16 * GIB
 """Of keys and values; so much holds thousands of requests of a model that a CPU can run."""
 INSTEAD = (
@@ -53,7 +56,7 @@ def for_cpu() -> ForCpu:
         GenerationError: the processor or the memory does not do.
     """
     flags = _processor_flags()
-    available = psutil.virtual_memory().available
+    available = min(psutil.virtual_memory().available, _left_to_the_container())
     if platform.machine() == "x86_64" and "avx2" not in flags:
         raise GenerationError(f"this processor has no AVX2, which vLLM needs on a CPU: {INSTEAD}")
     if available < LEAST_MEMORY:
@@ -63,7 +66,7 @@ def for_cpu() -> ForCpu:
         )
     cache_gib = max(1, min(MOST_CACHE, available // 4) // GIB)
     share = available * 0.8 / psutil.virtual_memory().total
-    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[: _cores_of_the_container()]))
     number_type = "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
     return ForCpu(
         {"VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "VLLM_CPU_OMP_THREADS_BIND": cores},
@@ -96,6 +99,24 @@ def model_arguments(model: str) -> list[str]:
     if revision and not Path(model).exists():
         return ["--model", name, "--revision", revision, "--served-model-name", model]
     return ["--model", model]
+
+
+def _left_to_the_container() -> int:
+    """Bytes that a container may still take; beyond any machine's where this is none, or has no limit."""
+    limit, used = _control_group("memory.max"), _control_group("memory.current")
+    return int(limit[0]) - int(used[0]) if limit and used and limit[0] != "max" else sys.maxsize
+
+
+def _cores_of_the_container() -> int | None:
+    """How many cores a container has by its quota of time, if it has one."""
+    quota = _control_group("cpu.max")
+    return max(1, int(quota[0]) // int(quota[1])) if quota and quota[0] != "max" else None
+
+
+def _control_group(name: str) -> list[str]:
+    """What a file of this process's control group says, by words; nothing where there is no such file."""
+    file = CONTROL_GROUP / name
+    return file.read_text().split() if file.is_file() else []
 
 
 def _processor_flags() -> set[str]:

@@ -13,8 +13,10 @@ from tasks.run.vllm_command import GIB, LEAST_MEMORY, check, for_cpu, model_argu
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(monkeypatch, tmp_path):
     """Pretend that this machine has a processor of some flags, and memory in GiB."""
+
+    monkeypatch.setattr(vllm_command, "CONTROL_GROUP", tmp_path)
 
     def pretend(*flags, available=16.0, total=32.0, kind="x86_64"):
         memory = SimpleNamespace(available=int(available * GIB), total=int(total * GIB))
@@ -79,6 +81,22 @@ def test_all_cores_of_this_process_compute(machine, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 0, 11})
     machine("avx2")
     assert for_cpu().environment["VLLM_CPU_OMP_THREADS_BIND"] == "0,3,11"
+
+
+def test_a_container_has_its_own_memory_and_cores(machine, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    machine("avx2", available=400.0, total=512.0)
+    (tmp_path / "memory.max").write_text(f"{10 * GIB}\n")
+    (tmp_path / "memory.current").write_text(f"{2 * GIB}\n")
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    environment = for_cpu().environment
+    assert (environment["VLLM_CPU_KVCACHE_SPACE"], environment["VLLM_CPU_OMP_THREADS_BIND"]) == ("2", "0,1")
+    (tmp_path / "memory.current").write_text(f"{8 * GIB}\n")
+    with pytest.raises(GenerationError, match=r"2\.0 GiB of memory are free"):
+        for_cpu()
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert for_cpu().environment["VLLM_CPU_OMP_THREADS_BIND"] == "0,1,2,3"
 
 
 def test_the_flags_of_this_processor_are_read():
