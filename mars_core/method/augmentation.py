@@ -100,9 +100,7 @@ class AugmentationConfig(Configuration):
     @model_validator(mode="after")
     def _grid_takes_paraphrases_alone(self) -> "AugmentationConfig":
         if self.scheme == "grid" and self.min_characters:
-            raise ValueError(
-                "the scheme grid has a paraphrase of every text: augmentation.min_characters is 0"
-            )
+            raise ValueError("the scheme grid paraphrases every text: set augmentation.min_characters=0")
         return self
 
     @property

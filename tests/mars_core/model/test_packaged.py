@@ -1,7 +1,10 @@
 """Models that come with an installed package; the language model is converted as often as it must be."""
 
-import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,29 +40,39 @@ def test_it_is_a_plain_chat_model_with_a_pad_token_of_its_own(folder):
 
 @pytest.fixture
 def quick_conversion(folder, tmp_path, monkeypatch):
-    """A conversion into an empty cache that copies what was converted and writes down that it ran."""
+    """A conversion into an empty cache that copies what was converted."""
     monkeypatch.setattr(packaged, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(packaged, "_convert", lambda file, beside, package: shutil.copytree(folder, beside))
+
+
+ASK = """
+import shutil, sys
+from mars_core.model import packaged
+
+def convert(file, beside, package):
+    with open(sys.argv[2], "a") as written:
+        written.write("once\\n")
+    shutil.copytree(sys.argv[1], beside)
+
+packaged._convert = convert
+print(packaged.packaged_checkpoint(sys.argv[3]))
+"""
+
+
+def test_two_processes_that_ask_at_once_get_one_conversion(folder, tmp_path):
     count = tmp_path / "conversions"
-
-    def convert(file, beside, package):
-        with count.open("a") as written:
-            written.write("once\n")
-        shutil.copytree(folder, beside)
-
-    monkeypatch.setattr(packaged, "_convert", convert)
-    return count
-
-
-def test_two_processes_that_ask_at_once_get_one_conversion(quick_conversion, folder):
-    fork = multiprocessing.get_context("fork")
-    both = [fork.Process(target=packaged_checkpoint, args=(NAME,)) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-        assert process.exitcode == 0
-    assert quick_conversion.read_text() == "once\n"
-    assert sha256_of(packaged_checkpoint(NAME)) == sha256_of(packaged.Path(folder))
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASK, folder, count, NAME],
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)}, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    places = {process.communicate()[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert count.read_text() == "once\n"
+    [place] = places
+    assert sha256_of(Path(place)) == sha256_of(Path(folder))
 
 
 def test_a_conversion_that_broke_off_leaves_nothing_and_is_done_again(quick_conversion, monkeypatch):
