@@ -175,7 +175,7 @@ class GenerationConfig(PluginSection):
 
     def identity(self) -> dict[str, str]:
         """See `Configuration.identity`; the wording of the prompts counts wherever it stands."""
-        return super().identity() | ({"prompts": self.instructions.digest} if self.by_language_model else {})
+        return super().identity() | ({"prompts": self.told.digest} if self.told else {})
 
     def open(self) -> Backend:
         """The backend with its options."""

@@ -111,7 +111,7 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
             Parent(row["pair_id"], row["prompt"], now.chosen, now.rejected, BUDGET)
             for row, now in zip(chosen.to_list(), rewrites, strict=True)
         ]
-        guards = Guards(config.guards, embedder, None, config.generation.instructions)
+        guards = Guards(config.guards, embedder, None, config.generation.told)
         made: list[dict[str, Any]] = []
         trouble = ""
         try:
@@ -165,7 +165,7 @@ def _rewritten(
     close = [pair for pair in all_pairs if pair.distance_before < threshold]
     if close and config.rewriting.enabled and config.augmentation.writes_variants:
         try:
-            guards = Guards(config.guards, embedder, NoModel(), config.generation.instructions)
+            guards = Guards(config.guards, embedder, NoModel(), config.generation.told)
             rewrite(close, listened, guards, config.rewriting)
         except RewritingError:
             pass  # each sample is shown with the reason
@@ -204,8 +204,8 @@ def _exchange(
     """A request as it was sent, and each sample with the verdict of each guard."""
     title = request.role.replace("_", " of the ") + (f", draw {request.draw + 1}" if request.draw else "")
     yield f"### {title.capitalize()}"
-    if config.generation.by_language_model:
-        for message in config.generation.instructions.messages(request):
+    if config.generation.told:
+        for message in config.generation.told.messages(request):
             yield f"{message['role']}:\n\n{_quoted(message['content'])}"
         yield (
             f"{request.n} samples of at most {config.generation.max_tokens(request)} tokens: "
@@ -215,7 +215,7 @@ def _exchange(
         yield f"It failed: {answer.error}"
     for number, (raw, finish) in enumerate(zip(answer.texts, answer.finish_reasons, strict=True), 1):
         text = cleaned(raw, request)
-        told = config.generation.instructions.sentences(request.role)
+        told = config.generation.told.sentences(request.role) if config.generation.told else ()
         found = list(verdicts(text, finish, request, config.guards, told))
         if all(verdict.passed for verdict in found):
             found += _by_meaning(text, request, row, config.guards, embedder)

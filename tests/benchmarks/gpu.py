@@ -18,7 +18,7 @@ from pathlib import Path
 
 import fitting
 import numpy as np
-import scoring
+import scoring_speed
 import torch
 import transformers
 from datasets import Dataset
@@ -119,9 +119,9 @@ def main() -> None:
                 random_pairs(fitting.TRIAL_PAIRS * (1 if tiny else 8)),
             )
             lines = {
-                "scoring/authors-loop": (scoring.authors_loop, start, scored),
-                "scoring/trl-batching": (scoring.trl_batching, start, scored),
-                "scoring/peak": (scoring.peak, start, scored),
+                "scoring/authors-loop": (scoring_speed.authors_loop, start, scored),
+                "scoring/trl-batching": (scoring_speed.trl_batching, start, scored),
+                "scoring/peak": (scoring_speed.peak, start, scored),
                 "fitting/plain-loop": (fitting.against, plain_loop, start, fitted),
             }
             for benchmark, call in lines.items():
