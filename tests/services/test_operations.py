@@ -7,7 +7,6 @@ order: what a later one looks for, such as a secret in a log, an earlier one may
 import base64
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,6 @@ import httpx
 import psutil
 import pytest
 import yaml
-from websockets.sync.client import connect
 
 from deployments import automations, environment
 
@@ -464,7 +462,7 @@ def test_a_rollback_restores_the_previous_champion(services, retraining):
     assert champion(services) == "1"
 
 
-def test_both_interfaces_show_the_retraining_in_a_browser(services, retraining, tmp_path):
+def test_both_interfaces_show_the_retraining_in_a_browser(services, retraining, chromium, tmp_path):
     pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
     run = retrained(services, "Refused", since="2000-01-01T00:00:00Z")
     credentials = base64.b64encode(services.shell["PREFECT_API_AUTH_STRING"].encode()).decode()
@@ -484,13 +482,12 @@ def test_both_interfaces_show_the_retraining_in_a_browser(services, retraining, 
             "held-out accuracy",
             pictures / "operations-prefect-gate.png",
         )
-    shown = compared_in_mlflow(
-        services, "tags.`mars.kind` = 'round'", "helpful-2", pictures / "operations-mlflow-rounds.png"
-    )
+    picture = pictures / "operations-mlflow-rounds.png"
+    shown = compared_in_mlflow(chromium, services, "tags.`mars.kind` = 'round'", "helpful-2", picture)
     assert {"helpful-2 · round 0", "helpful-2 · round 1"} <= shown
 
 
-def test_mlflow_compares_arms_by_name_in_a_browser(services, tmp_path):
+def test_mlflow_compares_arms_by_name_in_a_browser(services, chromium, tmp_path):
     experiment = yaml.safe_load((services.work / "tiny.yaml").read_text())
     del experiment["name"]
     experiment["rewriting"] = {"enabled": False}
@@ -502,12 +499,12 @@ def test_mlflow_compares_arms_by_name_in_a_browser(services, tmp_path):
     assert status == 0, said[-3000:]
     pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
     shown = compared_in_mlflow(
-        services, "tags.`mars.arm` LIKE '%'", "", pictures / "operations-mlflow-arms.png"
+        chromium, services, "tags.`mars.arm` LIKE '%'", "", pictures / "operations-mlflow-arms.png"
     )
     assert shown == {f"{arm}-seed{seed}" for arm in arms for seed in (0, 1)}
 
 
-def compared_in_mlflow(services, found_by, beginning, picture):
+def compared_in_mlflow(chromium, services, found_by, beginning, picture):
     """Those of the runs' names that MLflow's page shows which compares them."""
     search = {"experiment_ids": ["1", "2"], "filter": found_by}
     runs = services.mlflow.post("/api/2.0/mlflow/runs/search", json=search).raise_for_status().json()["runs"]
@@ -525,60 +522,6 @@ def compared_in_mlflow(services, found_by, beginning, picture):
     ):
         shown = page(f"{address}/#/compare-runs?runs={ids}&experiments={experiments}", names[0], picture)
     return {name for name in names if name in shown}
-
-
-@contextmanager
-def chromium(profile, script="", headers=None):
-    """A browser without a window: a function that opens a page, waits for a text, keeps a picture of it."""
-    program = shutil.which("chromium")
-    assert program, "chromium is not installed; on Debian: apt-get install chromium"
-    browser = subprocess.Popen(
-        [
-            program, "--headless", "--no-sandbox", "--disable-background-networking", "--no-first-run",
-            "--enable-unsafe-swiftshader", "--use-angle=swiftshader",  # Prefect draws its graph by WebGL
-            "--window-size=1400,1300", "--hide-scrollbars", "--remote-debugging-port=0",
-            f"--user-data-dir={profile}", "about:blank",
-        ],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        address = next(found[0] for line in browser.stderr if (found := re.search(r"ws://\S+", line)))
-        with connect(address, max_size=None) as socket:
-            numbers = iter(range(1, 1_000_000))
-
-            def command(method, session=None, **parameters):
-                number = next(numbers)
-                message = {"id": number, "method": method, "params": parameters}
-                socket.send(json.dumps(message | ({"sessionId": session} if session else {})))
-                while (answer := json.loads(socket.recv(timeout=60))).get("id") != number:
-                    pass
-                return answer["result"]
-
-            target = command("Target.createTarget", url="about:blank")["targetId"]
-            session = command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            command("Network.enable", session)
-            command("Page.enable", session)
-            command("Network.setExtraHTTPHeaders", session, headers=headers or {})
-            command("Page.addScriptToEvaluateOnNewDocument", session, source=script)
-
-            def page(url, awaited, picture):
-                command("Page.navigate", session, url=url)
-                started, text = time.monotonic(), ""
-                while awaited not in text:
-                    assert time.monotonic() - started < 90, f"{url} shows no {awaited!r}, but:\n{text[:2000]}"
-                    time.sleep(1)
-                    shown = command("Runtime.evaluate", session, expression="document.body.innerText")
-                    text = shown["result"].get("value", "")
-                time.sleep(5)  # what is drawn after it is written, such as graphs
-                drawn = command("Page.captureScreenshot", session)["data"]
-                picture.write_bytes(base64.b64decode(drawn))
-                shown = command("Runtime.evaluate", session, expression="document.body.innerText")
-                return shown["result"]["value"]
-
-            yield page
-    finally:
-        browser.kill()
-        browser.wait()
 
 
 def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_the_repository(services):
