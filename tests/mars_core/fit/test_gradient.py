@@ -75,16 +75,24 @@ def test_the_gradient_of_an_effective_batch_is_that_of_the_plain_loop(
     assert computed.padded_tokens >= computed.tokens > 0
 
 
+def test_a_decoder_reads_a_pairs_prompt_once(decoder):
+    batch = pair_batch(SHORT[:4])
+    computed = NetworkGradient(decoder, 32_768)(batch, seed=0)
+    decoder.network.zero_grad()
+    rendering = decoder.renderer.render(batch.prompts * 2, batch.chosen + batch.rejected)
+    assert computed.tokens == sum(map(len, rendering.ids)) - sum(rendering.prompt_tokens[:4])
+
+
 def test_texts_of_an_effective_batch_are_computed_with_little_padding(minilm, monkeypatch):
     """Where the architecture needs any."""
     rows, batches = ROWS[:64], []
     monkeypatch.setattr(minilm, "unpadded", False)
 
-    def fake_forward(texts):
-        batches.append(len(texts))
-        return TextOutputs(torch.zeros(len(texts), 1, requires_grad=True))
+    def fake_forward(rows, rendering):
+        batches.append(len(rows))
+        return TextOutputs(torch.zeros(len(rows), 1, requires_grad=True))
 
-    monkeypatch.setattr(minilm, "forward", fake_forward)
+    monkeypatch.setattr(minilm, "forward_rows", fake_forward)
     computed = NetworkGradient(minilm, 32_768)(pair_batch(rows), seed=0)
     assert sum(batches) == 128
     assert 1 - computed.tokens / computed.padded_tokens < 0.07
@@ -94,14 +102,14 @@ def test_out_of_memory_halves_the_tokens_computed_at_once_and_goes_on(decoder, m
     batch = pair_batch(SHORT[:6])
     plain, _ = plain_gradient(decoder, batch, BY_DEFAULT)
     gradient = NetworkGradient(decoder, 4096)
-    forward = decoder.forward
+    forward = decoder.forward_rows
 
-    def scarce(texts):
+    def scarce(rows, rendering):
         if gradient.group_tokens > 1024:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return forward(texts)
+        return forward(rows, rendering)
 
-    monkeypatch.setattr(decoder, "forward", scarce)
+    monkeypatch.setattr(decoder, "forward_rows", scarce)
     gradient(batch, seed=0)
     assert distance(taken_gradient(decoder), plain) < 1e-5
     assert gradient.group_tokens == 1024
@@ -109,10 +117,10 @@ def test_out_of_memory_halves_the_tokens_computed_at_once_and_goes_on(decoder, m
 
 
 def test_a_pair_that_does_not_fit_alone_is_an_error(decoder, monkeypatch):
-    def scarce(texts):
+    def scarce(rows, rendering):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(decoder, "forward", scarce)
+    monkeypatch.setattr(decoder, "forward_rows", scarce)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         NetworkGradient(decoder, 512)(pair_batch(SHORT[:2]), seed=0)
 

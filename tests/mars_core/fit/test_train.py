@@ -459,8 +459,10 @@ def test_a_broken_margin_keeps_the_last_good_snapshot(spec, monkeypatch):
     def broken(figures):
         monkeypatch.setattr(
             RewardModel,
-            "forward",
-            lambda model, ids: TextOutputs(torch.full((len(ids), 1), torch.nan, requires_grad=True)),
+            "forward_rows",
+            lambda model, rows, rendering: TextOutputs(
+                torch.full((sum(map(len, rows)), 1), torch.nan, requires_grad=True)
+            ),
         )
 
     with pytest.raises(FitError, match="step 2: margins are NaN"):
