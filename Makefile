@@ -44,6 +44,10 @@ ui: install ## Open Prefect and MLflow on what `make run` has written.
 test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile
 
+.PHONY: bad-days
+bad-days: install ## Kill, in turn, every kind of step of a run in its middle: before a release.
+	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/flows/test_resume.py
+
 .PHONY: services-test
 services-test: install ## Follow the README on a clone; services and their bad days; vLLM. ONLY=readme: these alone.
 ifdef ONLY
