@@ -212,6 +212,11 @@ class Parent:
         self.requests = {part: [""] for part in PARTS}
         self.tokens = {part: [0.0] for part in PARTS}
 
+    @property
+    def longest_response(self) -> int:
+        """Characters of the longer response."""
+        return max(len(self.chosen), len(self.rejected))
+
     def have(self) -> Variants:
         """How many variants there are."""
         return Variants(*(len(self.texts[part]) for part in PARTS))
@@ -374,7 +379,9 @@ class _Purchase:
                 for part in PARTS
                 if len(_meant(part, getattr(parent, part))) < self.config.min_characters
             }
+        # The longest texts first, or the servers would wait for them and their further draws at the end.
         groups = [_Group(members) for members in _with_texts_in_common(parents)]
+        groups.sort(key=lambda group: -max(parent.longest_response for parent in group.parents))
         first = [asked for group in groups for asked in self._draw(group)]
         self.generator.converse(first, self._take, self.on_answer)
 

@@ -167,7 +167,9 @@ def rewrite(
                     yield (pair, later), request
                     return
 
-    first = [asked for pair in close_pairs for asked in onward(pair, 0)]
+    # The longest first, or the servers would wait for them and their further waves at the end.
+    longest_first = sorted(close_pairs, key=lambda pair: -max(len(pair.chosen), len(pair.rejected)))
+    first = [asked for pair in longest_first for asked in onward(pair, 0)]
     generator.converse(first, take, on_answer)
     _check(close_pairs, generator, guards)
     return pd.DataFrame([vars(pair) for pair in close_pairs], columns=list(COLUMNS)).astype(COLUMNS)

@@ -1,12 +1,15 @@
 """A run's generator: its backend behind the store of generations."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
+
+import torch
 
 from mars_core.generation import GenerationStore, Generator
 from tasks.processes.vllm_server import LaunchedBackend
 from tasks.run.run_folder import RunFolder
+from tasks.run.vllm_command import has_gpu
 
 
 @contextmanager
@@ -19,5 +22,22 @@ def open_generator(run: RunFolder) -> Iterator[Generator]:
     config = run.config.generation
     launch = config.launch
     backend = LaunchedBackend(config, launch, run.path("vllm.log")) if launch else config.open()
-    with closing(backend), GenerationStore(Path(config.store)) as store:
+    beside = one_thread() if launch and not has_gpu() else nullcontext()
+    with beside, closing(backend), GenerationStore(Path(config.store)) as store:
         yield Generator(backend, store, config.max_failed_share, offline=config.offline)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread, beside a server that computes on all cores.
+
+    More of them would wait for each other at every product: embeddings of the texts of an augmentation step
+    took 141 s so, of 415. It is one from the beginning of a step on, whether or not its server ever starts,
+    so that a step that is made again gives the same bits.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
