@@ -47,8 +47,9 @@ class FitConfig(Configuration):
     """Dropout during fitting; by default the checkpoint's own."""
     lora_rank: int = Field(16, ge=1)
     """Rank of the adapters when `trainable` is lora."""
-    group_tokens: Annotated[int, Operational()] = Field(8_192, ge=1)
-    """Most padded tokens whose activations are held at once; halved by itself where memory runs out."""
+    group_tokens: Annotated[int | None, Operational()] = Field(None, ge=1)
+    """Most padded tokens whose activations are held at once; halved by itself where memory runs out. By
+    default 8192; 2048 for a large network on a CPU, where products in smaller groups are as fast."""
     gradient_checkpointing: Annotated[bool, Operational()] = False
     """Compute activations twice, and hold those of one layer at a time."""
     patience: int | None = Field(None, ge=1)

@@ -32,8 +32,8 @@ def one_thread() -> Iterator[None]:
     """Let torch compute on one thread, beside a server that computes on all cores.
 
     More of them would wait for each other at every product: embeddings of the texts of an augmentation step
-    took 141 s so, of 415. It is one from the beginning of a step on, whether or not its server ever starts,
-    so that a step that is made again gives the same bits.
+    took 141 s so, of seven minutes. It is one from the beginning of a step on, whether or not its server
+    ever starts, so that a step that is made again gives the same bits.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

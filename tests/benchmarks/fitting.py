@@ -56,7 +56,7 @@ def trl(data: Path | None) -> Figures:
 def trl_decoder(data: Path | None) -> Figures:
     """The same of all weights of SmolLM2-135M-Instruct; TRL in bf16 only where the processor has it."""
     has_bfloat16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    settings = _settings((4, 16), (False, True) if has_bfloat16 else (False,))
+    settings = _settings((2, 4), (False, True) if has_bfloat16 else (False,))
     with checkpoint(DECODER) as start:
         pairs = preference_pairs(data, DECODER_PAIRS)
         return against(fitted_by_trl, start, pairs, settings, DECODER_TRIAL_PAIRS)
