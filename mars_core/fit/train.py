@@ -233,7 +233,8 @@ def _gradient(
 def _group_tokens(model: RewardModel) -> int:
     """Tokens whose activations are held at once where the configuration leaves it open.
 
-    SmolLM2-135M holds about 1.3 GiB of activations for 1,000 tokens, and in groups of 2,048 a CPU takes no longer.
+    SmolLM2-135M holds about 1.3 GiB of activations for 1,000 tokens, and a CPU takes no longer in groups of
+    2,048.
     """
     is_large = sum(weight.numel() for weight in model.network.parameters()) > LARGE_NETWORK
     return 2_048 if is_large and model.device.type == "cpu" else 8_192
