@@ -279,8 +279,9 @@ def _totals(config: RunConfig, parents: Sequence[Parent], listened: Listened, or
             "for rewrites if as many pairs are close as here"
         )
         if sent:
-            hours = (needed + rewrites) * seconds / sent / 3600
-            estimate += f": {hours:,.1f} hours at this rate. More requests at once are several times faster"
+            minutes = (needed + rewrites) * seconds / sent / 60
+            took = f"{minutes / 60:,.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
+            estimate += f": {took} at this rate. More requests at once are several times faster"
         lines.append(f"{estimate}.")
     return "\n\n".join(lines)
 
