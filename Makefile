@@ -45,7 +45,7 @@ test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile
 
 .PHONY: bad-days
-bad-days: install ## Kill, in turn, every kind of step of a run in its middle: before a release.
+bad-days: install ## Before a release: kill a run in the middle of each kind of step, and resume it.
 	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/flows/test_resume.py
 
 .PHONY: services-test

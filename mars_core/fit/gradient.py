@@ -3,7 +3,8 @@
 A pair's two texts meet in its loss, so that whole pairs are computed together, in groups bounded in tokens
 whose activations are held at once. Inside a group the texts run without padding, or in micro-batches of
 neighbours in length, with one backward pass for all of them; a decoder reads a pair's prompt once. The sum
-over the groups is the gradient of the plain loop, whose padding this avoids.
+over the groups is the gradient of the plain loop, whose padding this avoids; under dropout, responses that
+share a prompt share its mask.
 """
 
 import logging
@@ -148,14 +149,18 @@ class NetworkGradient:
         self.model.train()
         prompts, responses, pair_of = batch.texts
         rendering = self.model.renderer.render(prompts, responses)
+        of_pair = [
+            self.model.rows(np.flatnonzero(pair_of == pair).tolist(), rendering)
+            for pair in range(len(batch.prompts))
+        ]
         while True:
             torch.manual_seed(seed)
             try:
-                computed = self._accumulate(rendering, pair_of, batch)
+                computed = self._accumulate(rendering, of_pair, batch)
                 break
             except RuntimeError as error:
-                longest = max(map(len, rendering.ids))
-                if not should_reduce_batch_size(error) or self.group_tokens <= 2 * longest or self.agree:
+                largest = max(_padded_tokens(lengths) for _, lengths in of_pair)
+                if not should_reduce_batch_size(error) or self.group_tokens <= largest or self.agree:
                     raise
             self.group_tokens //= 2
             logger.warning(
@@ -168,15 +173,13 @@ class NetworkGradient:
             self.embedding.weight.grad = self.embedding.weight.grad.to_dense()
         return computed
 
-    def _accumulate(self, rendering: Rendering, pair_of: NDArray[np.intp], batch: PairBatch) -> Computed:
-        """What the texts of a batch come to; `pair_of` is the pair that each of them belongs to."""
+    def _accumulate(
+        self, rendering: Rendering, of_pair: Sequence[tuple[list[list[int]], list[int]]], batch: PairBatch
+    ) -> Computed:
+        """Add the gradient of a batch's texts; `of_pair` has each pair's rows and their tokens."""
         objective = self.model.objective
         margins, losses = np.empty((2, len(batch.prompts)), dtype=np.float32)
         value, tokens, padded_tokens = 0.0, 0, 0
-        of_pair = [
-            self.model.rows(np.flatnonzero(pair_of == pair).tolist(), rendering)
-            for pair in range(len(margins))
-        ]
         for pairs, factor, passes in self._groups([lengths for _, lengths in of_pair]):
             rows = [row for pair in pairs for row in of_pair[pair][0]]
             lengths = np.array([length for pair in pairs for length in of_pair[pair][1]])
@@ -206,7 +209,7 @@ class NetworkGradient:
         Args:
             lengths: tokens of each pair's rows.
         """
-        padded = [len(rows) * max(rows) for rows in lengths]
+        padded = [_padded_tokens(rows) for rows in lengths]
         batch_tokens = min(self.model.config.batch_tokens, self.group_tokens)
         if self.agree:  # a pass of shards is gathered from all processes, so one group is one pass
             groups = token_batches(padded, batch_tokens)
@@ -222,6 +225,11 @@ class NetworkGradient:
             else:
                 passes = tight_batches(of_rows, batch_tokens, PASS_TOKENS)
             yield pairs, 1.0, passes
+
+
+def _padded_tokens(lengths: Sequence[int]) -> int:
+    """Tokens of rows of these lengths, padded to the longest."""
+    return len(lengths) * max(lengths)
 
 
 @torch.no_grad()

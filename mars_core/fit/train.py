@@ -84,8 +84,9 @@ def fit(
         is_to_end: asked after each optimizer step whether to save a snapshot and end.
 
     Returns:
-        loss, accuracy and mean margin over the last epoch, steps, pairs, processes, tokens, seconds, tokens
-        per second, the padding's share of the computed tokens, and how many texts lost tokens to the limit.
+        loss, accuracy and mean margin over the last epoch, steps, pairs, processes, tokens (a prompt counts
+        once where a decoder reads it once for both responses), seconds, tokens per second, the padding's
+        share of the computed tokens, and how many texts lost tokens to the limit.
 
     Raises:
         FitError: a margin or the gradient is NaN or infinite, there are no pairs, no room to save, or it was

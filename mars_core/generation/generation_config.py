@@ -59,8 +59,9 @@ class LaunchConfig(Configuration):
     """A vLLM server of the run's own: started when the first text is needed, gone before the fit."""
 
     command: str = ".venv-vllm/bin/python -m vllm.entrypoints.openai.api_server"
-    """What starts the server, in an environment of its own. It gets --model, --host and --port as well, and
-    where there is no NVIDIA GPU what vLLM needs on a CPU."""
+    """What starts the server, in an environment of its own: a relative path is looked for in the working
+    folder, then beside the environment that runs this. It gets --model, --host and --port as well, and where
+    there is no NVIDIA GPU what vLLM needs on a CPU."""
     arguments: str = ""
     """Further arguments of it, such as `--max-model-len 4096 --tensor-parallel-size 2`. By default vLLM takes
     most of a GPU, and ends where that is not free: on the run's own GPU, where the reward model and the

@@ -108,8 +108,10 @@ class RewardModel:
         self.head.forward = MethodType(_in_float32, self.head)
         self.unpadded = not self.whole_tokens and can_run_unpadded(self.network, self.renderer.max_length)
         """Whether the texts of a forward pass are computed without padding."""
-        self.whole_layers = self.whole_network = self.whole_tokens
-        """Whether layers, or the network, are only called as a whole, for something acts where they are."""
+        self.whole_layers = self.whole_tokens
+        """Whether layers are only called as a whole, because checkpointing hooks into them."""
+        self.whole_network = self.whole_tokens
+        """Whether the network is only called as a whole, because FSDP or the objective hooks into it."""
         self.drawn: list[str] = []
         """Modules that the checkpoint lacked and that were drawn, the head's among them."""
         if self.unpadded:

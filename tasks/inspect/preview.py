@@ -45,7 +45,7 @@ class Listened(Generator):
         )
         self.heard: list[tuple[Request, Answer]] = []
         self.first_heard = math.nan
-        """When the first answer came: before it, a server may have started."""
+        """When the first answer came that was not in the store: before it, a server may have started."""
 
     def converse(
         self,
@@ -56,7 +56,7 @@ class Listened(Generator):
         """See `Generator.converse`."""
 
         def listen(arrived: Sequence[Arrived[Topic]]) -> Iterable[tuple[Topic, Request]]:
-            if not self.heard:
+            if math.isnan(self.first_heard) and self.counts.sent:
                 self.first_heard = time.monotonic()
             self.heard += [(request, answer) for _, request, answer in arrived]
             return reply(arrived)
@@ -280,7 +280,7 @@ def _totals(config: RunConfig, parents: Sequence[Parent], listened: Listened, or
         )
         if sent:
             minutes = (needed + rewrites) * seconds / sent / 60
-            took = f"{minutes / 60:,.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
+            took = f"{minutes / 60:,.1f} hours" if minutes > 90 else f"{math.ceil(minutes)} minutes"
             estimate += f": {took} at this rate. More requests at once are several times faster"
         lines.append(f"{estimate}.")
     return "\n\n".join(lines)

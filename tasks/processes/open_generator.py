@@ -11,6 +11,8 @@ from tasks.processes.vllm_server import LaunchedBackend
 from tasks.run.run_folder import RunFolder
 from tasks.run.vllm_command import has_gpu
 
+THREADS = torch.get_num_threads()
+
 
 @contextmanager
 def open_generator(run: RunFolder) -> Iterator[Generator]:
@@ -31,13 +33,12 @@ def open_generator(run: RunFolder) -> Iterator[Generator]:
 def one_thread() -> Iterator[None]:
     """Let torch compute on one thread, beside a server that computes on all cores.
 
-    More of them would wait for each other at every product: embeddings of the texts of an augmentation step
-    took 141 s so, of seven minutes. It is one from the beginning of a step on, whether or not its server
-    ever starts, so that a step that is made again gives the same bits.
+    More threads would wait for the server's at every product: on two cores embeddings took 141 s of a step of
+    seven minutes. It is one thread from the beginning, whether or not the server ever starts, so that a step
+    that is made again gives the same bits.
     """
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(THREADS)

@@ -27,7 +27,7 @@ from mars_core.generation.instructions import ROLES
 from tasks.processes.addresses import answers, free_port
 from tasks.processes.child_process import leashed
 from tasks.run.step import tell
-from tasks.run.vllm_command import check, for_cpu, has_gpu, model_arguments
+from tasks.run.vllm_command import check, for_cpu, has_gpu, model_arguments, server_command
 
 LAST_LINES = 20
 MESSAGE_SECONDS = 15.0
@@ -71,7 +71,7 @@ class LaunchedBackend(Backend):
     def _start(self, api_key: str) -> str:
         """Start the server and wait until it answers; its address."""
         check(self.config, self.launch)
-        command = shlex.split(self.launch.command)
+        command = server_command(self.launch)
         port = free_port()
         address = f"http://127.0.0.1:{port}"
         cpu = None if has_gpu() else for_cpu()

@@ -81,14 +81,26 @@ def check(config: GenerationConfig, launch: LaunchConfig) -> None:
         GenerationError: there is no such command, or this machine cannot run it.
         ModelError: a packaged model is not there.
     """
-    command = shlex.split(launch.command)
-    if shutil.which(command[0]) is None:
-        raise GenerationError(
-            f"{command[0]} of generation.launch.command is not there; `make vllm` makes .venv-vllm"
-        )
+    server_command(launch)
     if not has_gpu():
         for_cpu()
     model_arguments(str(config.model))
+
+
+def server_command(launch: LaunchConfig) -> list[str]:
+    """The words of `launch.command`; a relative path is looked for here, then beside this environment.
+
+    Raises:
+        GenerationError: there is no such command.
+    """
+    program, *arguments = shlex.split(launch.command)
+    for place in (Path(), Path(sys.prefix).parent):
+        found = shutil.which(place / program if "/" in program else program)
+        if found:
+            return [str(Path(found).absolute()), *arguments]
+    raise GenerationError(
+        f"{program} of generation.launch.command is not there; `make vllm` makes .venv-vllm"
+    )
 
 
 def model_arguments(model: str) -> list[str]:

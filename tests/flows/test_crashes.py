@@ -1,4 +1,7 @@
-"""A crash in the middle of every write of a run, all in one process; `test_resume.py` kills real ones."""
+"""A crash before every file of a run that its own process writes is moved into its place, all in one process.
+
+`test_resume.py` kills real processes, and the tests of the store and of fits cut what these write.
+"""
 
 import contextlib
 from collections import Counter
@@ -18,7 +21,7 @@ class Crash(BaseException):
 
 @pytest.fixture(scope="module")
 def runs(prefect_server, experiment, tiny_decoder):
-    """A run that nothing disturbed, one that crashed in every write, and the writes that were cut."""
+    """A run that nothing disturbed, one that crashed at every file, and the files at which it did."""
     changes = {"rounds": 1, "model": {"backbone": str(tiny_decoder)}}
     undisturbed, crashed = experiment(**changes), experiment(**changes)
     undisturbed.start()

@@ -9,7 +9,7 @@ from mars_core.errors import ModelError
 from mars_core.generation import GenerationConfig, GenerationError, LaunchConfig
 from mars_core.model.checkpoints import locate
 from tasks.run import vllm_command
-from tasks.run.vllm_command import GIB, LEAST_MEMORY, check, for_cpu, model_arguments
+from tasks.run.vllm_command import GIB, LEAST_MEMORY, check, for_cpu, model_arguments, server_command
 
 
 @pytest.fixture
@@ -137,3 +137,17 @@ def test_a_server_that_cannot_be_started_is_told_before_anything_is_computed():
     launch = LaunchConfig(command="true")
     with pytest.raises(ModelError, match="known are"):
         check(config.model_copy(update={"model": "package://nonsense"}), launch)
+
+
+def test_the_server_of_the_clone_is_found_from_any_folder(monkeypatch, tmp_path):
+    program = tmp_path / "clone/.venv-vllm/bin/python"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "clone/.venv"))
+    assert server_command(LaunchConfig())[0] == str(program)
+    program.unlink()
+    with pytest.raises(GenerationError, match="make vllm"):
+        server_command(LaunchConfig())
