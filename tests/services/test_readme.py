@@ -118,7 +118,8 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(clone, chromium, tmp_path)
             shown = page(compared, "quickstart · round 0", tmp_path / "compared.png")
             assert "quickstart · round 1" in shown
             by_round = "^(heldout/accuracy|rewardbench/)"
-            page(curves, "quickstart (rewardbench/total)", pictures / "mlflow.png", search=by_round)
+            shown = page(curves, "quickstart (rewardbench/total)", pictures / "mlflow.png", search=by_round)
+            assert "quickstart (heldout/accuracy)" in shown
     finally:
         ui.send_signal(signal.SIGINT)
         assert ui.wait(30) == 0
