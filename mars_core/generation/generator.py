@@ -258,7 +258,7 @@ class _Conversation(Generic[Topic]):
 
     def _reply_where_due(self) -> None:
         """Reply to what is there when it is a batch, or much beside what is under way."""
-        while self.ready and len(self.ready) >= min(FULL_BATCH, len(self.waiting) // 4):
+        while self.ready and len(self.ready) >= min(FULL_BATCH, len(self.waiting) // 16):
             batch, self.ready = self.ready, []
             self.ask(self.reply(batch))
 

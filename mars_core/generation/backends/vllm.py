@@ -327,9 +327,13 @@ class Exchange:
             server.in_flight = 0
 
     def take(self, known: int) -> None:
-        """Take in the requests that were appended since: there are so many now."""
+        """Take in the requests that were appended since: there are so many now.
+
+        They follow from answers, and others may follow from theirs, so they go before those that nothing
+        has been sent of: what takes several answers in a row would else be left over at the end.
+        """
         if known > self.known:
-            self.fresh.extend(range(self.known, known))
+            self.fresh.extendleft(reversed(range(self.known, known)))
             self.unanswered += known - self.known
             self.known = known
             self.changed.set()

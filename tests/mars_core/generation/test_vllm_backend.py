@@ -364,6 +364,23 @@ def test_an_added_request_does_not_wait_for_those_under_way():
         assert [index for index, _ in stream] == [0]
 
 
+def test_an_added_request_goes_before_those_that_nothing_has_been_sent_of():
+    added = threading.Event()
+
+    def script(_, body):
+        if "second" in body["messages"][1]["content"]:
+            added.wait(20)
+        return completion("one", "two")
+
+    asked = [paraphrase("first"), paraphrase("second"), paraphrase("third")]
+    with serving(script) as server:
+        stream = backend(server.url, concurrency=1).answers(asked)
+        assert next(stream)[0] == 0
+        asked.append(paraphrase("what follows from the first"))
+        threading.Timer(0.3, added.set).start()
+        assert [index for index, _ in stream] == [1, 3, 2]
+
+
 def test_the_backend_of_a_launched_server_asks_there_with_the_key_of_that_server(monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "of another server")
     config = GenerationConfig(
