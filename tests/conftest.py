@@ -66,7 +66,7 @@ def tiny_chat_decoder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_chat_model(tmp_path_factory):
     """Folder of a random Llama that writes, with a chat template; vLLM, too, can serve it."""
-    from mars_core.data.samples.preferences import preferences
+    from mars_core.data.samples import preferences
 
     return _save_llama(
         tmp_path_factory.mktemp("tiny-chat-model"),

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.generation import GenerationConfig, GenerationStore, Generator, Request
 from mars_core.generation.backends.vllm import VllmBackend
 from mars_core.method.guards import Guards, GuardsConfig

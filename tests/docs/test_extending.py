@@ -13,7 +13,7 @@ import yaml
 from datasets import Dataset
 
 from mars_core.config import ConfigError, to_yaml, validated
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.errors import ModelError
 from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.evaluation.measure import measure_benchmark

@@ -1,25 +1,24 @@
 """What the built-in data promises. The reasons for each choice are worked out again from the rows' texts."""
 
 import json
-import random
 import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from mars_core.data import samples
 from mars_core.data.dialogue import transcript, turns
-from mars_core.data.samples import preferences, rewardbench, rewardbench2
-from mars_core.data.samples.cards import Card, cards
-from mars_core.data.samples.topics import CATEGORIES
+from mars_core.data.samples import SAMPLES, SamplesError, preferences, rows
 from mars_core.evaluation.benchmarks.rewardbench import SECTIONS
 from mars_core.evaluation.benchmarks.rewardbench2 import ROWS
 
 PAIRS = preferences()
-BENCH = rewardbench()
-BENCH2 = rewardbench2()
+BENCH = rows("sample://rewardbench")
+BENCH2 = rows("sample://rewardbench2")
 Row = dict[str, str]
 
 
@@ -95,11 +94,9 @@ def test_every_row_has_its_columns_as_text_and_two_different_responses() -> None
         assert normalised(row["chosen"]) != normalised(row["rejected"]), row
 
 
-def test_the_data_are_the_same_at_every_call_and_leave_the_global_generator_alone() -> None:
-    random.seed(1)
-    before = random.getstate()
-    assert (preferences(), rewardbench(), rewardbench2()) == (PAIRS, BENCH, BENCH2)
-    assert random.getstate() == before
+def test_rows_that_a_caller_changes_are_whole_for_the_next() -> None:
+    preferences()[0].clear()
+    assert preferences() == PAIRS
 
 
 def test_the_longer_response_wins_about_as_often_as_it_loses() -> None:
@@ -129,17 +126,18 @@ def test_the_samples_need_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "text", ["A prompt.\n+ Good.", "+ Good.\n- Bad.", "A prompt.\n+ Good.\n- Bad.\n- Worse."]
-)
-def test_a_card_without_exactly_one_of_each_text_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="card"):
-        cards(text)
-
-
-def test_a_card_joins_the_lines_of_a_text_and_breaks_them_at_the_mark() -> None:
-    card = Card("A long prompt.", "One\ntwo.", "Three four.")
-    assert cards("A long\nprompt.\n+ One¶two.\n- Three\nfour.") == [card]
+@pytest.mark.parametrize("source", SAMPLES, ids=str)
+def test_a_changed_or_missing_file_is_named(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "built_in" / f"{source.removeprefix('sample://')}.jsonl"
+    monkeypatch.setattr(samples, "files", lambda package: tmp_path)
+    with pytest.raises(SamplesError, match=rf"{source}: .*{file.name} cannot be read"):
+        rows(source)
+    file.parent.mkdir()
+    file.write_text("{}\n")
+    with pytest.raises(SamplesError, match=rf"{file.name} is not the file .* {SAMPLES[source]}; restore it"):
+        rows(source)
 
 
 # ----------------------------------------------------------------------------------------------------- chat
@@ -262,11 +260,20 @@ def is_json_array(response: str) -> bool:
         return False
 
 
+MEMBERS = {
+    "vegetables": {"leek", "pea", "potato"},
+    "pieces of furniture": {"dresser"},
+    "mammals": {"whale"},
+    "tools": {"pliers"},
+    "birds": {"robin"},
+}
+"""Of the categories that are asked about, the members that are asked about."""
+
+
 def belongs(row: Row) -> str:
     match = re.search(r'"(\w+)" (?:belong to|among) the (.+?)\?', row["prompt"])
     assert match, row
-    members = next(members for category, *members in CATEGORIES if category == match[2])
-    return "yes" if match[1] in members else "no"
+    return "yes" if match[1] in MEMBERS.get(match[2], ()) else "no"
 
 
 # the words of a rule, its letter, word or number as a group -> whether a response keeps it

@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.fit.cached_features import cached_features
 from mars_core.fit.gradient import NetworkGradient, PairBatch
 from mars_core.fit.trainable import choose_weights

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.fit.gradient import NetworkGradient, PairBatch
 from mars_core.fit.specification import FitConfig, FitSpec
 from mars_core.fit.train import fit

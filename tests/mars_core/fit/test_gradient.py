@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.fit.gradient import NetworkGradient, PairBatch
 from mars_core.model.batching import padded
 from mars_core.model.reward_model import ModelConfig, RewardModel

@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers.models.bert.modeling_bert import BertIntermediate
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.errors import ModelError
 from mars_core.fit import train as fitting
 from mars_core.fit.specification import FitConfig, FitError, FitSpec

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.files import digest
 from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator
 from mars_core.method.augmentation import (

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.files import digest
 from mars_core.generation import Answer, GenerationConfig, GenerationStore, Generator
 from mars_core.method.guards import Guards, GuardsConfig

@@ -6,7 +6,7 @@ import torch
 import transformers
 from datasets import Dataset
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.model.batching import OutOfMemoryError
 from mars_core.model.prefix_sharing import can_share_prefixes, pack, rows_by_prompt
 from mars_core.model.rendering import Rendering

@@ -10,7 +10,7 @@ import torch
 import transformers
 from datasets import Dataset
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.errors import ModelError
 from mars_core.fit.trainable import choose_weights, save_checkpoint
 from mars_core.model.batching import TokenBudget

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from mars_core.config import Configuration
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.errors import ModelError
 from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2

@@ -8,7 +8,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.fit.trainable import choose_weights
 from mars_core.model.batching import padded
 from mars_core.model.cpu.onednn_linear import can_multiply, with_onednn_linear

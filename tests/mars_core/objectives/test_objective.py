@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch.nn.functional import softplus
 
 from mars_core.config import Configuration
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.errors import ModelError
 from mars_core.fit.specification import FitConfig, FitError, FitSpec
 from mars_core.fit.train import fit

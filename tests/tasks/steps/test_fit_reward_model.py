@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mars_core.data.samples.preferences import preferences
+from mars_core.data.samples import preferences
 from mars_core.fit.specification import FitError
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run

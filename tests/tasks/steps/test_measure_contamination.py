@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from mars_core.data.samples import rewardbench as sample
+from mars_core.data.samples import rows as sample_rows
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.steps.measure_contamination import measure_contamination
@@ -85,7 +85,7 @@ def test_where_all_was_seen_there_is_no_score(run, heldout, in_flow):
 
 
 def test_rows_of_a_benchmark_are_counted_by_subset(run, in_flow):
-    rows = pd.DataFrame(sample())
+    rows = pd.DataFrame(sample_rows("sample://rewardbench"))
     rows["id"] = rows["id"].astype(str)
     benchmark = {"rewardbench": run.write_table("rewardbench_rows.parquet", Dataset.from_pandas(rows))}
     results = rows[["id", "subset"]].assign(reward_chosen=1.0, reward_rejected=0.0, correct=True)
