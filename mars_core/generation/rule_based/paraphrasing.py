@@ -9,21 +9,8 @@ from itertools import chain, product
 from random import Random
 
 from mars_core.generation.rule_based.edits import Edit, conditions_last, edits
-from mars_core.generation.rule_based.lexicon import FUNCTION_WORDS
+from mars_core.generation.rule_based.lexicon import FUNCTION_WORDS, WORDS
 from mars_core.generation.rule_based.sentences import masked
-
-_QUESTION_OPENERS = ("Quick question: ", "I was wondering: ", "A question: ", "I'd like to know: ")
-_PROMPT_OPENERS = ("Hi! ", "Hello! ", "Hi there! ", "Okay. ")
-_PROMPT_CLOSERS = (" Thanks!", " Thank you!", " Thanks in advance.", " Thanks.")
-_RESPONSE_OPENERS = (
-    *("In short: ", "Put simply: ", "My answer: ", "I'd say: ", "All right: ", "To answer you: "),
-    *("Here is my answer: ", "Here's what I'd say: ", "Here's my reply: "),
-)
-_RESPONSE_CLOSERS = (
-    *(" I hope that helps.", " Hope this helps!", " That's my answer.", " That's about it."),
-    *(" That's what I'd say.", " That is all.", " I hope this answers it."),
-)
-_COMMA_OPENERS = ("Well, ", "So, ", "Okay, ", "Now, ", "Hm, ")
 
 _REORDERED_SHARE = 0.35
 _EDITED_SHARE = (0.3, 0.75)
@@ -74,12 +61,12 @@ def _words(text: str) -> list[str]:
 
 def _decorated(text: str, rng: Random, start: int, *, of_prompt: bool) -> Iterator[str]:
     """The text with an opener or a closer, then with both, in random order, from the `start`-th on."""
-    openers, closers = list(_RESPONSE_OPENERS), list(_RESPONSE_CLOSERS)
+    openers, closers = list(WORDS["response_openers"]), list(WORDS["response_closers"])
     if of_prompt:
-        openers, closers = list(_PROMPT_OPENERS), list(_PROMPT_CLOSERS)
-        openers += _QUESTION_OPENERS if text.endswith("?") else ()
+        openers, closers = list(WORDS["prompt_openers"]), list(WORDS["prompt_closers"])
+        openers += WORDS["question_openers"] if text.endswith("?") else ()
     if text.split(maxsplit=1)[0].lower() in FUNCTION_WORDS:
-        openers += _COMMA_OPENERS
+        openers += WORDS["comma_openers"]
     one = [(opener, "") for opener in openers] + [("", closer) for closer in closers]
     both = list(product(openers, closers))
     rng.shuffle(one)

@@ -3,7 +3,7 @@
 The rejected response becomes worse in harmless ways: it keeps the sentences that share least with
 the chosen one and goes on in vague talk beside the point. The chosen response becomes better
 ordered: it says what was asked in the prompt's own words, numbers its points and sums them up.
-Words come from the three texts and from the stock below alone, so that nothing harmful is added.
+Words come from the three texts and from `rules.yaml` alone, so that nothing harmful is added.
 """
 
 import re
@@ -12,85 +12,11 @@ from random import Random
 
 from mars_core.data.dialogue import last_user_turn
 from mars_core.generation.interface import Request
-from mars_core.generation.rule_based.lexicon import FUNCTION_WORDS
+from mars_core.generation.rule_based.lexicon import FUNCTION_WORDS, WORDS
 from mars_core.generation.rule_based.sentences import masked, sentences
 
-# A vague sentence is one of the frames around one of the remarks.
-FRAMES = (
-    *("Perhaps {}.", "I suppose {}.", "As far as I can tell, {}.", "Some would say {}.", "Then again, {}."),
-    *("From what I hear, {}.", "It seems to me that {}.", "In a way, {}.", "Anyway, {}.", "Well, {}."),
-    *("I would guess that {}.", "All in all, {}.", "More or less, {}.", "Of course, {}.", "Maybe {}."),
-    *("If you ask me, {}.", "On some days {}.", "Who knows, {}.", "One might say that {}.", "Still, {}."),
-)
-REMARKS = (
-    "it depends on a lot of things",
-    "everybody sees it a little differently",
-    "there is more than one way to look at it",
-    "opinions have changed over the years",
-    "some people care a lot about this kind of thing",
-    "others hardly think about it",
-    "it is hard to say anything general here",
-    "it takes a while before anything definite can be said",
-    "a friend or somebody in your family has an opinion",
-    "there are whole books about that sort of thing",
-    "the time of year and the place matter too",
-    "every day brings something new to learn",
-    "it was different in the old days",
-    "there will be another time to come back to this",
-    "what counts in the end is how you feel about it",
-    "there are so many topics in the world",
-    "the details are easy to forget",
-    "most of it becomes clear with time",
-    "not every detail is needed at this point",
-    "somebody with more experience could say more",
-    "a short walk clears the mind",
-    "good things come to those who wait",
-    "the weather has something to do with it",
-    "it all sounds simple until somebody tries to explain it",
-    "both sides have something to be said for them",
-)
-ASIDES = (
-    'A word like "{topic}" means different things to different people.',
-    'Much has been said about "{topic}" already, I believe.',
-    'There is a lot one might add on "{topic}" in general.',
-    'When it comes to "{topic}", I am not the one to ask.',
-    'That reminds me that "{topic}" has come up before.',
-)
-HEDGES = (
-    "I'm not sure, but maybe this:",
-    "I could be wrong about that.",
-    "Only roughly speaking, of course.",
-    "Don't take my word for it.",
-    "At least that is what I seem to remember.",
-    "I have not looked into it much.",
-    "This is only a first thought.",
-)
-GOALS = (
-    "You asked about this: {goal}",
-    "Let me take what you said step by step: {goal}",
-    "To begin with what you want: {goal}",
-    "Here is what I take your message to be: {goal}",
-    "What is before us: {goal}",
-)
-TOPICS = (
-    "Your message is about {topics}, so I will keep to that.",
-    "The points that matter here: {topics}.",
-    "This is about {topics}, one point at a time.",
-    "With {topics} in mind:",
-    "What you brought up was {topics}.",
-)
-SUMMARIES = ("To sum up: {point}", "The main point again: {point}", "In one sentence: {point}")
-
 _WORD = re.compile(r"[A-Za-z][a-z]{3,}")
-_COMMON_WORDS = """
-about after again anything away back been before best better come doing don't each else ever find first
-from give going good have having help here into keep know known later less like likely little look made
-make making might more much must need never next okay only other over please probably really right said
-same say seem several should show something still such sure take tell than thank thanks them thing
-things think those through today told under until upon used using very want wanted well were whether
-will without work would wouldn't yours
-"""
-_COMMON = frozenset(_COMMON_WORDS.split())
+_COMMON = frozenset(WORDS["common_words"].split())
 _LONGEST_GOAL = 300  # characters
 _MOST_NUMBERED = 10
 _TRIES_A_SAMPLE = 8
@@ -108,12 +34,12 @@ def rewritten_rejected(request: Request, seed: str) -> list[str]:
         kept = least_shared_first[: max(1, round(rng.choice((0.2, 0.35, 0.5)) * len(points)))]
         parts = [point for point in points if point in kept]
         if rng.random() < 0.5:
-            parts.insert(rng.randrange(2), rng.choice(HEDGES))
-        remarks = rng.sample(REMARKS, rng.choice((1, 2, 3)))
-        parts += [rng.choice(FRAMES).format(remark) for remark in remarks]
+            parts.insert(rng.randrange(2), rng.choice(WORDS["hedges"]))
+        remarks = rng.sample(WORDS["remarks"], rng.choice((1, 2, 3)))
+        parts += [rng.choice(WORDS["frames"]).format(remark) for remark in remarks]
         if topics and rng.random() < 0.5:
             parts.insert(
-                rng.randrange(1, len(parts) + 1), rng.choice(ASIDES).format(topic=rng.choice(topics))
+                rng.randrange(1, len(parts) + 1), rng.choice(WORDS["asides"]).format(topic=rng.choice(topics))
             )
         return separator.join(parts)
 
@@ -133,13 +59,13 @@ def rewritten_chosen(request: Request, seed: str) -> list[str]:
         if 2 <= len(points) <= _MOST_NUMBERED and "\n" not in parts[0] and rng.random() < 0.6:
             parts = ["\n".join(f"{number}. {point}" for number, point in enumerate(points, 1))]
         if 0 < len(goal) <= _LONGEST_GOAL and rng.random() < 0.8:
-            parts.insert(0, rng.choice(GOALS).format(goal=goal))
+            parts.insert(0, rng.choice(WORDS["goals"]).format(goal=goal))
         elif topics:
             named = rng.sample(topics, min(4, len(topics)))
-            parts.insert(0, rng.choice(TOPICS).format(topics=", ".join(named)))
+            parts.insert(0, rng.choice(WORDS["topics"]).format(topics=", ".join(named)))
         if statements and (len(parts) == 1 or rng.random() < 0.5):
             point = min(statements, key=lambda point: _overlap(point, of_rejected))
-            parts.append(rng.choice(SUMMARIES).format(point=point))
+            parts.append(rng.choice(WORDS["summaries"]).format(point=point))
         return "\n\n".join(parts)
 
     return _different(rewrite, request, seed)
