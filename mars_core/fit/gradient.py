@@ -180,9 +180,8 @@ class NetworkGradient:
         objective = self.model.objective
         margins, losses = np.empty((2, len(batch.prompts)), dtype=np.float32)
         value, tokens, padded_tokens = 0.0, 0, 0
-        for pairs, factor, passes in self._groups([lengths for _, lengths in of_pair]):
+        for pairs, factor, lengths, passes in self._groups([lengths for _, lengths in of_pair]):
             rows = [row for pair in pairs for row in of_pair[pair][0]]
-            lengths = np.array([length for pair in pairs for length in of_pair[pair][1]])
             # Inside one context the weights are cast to bfloat16 once, and not for every pass.
             with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.model.bfloat16):
                 found = TextOutputs.together(
@@ -203,28 +202,26 @@ class NetworkGradient:
 
     def _groups(
         self, lengths: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[NDArray[np.intp], float, list[NDArray[np.intp]]]]:
-        """The pairs of each group, how much they count, and which of their rows each pass takes.
+    ) -> Iterator[tuple[NDArray[np.intp], float, NDArray[np.intp], list[NDArray[np.intp]]]]:
+        """The pairs of each group, how much they count, the tokens of their rows, and each pass's rows.
 
         Args:
             lengths: tokens of each pair's rows.
         """
         padded = [_padded_tokens(rows) for rows in lengths]
         batch_tokens = min(self.model.config.batch_tokens, self.group_tokens)
-        if self.agree:  # a pass of shards is gathered from all processes, so one group is one pass
-            groups = token_batches(padded, batch_tokens)
-            for turn in range(self.agree(len(groups))):
-                pairs = np.sort(groups[turn % len(groups)])
-                yield pairs, float(turn < len(groups)), [np.arange(sum(len(lengths[pair]) for pair in pairs))]
-            return
-        for group in token_batches(padded, self.group_tokens):
-            pairs = np.sort(group)
+        # A pass of shards is gathered from all processes, so there one group is one pass.
+        groups = token_batches(padded, batch_tokens if self.agree else self.group_tokens)
+        for turn in range(self.agree(len(groups)) if self.agree else len(groups)):
+            pairs = np.sort(groups[turn % len(groups)])
             of_rows = np.array([length for pair in pairs for length in lengths[pair]])
-            if self.model.unpadded:
+            if self.agree:
+                passes = [np.arange(len(of_rows))]
+            elif self.model.unpadded:
                 passes = [np.argsort(-of_rows, kind="stable")]
             else:
                 passes = tight_batches(of_rows, batch_tokens, PASS_TOKENS)
-            yield pairs, 1.0, passes
+            yield pairs, float(turn < len(groups)), of_rows, passes
 
 
 def _padded_tokens(lengths: Sequence[int]) -> int:
