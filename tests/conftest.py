@@ -1,5 +1,7 @@
 """Every test runs offline, quietly, and with a cache of data sets that ends with it."""
 
+import gzip
+import json
 import os
 import tempfile
 
@@ -79,6 +81,27 @@ def tiny_chat_model(tmp_path_factory):
         num_key_value_heads=1,
         max_position_embeddings=2048,
     )
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write rows to a file in the format that its name says."""
+    import pandas
+
+    def write_rows(rows, name="rows.jsonl"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        if name.endswith(".parquet"):
+            pandas.DataFrame(rows).to_parquet(path)
+        elif name.endswith(".csv"):
+            pandas.DataFrame(rows).to_csv(path, index=False)
+        else:
+            opened = gzip.open if name.endswith(".gz") else open
+            with opened(path, "wt", encoding="utf-8") as lines:
+                lines.writelines(json.dumps(row) + "\n" for row in rows)
+        return str(path)
+
+    return write_rows
 
 
 def _save_reward_model(folder, **special):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,14 @@ class Experiment:
     def run(self, name="tiny"):
         return Run(self.folder / "runs" / name)
 
+    def runs_in_mlflow(self):
+        """How many runs of each kind MLflow has, by kind and status."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        found = client.search_runs([client.get_experiment_by_name("mars").experiment_id])
+        return Counter((run.data.tags["mars.kind"], run.info.status) for run in found)
+
 
 @dataclass
 class Run:
@@ -61,6 +70,18 @@ class Run:
 
     def table(self, uri):
         return pd.read_parquet(self.root / uri)
+
+    def tables(self):
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*.parquet"))
+
+    def weights(self, round):
+        return (self.root / f"round-{round}/model/model.safetensors").read_bytes()
+
+    def check_tables_equal(self, other):
+        """Fail unless both runs have the same tables, row for row."""
+        assert self.tables() == other.tables()
+        for uri in self.tables():
+            pd.testing.assert_frame_equal(self.table(uri), other.table(uri), check_exact=True, obj=uri)
 
     def steps(self):
         """Every step's record, and when it was written."""

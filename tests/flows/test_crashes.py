@@ -4,11 +4,8 @@
 """
 
 import contextlib
-from collections import Counter
 
-import pandas as pd
 import pytest
-from mlflow import MlflowClient
 
 import mars_core.files
 
@@ -47,21 +44,15 @@ def runs(prefect_server, experiment, tiny_decoder):
 
 def test_the_crashed_run_has_every_table_of_the_undisturbed_one_row_for_row(runs):
     undisturbed, crashed, cut, _ = runs
-    tables = sorted(str(path.relative_to(undisturbed.root)) for path in undisturbed.root.rglob("*.parquet"))
-    assert tables == sorted(str(path.relative_to(crashed.root)) for path in crashed.root.rglob("*.parquet"))
-    assert {uri.split("/")[-1] for uri in tables} <= cut
-    for uri in tables:
-        pd.testing.assert_frame_equal(crashed.table(uri), undisturbed.table(uri), check_exact=True, obj=uri)
+    assert {uri.split("/")[-1] for uri in undisturbed.tables()} <= cut
+    crashed.check_tables_equal(undisturbed)
 
 
 @pytest.mark.parametrize("t", [0, 1])
 def test_the_crashed_run_has_the_same_weights_to_the_bit(runs, t):
-    weights = [(run.root / f"round-{t}/model/model.safetensors").read_bytes() for run in runs[:2]]
-    assert weights[0] == weights[1]
+    undisturbed, crashed, *_ = runs
+    assert crashed.weights(t) == undisturbed.weights(t)
 
 
 def test_mlflow_has_one_run_of_each_round_however_often_the_run_crashed(runs):
-    client = MlflowClient(f"sqlite:///{runs[3].folder}/mlflow.db")
-    found = client.search_runs([client.get_experiment_by_name("mars").experiment_id])
-    assert Counter(run.data.tags["mars.kind"] for run in found) == {"run": 1, "round": 2}
-    assert {run.info.status for run in found} == {"FINISHED"}
+    assert runs[3].runs_in_mlflow() == {("run", "FINISHED"): 1, ("round", "FINISHED"): 2}

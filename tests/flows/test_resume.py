@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import pandas as pd
 import pytest
 
 pytestmark = pytest.mark.timeout(600)
@@ -185,20 +184,13 @@ def test_no_process_lives_on_after_kill_9_in_the_middle_of(runs, kind):
 
 def test_the_resumed_run_has_every_table_of_the_undisturbed_one_row_for_row(runs):
     undisturbed, killed = runs[0].run("undisturbed"), runs[1].run("killed")
-    tables = sorted(str(path.relative_to(undisturbed.root)) for path in undisturbed.root.rglob("*.parquet"))
-    assert len(tables) == 23
-    assert tables == sorted(str(path.relative_to(killed.root)) for path in killed.root.rglob("*.parquet"))
-    for uri in tables:
-        pd.testing.assert_frame_equal(killed.table(uri), undisturbed.table(uri), check_exact=True, obj=uri)
+    assert len(undisturbed.tables()) == 23
+    killed.check_tables_equal(undisturbed)
 
 
 @pytest.mark.parametrize("t", [0, 1])
 def test_the_resumed_run_has_the_same_weights_to_the_bit(runs, t):
-    weights = [
-        (made.run(name).root / f"round-{t}/model/model.safetensors").read_bytes()
-        for made, name in zip(runs[:2], ("undisturbed", "killed"), strict=True)
-    ]
-    assert weights[0] == weights[1]
+    assert runs[1].run("killed").weights(t) == runs[0].run("undisturbed").weights(t)
 
 
 def test_no_text_is_asked_for_twice(runs):
@@ -216,12 +208,7 @@ def test_no_text_is_asked_for_twice(runs):
 
 
 def test_mlflow_has_one_run_of_each_round_however_often_the_command_was_killed(runs):
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{runs[1].folder}/mlflow.db")
-    found = client.search_runs([client.get_experiment_by_name("mars").experiment_id])
-    assert Counter(run.data.tags["mars.kind"] for run in found) == {"run": 1, "round": 2}
-    assert {run.info.status for run in found} == {"FINISHED"}
+    assert runs[1].runs_in_mlflow() == {("run", "FINISHED"): 1, ("round", "FINISHED"): 2}
 
 
 def test_a_server_of_its_own_ends_with_a_killed_command_and_the_next_start_works(runs, start):

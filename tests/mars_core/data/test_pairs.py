@@ -2,7 +2,6 @@ import gzip
 import json
 
 import datasets
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,26 +19,6 @@ ASKED = [
     {"role": "assistant", "content": "A songbird."},
     {"role": "user", "content": "Does it sing?"},
 ]
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write rows to a file in the format that its name says."""
-
-    def write_rows(rows, name="pairs.jsonl"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        if name.endswith(".parquet"):
-            pd.DataFrame(rows).to_parquet(path)
-        elif name.endswith(".csv"):
-            pd.DataFrame(rows).to_csv(path, index=False)
-        else:
-            opened = gzip.open if name.endswith(".gz") else open
-            with opened(path, "wt", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(row) + "\n" for row in rows)
-        return str(path)
-
-    return write_rows
 
 
 def answer(text):

@@ -1,5 +1,3 @@
-import gzip
-import json
 import math
 
 import datasets
@@ -24,26 +22,6 @@ ROW = {
 @pytest.fixture(autouse=True)
 def _empty_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write rows to a file in the format that its name says."""
-
-    def write_rows(rows, name="bench.jsonl"):
-        path = tmp_path / name
-        frame = pd.DataFrame(rows)
-        if name.endswith(".parquet"):
-            frame.to_parquet(path)
-        elif name.endswith(".csv"):
-            frame.to_csv(path, index=False)
-        else:
-            opened = gzip.open if name.endswith(".gz") else open
-            with opened(path, "wt", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(row) + "\n" for row in rows)
-        return str(path)
-
-    return write_rows
 
 
 def rewards(right_of_subset, rows=ROWS):

@@ -1,7 +1,5 @@
 """RewardBench 2 by cases that are worked out by hand."""
 
-import gzip
-import json
 import math
 
 import numpy as np
@@ -25,23 +23,6 @@ ROW = {
 }
 TIED = ROW | {"id": "tied:0", "subset": "Ties", "prompt": "Name an even number.", "chosen": ["2", "4"]}
 TANH = math.tanh
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write rows to a file in the format that its name says."""
-
-    def write_rows(rows, name="bench.jsonl"):
-        path = tmp_path / name
-        if name.endswith(".parquet"):
-            Dataset.from_list(rows).to_parquet(path)
-        else:
-            opened = gzip.open if name.endswith(".gz") else open
-            with opened(path, "wt", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(row) + "\n" for row in rows)
-        return str(path)
-
-    return write_rows
 
 
 def ties(*rows):
