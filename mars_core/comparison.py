@@ -1,9 +1,9 @@
-"""A fair comparison: arms × seeds, with everything matched that is not what an arm is about.
+"""A fair comparison: arms × seeds, where arms differ in nothing but what is compared.
 
-An arm is a few keys in which it differs from one common experiment. What a model is trained and measured on,
-and for how long, may not differ: the data, the model, the fit, the evaluation, the rounds, and B in pairs.
+An arm is a few keys that override one common experiment. Training and measurement must be the same in all
+arms: the data, the model, the fit, the evaluation, the rounds, and B in pairs.
 A seed changes the subset of the originals, the initial head and the shuffling, for all arms alike, so that
-arms are compared within seeds. The last round counts, fixed beforehand; nothing is chosen by its result.
+arms are compared within seeds. The last round is the one reported; no round is chosen by its result.
 """
 
 import copy
@@ -42,9 +42,9 @@ OF_A_CELL = (
 )  # fmt: skip
 """Keys that a comparison gives to each cell."""
 TRAINED = ("optimizer_steps", "pairs_seen")
-"""Figures of a cell that are the same for all of them."""
+"""Metrics of a cell that must be the same in all cells."""
 SEEDS_FOR_A_CLAIM = 10
-"""A t-interval keeps its level from two seeds on, but a claim on a handful rests on their luck."""
+"""A t-interval is valid from two seeds on, but with a handful of seeds luck decides."""
 ALPHA = 0.05
 
 
@@ -58,9 +58,9 @@ class ComparisonConfig(Configuration):
     seeds: Annotated[list[int], Operational()] = Field(default=[0, 1, 2])
     """Seeds of each arm; a number N stands for 0 … N − 1."""
     parallel: Annotated[int, Operational()] = Field(1, ge=1)
-    """Cells (an arm and a seed) under way at once. More than one may change the last digits of figures where
-    the head alone is trained in bfloat16: a text's features come from the batch of whoever was first. With a
-    chat model, texts that other cells have bought are used where they will do."""
+    """Cells (an arm and a seed) that run at once. With more than one, the last digits of metrics may change
+    where only the head is trained in bfloat16: a text's features come from the batch of the cell that was
+    first. With a chat model, a cell reuses texts that other cells have generated."""
     attempts: Annotated[int, Operational()] = Field(2, ge=1)
     """How often a cell is tried before it is reported as failed."""
     experiment: dict[str, JsonValue]
@@ -130,8 +130,7 @@ def cells(
         defaults: section of it → keys that are others than elsewhere by default.
 
     Raises:
-        ConfigError: an arm's keys are unknown or out of range, or arms differ in what has to be matched, or
-            would although they have the same keys.
+        ConfigError: an arm's keys are unknown or out of range, or arms differ in a key that must be the same.
     """
     found = [
         Cell(arm, seed, _experiment(config, kind, defaults, arm, seed))
@@ -165,7 +164,7 @@ def _experiment(
     for key, value in changes.items():
         put(values, key, value)
     for key in sorted(flat(values).keys() & set(OF_A_CELL)):
-        raise ConfigError(f"arm {arm}: {key} is nobody's to set, for the comparison sets it")
+        raise ConfigError(f"arm {arm}: remove the key {key}: the comparison sets it")
     put(values, "evaluation.benchmark_rounds", "last")
     folder = f"{config.folder}/{config.name}"
     values |= {
@@ -178,8 +177,8 @@ def _experiment(
     experiment = validated(kind, values, f"{config.name}, arm {arm}")
     if experiment.selection.budget_unit != "pairs" or experiment.fit.patience:
         raise ConfigError(
-            f"arm {arm}: a comparison is matched in pairs and steps, so selection.budget_unit has to be "
-            "pairs, and fit.patience null"
+            f"arm {arm}: all arms of a comparison train on as many pairs for as many steps, so "
+            "selection.budget_unit must be pairs and fit.patience null"
         )
     topped_up = experiment.augmentation.model_copy(update={"top_up": True})
     return experiment.model_copy(update={"augmentation": topped_up})
@@ -196,7 +195,7 @@ def arms_table(found: Sequence[Cell[Any]]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of an arm minus that of a baseline, paired over seeds."""
+    """One metric of an arm minus that of a baseline, paired over seeds."""
 
     figure: str
     arm: str
@@ -209,7 +208,7 @@ class Difference:
 
     @property
     def words(self) -> str:
-        """What may be said of it: a difference is claimed from ten seeds and an adjusted p < .05 on."""
+        """The claim that it supports: a difference needs ten seeds and an adjusted p below .05."""
         if not self.matched:
             return "no claim: the two were not trained alike"
         if self.over_seeds.n < SEEDS_FOR_A_CLAIM:

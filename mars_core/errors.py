@@ -1,8 +1,8 @@
-"""What a person can mend: its message names the file, row, field or key, what was found, and what to do."""
+"""Errors that a user can fix: a message names the file, row, field or key, what was found, and what to do."""
 
 
 class MarsError(Exception):
-    """Base of all errors that are told without a stack trace."""
+    """Base of all errors that are shown without a stack trace."""
 
 
 class ModelError(MarsError, RuntimeError):

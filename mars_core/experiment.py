@@ -30,7 +30,7 @@ class ExperimentConfig(Configuration):
     folder: Annotated[str, Operational()] = "runs"
     """Folder that holds the run's folder."""
     shared_steps: Annotated[str | None, Operational()] = None
-    """Folder through which runs share finished steps with equal inputs, such as round 0 of one seed."""
+    """Folder where runs share finished steps that have equal inputs, such as round 0 of one seed."""
     seed: int = 0
     """Seed of the subset of originals, the head and the shuffling."""
     rounds: Annotated[int, Operational()] = Field(3, ge=1)
@@ -44,11 +44,11 @@ class ExperimentConfig(Configuration):
     semantics: SemanticsConfig = SemanticsConfig()
     """How the meaning of responses is compared."""
     rewriting: RewritingConfig = RewritingConfig()
-    """How close pairs are sharpened."""
+    """How close pairs are rewritten."""
     generation: SerializeAsAny[GenerationConfig] = Field(default_factory=GenerationConfig)
     """Who writes paraphrases and rewrites."""
     guards: GuardsConfig = GuardsConfig()
-    """What is asked of the texts."""
+    """Which texts are dropped."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """How paraphrases become synthetic pairs."""
     fit: FitConfig = FitConfig()
@@ -76,8 +76,8 @@ class ExperimentConfig(Configuration):
         }
         if self.selection.budget_unit == "paraphrases" and (set_keys := [key for key in keys if keys[key]]):
             raise ValueError(
-                f"{' and '.join(set_keys)} counts synthetic pairs, and selection.budget_unit=paraphrases "
-                "does not: leave one of the two out"
+                f"{' and '.join(set_keys)} counts synthetic pairs, but selection.budget_unit=paraphrases "
+                "counts paraphrases: remove one of the two"
             )
         return self
 

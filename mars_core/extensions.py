@@ -6,13 +6,13 @@
         strategy: Annotated[str, STRATEGIES] = "softmax"
         budget: int = 2000
 
-A name is that of a file beside the base class's, or `module:attribute` of a user's own. Each plug-in is a
-class with its configuration inside, `Config`. Its keys stand beside the name; one that the section has itself
-is refused, and an unknown one is an error, as everywhere.
+A name is the name of a file beside the base class's file, or `module:attribute` for a user's own class. Each
+plug-in is a class whose configuration is its inner class `Config`; its keys stand beside the name in YAML.
+A key that the section already has is refused; an unknown key is an error, as everywhere.
 
-A user's plug-in executes code, so it is taken from a configuration only, never from a checkpoint. Its
-identity, the version that it declares or else the digest of its source, is part of the key of every step that
-reads the section. It must be importable wherever steps, fits and workers run.
+A user's plug-in executes code, so only a configuration can name one, never a checkpoint. Its identity is the
+version that it declares, or else the digest of its source; it is part of the key of every step that reads the
+section. The module must be importable wherever steps, fits and workers run.
 """
 
 import functools
@@ -33,17 +33,17 @@ from mars_core.files import sha256_of
 
 
 class ExtensionError(MarsError, ValueError):
-    """There is no such plug-in, or it cannot be used; the message names what there is."""
+    """There is no such plug-in, or it cannot be used; the message lists the known ones."""
 
 
 class Plugin(ABC):  # noqa: B024 - each kind has abstract methods of its own
-    """What all plug-ins have in common: a configuration of their own, and maybe a version."""
+    """What all plug-ins have in common: a configuration of their own and, optionally, a version."""
 
     class Config(Configuration):
         """The keys of the plug-in; none by default."""
 
     version: ClassVar[str | None] = None
-    """What a user's own counts by in the keys of steps; by default the digest of its source."""
+    """What stands for a user's plug-in in the keys of steps; by default the digest of its source."""
 
     def __init__(self, config: Any) -> None:
         """Keep the configuration, which has the keys of `Config`."""
@@ -54,7 +54,7 @@ P = TypeVar("P", bound=Plugin)
 
 
 class ExtensionPoint(Names, Generic[P]):
-    """A kind of plug-in; those of this package are files beside that of the class they derive from."""
+    """A kind of plug-in; the built-in ones are files beside the file of their base class."""
 
     def __init__(self, kind: str, base: type[P]) -> None:
         """`kind` is what messages call it."""
@@ -62,7 +62,7 @@ class ExtensionPoint(Names, Generic[P]):
         self.package, _, self._file = base.__module__.rpartition(".")
 
     def names(self) -> list[str]:
-        """The names of those in this package."""
+        """The names of the built-in plug-ins."""
         package = importlib.import_module(self.package)
         return sorted({module.name for module in pkgutil.iter_modules(package.__path__)} - {self._file})
 
@@ -70,10 +70,10 @@ class ExtensionPoint(Names, Generic[P]):
         """The class of a plug-in.
 
         Args:
-            name: that of a file, or `module:attribute`.
+            name: the name of a file, or `module:attribute`.
 
         Raises:
-            ExtensionError: it is not there, cannot be imported, or is of another kind.
+            ExtensionError: there is none, it cannot be imported, or it is of another kind.
         """
         if self.is_own(name):
             return self._import_own(name)
@@ -99,7 +99,7 @@ class ExtensionPoint(Names, Generic[P]):
         return bool(module and attribute)
 
     def identity(self, name: str) -> str | None:
-        """What a user's plug-in counts by in the keys of steps; none for those of this package."""
+        """What stands for a user's plug-in in the keys of steps; None for a built-in one."""
         if not self.is_own(name):
             return None
         plugin = self.find(name)
@@ -110,7 +110,7 @@ class ExtensionPoint(Names, Generic[P]):
         place, _, attribute = name.partition(":")
         try:
             module = importlib.import_module(place)
-        except Exception as error:  # the module is the user's, and raises what it likes
+        except Exception as error:  # a user's module may raise anything
             raise ExtensionError(
                 f"{self.kind} {name!r}: {place} cannot be imported ({type(error).__name__}: {error}); it "
                 "must be on the Python path wherever steps run"
@@ -129,7 +129,7 @@ class ExtensionPoint(Names, Generic[P]):
 class PluginSection(Configuration):
     """A section with one field that names a plug-in, whose keys stand beside it.
 
-    What is read from a file is an object of a class that has both; `resolved` makes it.
+    Reading a file gives an object of a class that has the keys of both; `resolved` makes that class.
     """
 
     plugin: ClassVar[type[Plugin] | None] = None
@@ -171,7 +171,7 @@ class PluginSection(Configuration):
         return resolved
 
     def identity(self) -> dict[str, str]:
-        """What a user's plug-in counts by beside its keys."""
+        """What stands for a user's plug-in in the keys of steps, besides its configuration."""
         field, point = self.choice()
         found = point.identity(getattr(self, field))
         return {} if found is None else {f"{field} version": found}
@@ -183,7 +183,7 @@ class PluginSection(Configuration):
 
     @classmethod
     def own_keys(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of `values` that are the section's, whichever plug-in it names."""
+        """The part of `values` that belongs to the section itself, whichever plug-in it names."""
         return {
             key: value
             for key, value in values.items()
@@ -192,7 +192,7 @@ class PluginSection(Configuration):
 
     @classmethod
     def choice(cls) -> tuple[str, ExtensionPoint[Any]]:
-        """The field that names the plug-in, and of what kind it is."""
+        """The field that names the plug-in, and its extension point."""
         [choice] = (
             (name, mark)
             for name, field in cls.model_fields.items()
@@ -204,7 +204,7 @@ class PluginSection(Configuration):
 
 @functools.cache
 def _with_keys_of(section: Any, plugin: Any) -> type[Any]:
-    """A section's class with the keys of a plug-in beside its own, or in the field that is for them."""
+    """A section's class with the keys of a plug-in beside its own, or in the field reserved for them."""
     make: Any = functools.partial(
         create_model, section.__name__, __module__=section.__module__, __doc__=section.__doc__
     )

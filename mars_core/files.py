@@ -1,4 +1,4 @@
-"""Files and folders: digests of their content, and writing that leaves a whole one or nothing."""
+"""Files and folders: digests of their content, and writes that are complete or leave nothing."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ def sha256_of(path: Path) -> str:
 
 
 def write_whole(place: Path, put: Callable[[Path], Any]) -> None:
-    """Let `put` write a file or folder beside its place, then move it there.
+    """Let `put` write a file or folder under a temporary name, then move it to `place`.
 
-    Where writing fails, or the process is killed, what was there before stays. What an earlier, killed
-    writer left beside the place is removed first.
+    If writing fails or the process is killed, the previous content stays. Leftovers of an earlier writer that
+    was killed are removed first.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     beside, before = (place.with_name(f".{place.name}.{end}") for end in ("partial", "replaced"))
@@ -43,7 +43,7 @@ def write_whole(place: Path, put: Callable[[Path], Any]) -> None:
     for path in beside.rglob("*") if beside.is_dir() else ():
         sync(path)
     sync(beside)
-    if place.is_dir():  # a removal takes time, so it must not happen under the place's name
+    if place.is_dir():  # a crash in the middle of its removal must not leave half of it under its name
         place.rename(before)
     beside.replace(place)
     sync(place.parent)
@@ -51,7 +51,7 @@ def write_whole(place: Path, put: Callable[[Path], Any]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Let what a file holds, or which names a folder holds, survive a loss of power."""
+    """Flush a file, or a folder's entries, to the disk, so that they survive a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

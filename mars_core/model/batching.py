@@ -1,4 +1,4 @@
-"""Which texts share a forward pass: neighbours in length, bounded in padded tokens."""
+"""Which texts share a forward pass: texts of similar length, up to a number of padded tokens."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +28,8 @@ def token_batches(lengths: ArrayLike, batch_tokens: int) -> list[NDArray[np.intp
         batch_tokens: most padded tokens of a batch; a text longer than this is a batch of its own.
 
     Returns:
-        Index arrays that together hold each of 0..n−1 once. Longest first: what does not fit into
-        memory fails at once and not after an hour.
+        Index arrays that together hold each of 0..n−1 once. The longest come first, so that a lack of memory
+        shows at once and not after an hour.
     """
     lengths = np.asarray(lengths)
     order = np.argsort(-lengths, kind="stable")
@@ -44,8 +44,8 @@ def token_batches(lengths: ArrayLike, batch_tokens: int) -> list[NDArray[np.intp
 def tight_batches(lengths: ArrayLike, batch_tokens: int, overhead: int = 256) -> list[NDArray[np.intp]]:
     """Group a few hundred texts at the least cost: padded tokens, and `overhead` tokens for every batch.
 
-    The optimum over all cuts of the texts in order of length, by dynamic programming. Where the texts of
-    one optimizer step all fit into one batch, `token_batches` would pad them to the longest of them.
+    Dynamic programming finds the best way to cut the texts, sorted by length, into batches. `token_batches`
+    would pad the texts of a small optimizer step to the longest of them all.
 
     Args:
         lengths: [n] tokens of each text.
@@ -77,7 +77,7 @@ def tight_batches(lengths: ArrayLike, batch_tokens: int, overhead: int = 256) ->
 
 
 class TokenBudget:
-    """Padded tokens of a forward pass; where memory runs out it is halved, for all that follows."""
+    """Most padded tokens of a forward pass; halved, for all later passes, when memory runs out."""
 
     def __init__(self, tokens: int) -> None:
         """Begin with `tokens`."""

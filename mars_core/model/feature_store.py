@@ -1,8 +1,8 @@
-"""Features of texts by a network that does not change, kept in a file and found by the texts themselves.
+"""Features of texts from a network that does not change, kept in a file and looked up by the texts.
 
-How a text is rendered is kept by the text, its features by its tokens. So a text that is known is not
-tokenised again, which takes far longer than finding it; and texts that differ in nothing but what the
-tokenizer drops have the same features, wherever and whenever they are computed.
+The rendering of a text is kept under the text, and its features under its tokens. So a known text is not
+tokenised again, which takes far longer than looking it up, and texts with the same tokens have the same
+features.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from mars_core.model.vector_store import VectorStore
 
 
 class Features(NamedTuple):
-    """What enters the scalar layer, of n texts that are m distinct sequences of tokens."""
+    """The inputs of the scalar layer, for n texts that are m distinct sequences of tokens."""
 
     distinct: NDArray[np.float32]
     """[m, d]."""
     rows: NDArray[np.intp]
-    """[n] which of these each text has."""
+    """[n] the row of `distinct` that each text has."""
     tokens: NDArray[np.int64]
     """[n]."""
     prompts_cut: NDArray[np.int64]
@@ -33,10 +33,10 @@ class Features(NamedTuple):
 
 
 class FeatureStore:
-    """The features of texts that one network gives, rendered in one way."""
+    """The features that one network gives to texts, rendered in one way."""
 
     def __init__(self, file: Path, network: bytes, renderer: Renderer) -> None:
-        """Keep them in `file`, apart from those of other networks; `network` names its weights."""
+        """Keep features in `file`, separate from those of other networks; `network` names its weights."""
         self.file, self.renderer = file, renderer
         self._renderings = VectorStore(file, renderer.identity, np.uint32)
         self._features = VectorStore(file, network)
@@ -47,12 +47,12 @@ class FeatureStore:
         responses: Sequence[str],
         compute: Callable[[Rendering], NDArray[np.float32]],
     ) -> Features:
-        """The features of aligned prompts and responses; those that are not there are computed, and kept.
+        """The features of aligned prompts and responses; missing ones are computed, and kept.
 
         Args:
             prompts: [n], at least one.
             responses: [n].
-            compute: from the renderings of some distinct sequences of tokens to their features.
+            compute: maps the renderings of some distinct sequences of tokens to their features.
         """
 
         def render(texts: NDArray[np.intp]) -> Rendering:
@@ -83,24 +83,24 @@ class FeatureStore:
 
 
 def features_of(rendering: Rendering, compute: Callable[[Rendering], NDArray[np.float32]]) -> Features:
-    """The features of rendered texts, all computed."""
+    """The features of rendered texts, without a store."""
     records = _records(rendering)
     texts, rows = _distinct([digest.tobytes() for digest in records[:, :_DIGEST]])
     return Features(compute(rendering.only(texts.tolist())), rows, *records[:, _DIGEST:].astype(np.int64).T)
 
 
 _DIGEST = 4
-"""Numbers that hold the digest of a text's tokens; behind it come how many these are, and the two cuts."""
+"""Numbers of a record that hold the digest of a text's tokens; their number and the two cuts follow."""
 
 
 def _records(rendering: Rendering) -> NDArray[np.uint32]:
-    """What is kept of each text, [n, _DIGEST + 3]."""
+    """The stored record of each text, [n, _DIGEST + 3]."""
     digests = [np.frombuffer(tokens_name(ids), np.uint32) for ids in rendering.ids]
     counts = np.array([[len(ids) for ids in rendering.ids], rendering.prompt_cut, rendering.response_cut])
     return np.column_stack([np.reshape(digests, (-1, _DIGEST)), counts.T]).astype(np.uint32)
 
 
 def _distinct(names: Sequence[bytes]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where each distinct name is first, [m], and which of these each name is, [n]."""
+    """The first place of each distinct name, [m], and for each name its place among them, [n]."""
     rows, _ = pd.factorize(np.array(names, dtype=object))
     return np.unique(rows, return_index=True)[1], rows

@@ -1,8 +1,8 @@
 """A checkpoint as a network, its tokenizer and its objective; adapters are merged into their base.
 
-Beside what plain `transformers` reads, a checkpoint names the objective that it was trained by, in
-`objective.json`, and holds that one's own weights, in `objective.safetensors`. Without a name it is
-Bradley–Terry.
+Besides what plain `transformers` reads, a checkpoint names the objective that it was trained with in
+`objective.json`, and holds that objective's own weights in `objective.safetensors`. Without the first file
+the objective is Bradley–Terry.
 
 Code from a checkpoint is never executed, and only safetensors are read unless `allow_bin` says otherwise.
 """
@@ -27,21 +27,21 @@ from mars_core.objectives.objective import OBJECTIVES, Objective, ObjectiveConfi
 ADAPTER = "adapter_model.safetensors"
 OBJECTIVE, OBJECTIVE_WEIGHTS = "objective.json", "objective.safetensors"
 HEADS = ("score", "classifier")
-"""What a network may call its head."""
+"""Names under which a network may keep its head."""
 
-# Else a checkpoint without safetensors would be taken from another revision, or converted by a service.
+# Otherwise a checkpoint without safetensors is taken from another revision, or converted by a service.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
 
 class Loaded(NamedTuple):
-    """What a checkpoint holds, and what it lacked."""
+    """A loaded checkpoint, and what it lacked."""
 
     network: Any
     tokenizer: Any
     drawn: list[str]
-    """Modules that the checkpoint lacked and that were drawn, the head's among them."""
+    """Modules that the checkpoint lacked and that were newly initialised, those of the head among them."""
 
 
 def has_trained_head(reference: str, objective: ObjectiveConfig | None = None) -> bool:
@@ -49,12 +49,12 @@ def has_trained_head(reference: str, objective: ObjectiveConfig | None = None) -
     trained.
 
     Args:
-        reference: of the checkpoint.
+        reference: the checkpoint.
         objective: the configured one; by default that of the checkpoint.
 
     Raises:
-        ModelError: it is not there, its trained head has another number of outputs, or it was trained by
-            another objective.
+        ModelError: the checkpoint is not there, its trained head has another number of outputs, or it was
+            trained with another objective.
     """
     outputs = objective_of(reference, objective).open().outputs
     location = locate(reference)
@@ -67,8 +67,8 @@ def objective_of(reference: str, configured: ObjectiveConfig | None) -> Objectiv
     """The objective of a checkpoint: the configured one where there is one, else the one that it names.
 
     Raises:
-        ModelError: the checkpoint was trained by another objective, or names one that is not known here: one
-            of somebody's own is taken from a configuration only.
+        ModelError: the checkpoint was trained with another objective, or names one that is not known here:
+            only a configuration can name a user's own objective.
     """
     location = locate(reference)
     named = _file_of(reference, location, OBJECTIVE)
@@ -78,13 +78,13 @@ def objective_of(reference: str, configured: ObjectiveConfig | None) -> Objectiv
     if configured is not None:
         if configured.name != stored["name"]:
             raise ModelError(
-                f"{reference} was trained by the objective {stored['name']}, and the configured one is "
-                f"{configured.name}: name that one, or start from a backbone without a head"
+                f"{reference} was trained with the objective {stored['name']}, but {configured.name} is "
+                "configured: configure that one, or start from a backbone without a head"
             )
         return configured
     if OBJECTIVES.is_own(stored["name"]) or stored["name"] not in OBJECTIVES.names():
         raise ModelError(
-            f"{reference} was trained by the objective {stored['name']}, which is not known here: a "
+            f"{reference} was trained with the objective {stored['name']}, which is not known here: a "
             "checkpoint executes no code, so name it in the configuration (objective.name)"
         )
     try:
@@ -94,17 +94,19 @@ def objective_of(reference: str, configured: ObjectiveConfig | None) -> Objectiv
 
 
 def load_own_weights(reference: str, objective: Objective) -> None:
-    """Read the objective's own weights; those of a backbone without a trained head stay as they were drawn.
+    """Read the objective's own weights; for a backbone without a trained head they stay newly initialised.
 
     Raises:
-        ModelError: a trained checkpoint lacks them, or has those of other modules.
+        ModelError: a trained checkpoint lacks them, or has weights of other modules.
     """
     location = locate(reference)
     if not objective.modules or not _is_trained(reference, location):
         return
     file = _file_of(reference, location, OBJECTIVE_WEIGHTS)
     if file is None:
-        raise ModelError(f"{reference}: lacks {OBJECTIVE_WEIGHTS}, the own weights of {objective.name}")
+        raise ModelError(
+            f"{reference} lacks {OBJECTIVE_WEIGHTS}, the weights of the objective {objective.name}"
+        )
     try:
         objective.modules.load_state_dict(load_file(file))
     except (RuntimeError, SafetensorError) as error:
@@ -122,7 +124,7 @@ def save_objective(objective: Objective, folder: Path) -> None:
 
 
 def _file_of(reference: str, location: Location, name: str) -> Path | None:
-    """A file of a checkpoint; of adapters that lack it, their base's."""
+    """A file of a checkpoint; adapters that lack it have their base's."""
     found = _file(location, name)
     if found is None and _is_adapter(location):
         base = _base_of(_adapter(reference, location))
@@ -131,7 +133,7 @@ def _file_of(reference: str, location: Location, name: str) -> Path | None:
 
 
 def _file(location: Location, name: str) -> Path | None:
-    """A file of a checkpoint, of the hub too, where there is one."""
+    """A file of a checkpoint in a folder or on the hub, or None if it has none."""
     found = transformers.utils.cached_file(
         location.path,
         name,
@@ -146,7 +148,7 @@ def _file(location: Location, name: str) -> Path | None:
 def load_checkpoint(
     reference: str, outputs: int, allow_bin: bool, *, seed: int, dropout: float | None
 ) -> Loaded:
-    """As `RewardModel.load`, before anything is done with the network; its head has `outputs`."""
+    """As `RewardModel.load`, but the network stays as loaded; its head has `outputs` outputs."""
     location = locate(reference)
     if _is_adapter(location):
         import peft
@@ -186,7 +188,7 @@ def _settings(reference: str, location: Location) -> Any:
 def _from_pretrained(
     reference: str, location: Location, settings: Any, allow_bin: bool
 ) -> tuple[Any, Any, Sequence[str]]:
-    """Network, tokenizer, and the names of the weights that the checkpoint did not hold."""
+    """Network, tokenizer, and the names of the weights that the checkpoint lacks."""
     try:
         network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
             location.path,
@@ -232,14 +234,14 @@ def _base_of(adapter: Any) -> str:
 
 
 def _has_head(location: Location) -> bool:
-    """Whether adapters come with a head of their own, and not with low-rank changes of another alone."""
+    """Whether adapters bring a head of their own, besides low-rank changes of their base."""
     with safe_open(Path(location.path, ADAPTER), "pt") as weights:
         names = list(weights.keys())
     return any(not {*HEADS}.isdisjoint(name.split(".")) and "lora_" not in name for name in names)
 
 
 def _is_trained(reference: str, location: Location) -> bool:
-    """Whether the checkpoint has a trained head, of however many outputs."""
+    """Whether the checkpoint has a trained head, with any number of outputs."""
     if _is_adapter(location):
         base = _base_of(_adapter(reference, location))
         return _has_head(location) or _is_trained(base, locate(base))
@@ -262,14 +264,14 @@ def _is_reward_model(reference: str, settings: Any, outputs: int) -> bool:
 
 
 def _ensure_pad_token(network: Any, tokenizer: Any) -> None:
-    """Give a decoder a pad token of its own: where padding is the end token, the wrong position is scored."""
+    """Give a decoder a separate pad token: if it is the end token, the wrong position is scored."""
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         if len(tokenizer) > network.get_input_embeddings().num_embeddings:
             raise ModelError(
-                f"{type(network).__name__} takes no further token for padding: give its tokenizer a pad "
+                f"{type(network).__name__} cannot be given another token: give its tokenizer a pad "
                 "token that is not its end token"
             )
     # A model of text and pictures has a configuration for each, and pools by that of text.

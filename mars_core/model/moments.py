@@ -1,4 +1,4 @@
-"""Sums over the pairs that a model has scored, from which the curvature of its loss follows."""
+"""Sums over the pairs that a model has scored; they give the curvature of its loss."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ Matrix = NDArray[np.float64]
 
 
 class Moments:
-    """Sums over pairs, from which E[c(Δ)], E[ψψᵀ] and E[c(Δ) ψψᵀ] come; n pairs cost d × d numbers."""
+    """Sums over pairs that give E[c(Δ)], E[ψψᵀ] and E[c(Δ) ψψᵀ]; any number of pairs takes d × d numbers."""
 
     def __init__(self) -> None:
-        """Begin without a pair; the first ones say what d is."""
+        """Start without pairs; the first ones set d."""
         self.n = 0
         self.curvature_sum = 0.0
         self.second_sum: Matrix = np.zeros((0, 0))
         self.fisher_sum: Matrix = np.zeros((0, 0))
 
     def add(self, differences: ArrayLike, margins: ArrayLike) -> None:
-        """Count some pairs more: ψ [m, d] and Δ [m]."""
+        """Add pairs: ψ [m, d] and Δ [m]."""
         psi = np.asarray(differences, dtype=np.float64)
         c = curvature_of(margins)
         if not self.n:
@@ -62,7 +62,7 @@ class Moments:
 
 
 def curvature_of(margins: ArrayLike) -> NDArray[np.float64]:
-    """c(Δ) = σ(Δ)(1 − σ(Δ)) of margins [n]: 1/4 at zero, and nothing where the model is sure."""
+    """c(Δ) = σ(Δ)(1 − σ(Δ)) of margins [n]: 1/4 at zero, near 0 where the model is certain."""
     delta = np.asarray(margins, dtype=np.float64)
     curvature: NDArray[np.float64] = expit(delta) * expit(-delta)
     return curvature

@@ -12,10 +12,10 @@ from mars_core.model.checkpoints import locate
 
 
 class NextTokens:
-    """A language model that is asked how likely texts are, and never trained."""
+    """A language model that gives the probability of texts, and is never trained."""
 
     def __init__(self, reference: str, tokenizer: Any, device: torch.device) -> None:
-        """Load the model; its vocabulary has to be that of `tokenizer`, by which texts are rendered.
+        """Load the model; it must have the vocabulary of `tokenizer`, which renders the texts.
 
         Raises:
             ModelError: there is no such model, or it has another vocabulary.
@@ -38,7 +38,7 @@ class NextTokens:
     def __call__(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """ln p of each token given those before it, [texts, T]; 0 for the first and behind a text's end."""
         inputs = {name: tensor.to(self.network.device) for name, tensor in padded(ids, self.padding).items()}
-        # A pad token that was added to the reward model's vocabulary is none of this model's, and never read.
+        # This model may lack a pad token that the reward model's vocabulary has; it is never read.
         inside = inputs["input_ids"].clamp(max=self.network.get_input_embeddings().num_embeddings - 1)
         logits = (
             self.network(input_ids=inside, attention_mask=inputs["attention_mask"]).logits[:, :-1].float()

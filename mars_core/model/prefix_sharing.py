@@ -1,9 +1,9 @@
 """Prefix sharing: a decoder reads a prompt once for all of its responses.
 
-The texts of one prompt are packed into one row: the prompt's tokens, then the responses one behind another.
-A mask lets each response see the prompt and itself, and its positions go on where the prompt's end, so that
-every token computes what it does in a text of its own: P + ΣR tokens instead of Σ(P + R). Prompts are
-compared as tokens: texts that lost different beginnings of one prompt to the limit share nothing.
+The texts of one prompt are packed into one row: the prompt's tokens, then one response after the other. A
+mask lets each response see only the prompt and itself, and its positions continue from the prompt's end. So
+every token computes the same as in a row of its own, with P + ΣR tokens instead of Σ(P + R). Prompts are
+compared as tokens: two texts whose prompt was truncated differently share nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,20 +18,20 @@ PROMPT, PADDING = 0, -1
 
 
 class Packed(NamedTuple):
-    """Rows of several texts each, as a decoder's backbone reads them, and where in them the texts end."""
+    """Rows of several texts each, as a decoder's backbone reads them, and where each text ends."""
 
     inputs: dict[str, torch.Tensor]
     """input_ids and position_ids, [rows, longest]; attention_mask, [rows, 1, longest, longest], of bools."""
     ends: torch.Tensor
-    """Row of each text and place of its last token in the row, [texts, 2]."""
+    """The row of each text, and the position of its last token in that row, [texts, 2]."""
 
 
 def can_share_prefixes(network: Any) -> bool:
-    """Whether packing changes no reward: each layer looks at all tokens before, of which the mask tells.
+    """Whether packing changes no reward: each layer attends to all earlier tokens, as the mask allows.
 
-    Encoders see what comes behind; recurrent layers and sliding windows go by the place in the row.
+    Encoders attend to later tokens too; recurrent layers and sliding windows depend on the place in the row.
     """
-    # Only now: a network has imported it already, and a command that loads none need not wait for it.
+    # Imported here, so that a command that loads no network does not wait for it.
     from transformers.modeling_layers import GenericForSequenceClassification
 
     settings = network.config.get_text_config()

@@ -1,6 +1,6 @@
 """A reward model r(x, y): load, save, score. Readouts, rewards and margins are float32.
 
-`mars_core.model.checkpoints` says how a model is named, `mars_core.model.loading` what is read of it.
+`mars_core.model.checkpoints` explains how a model is named, `mars_core.model.loading` what is read from it.
 """
 
 import copy
@@ -46,7 +46,7 @@ OF_THE_CHECKPOINT = {
     "_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels", "problem_type",
     "torch_dtype", "transformers_version",
 }  # fmt: skip
-"""Settings of a network that its features do not depend on."""
+"""Settings of a network that do not change its features."""
 
 
 class ModelConfig(Configuration):
@@ -57,7 +57,7 @@ class ModelConfig(Configuration):
     max_length: int = Field(512, ge=8)
     """Most tokens of a rendered prompt and response."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the backbone, auto being bfloat16 where the hardware has it; the head's is float32."""
+    """Precision of the backbone; auto is bfloat16 where the hardware has it. The head always uses float32."""
     allow_bin: bool = False
     """Also load a checkpoint without safetensors (`weights_only`, no pickled code)."""
     device: Annotated[str, Operational()] = "auto"
@@ -74,12 +74,12 @@ def device_of(config: ModelConfig) -> str:
 
 
 class Scored(NamedTuple):
-    """What scoring finds of some texts."""
+    """The result of scoring some texts."""
 
     readouts: NDArray[np.float32]
-    """[texts, q] what the objective keeps of each text."""
+    """[texts, q] the readout of each text."""
     features: NDArray[np.float32]
-    """[texts, d] what enters the head's last layer, where it was asked for; else [texts, 0]."""
+    """[texts, d] the inputs of the head's last layer, if asked for; else [texts, 0]."""
     prompts_cut: int
     """Texts that lost the beginning of their prompt to the limit of tokens."""
     responses_cut: int
@@ -92,7 +92,7 @@ class RewardModel:
     def __init__(
         self, network: Any, tokenizer: Any, config: ModelConfig, objective: Objective | None = None
     ) -> None:
-        """Wrap a loaded network, which stays as it is; `load` is the usual way in.
+        """Wrap a loaded network without changing it; usually `load` is called instead.
 
         The objective is Bradley–Terry by default; its own modules are built.
         """
@@ -109,15 +109,15 @@ class RewardModel:
         self.unpadded = not self.whole_tokens and can_run_unpadded(self.network, self.renderer.max_length)
         """Whether the texts of a forward pass are computed without padding."""
         self.whole_layers = self.whole_tokens
-        """Whether layers are only called as a whole, because checkpointing hooks into them."""
+        """Whether layers may only be called as modules, because checkpointing hooks into them."""
         self.whole_network = self.whole_tokens
-        """Whether the network is only called as a whole, because FSDP or the objective hooks into it."""
+        """Whether the network may only be called as a module, because FSDP or the objective hooks into it."""
         self.drawn: list[str] = []
-        """Modules that the checkpoint lacked and that were drawn, the head's among them."""
+        """Modules that the checkpoint lacked and that were newly initialised, the head's among them."""
         if self.unpadded:
             run_unpadded(self.network)
         self.store: FeatureStore | None = None
-        """Where features are looked up before they are computed, if anywhere."""
+        """Where features are looked up before they are computed, if there is a store."""
 
     @classmethod
     def load(
@@ -129,15 +129,15 @@ class RewardModel:
         seed: int = 0,
         dropout: float | None = None,
     ) -> "RewardModel":
-        """Load a checkpoint; a backbone without a head gets that of the objective, drawn by `seed`.
+        """Load a checkpoint; a backbone without a head gets the objective's head, initialised with `seed`.
 
         Low-rank adapters are merged into the checkpoint that they name. `dropout` replaces every dropout
-        rate of the checkpoint. Without `objective` it is the one that the checkpoint names, else
+        rate of the checkpoint. The default of `objective` is the one that the checkpoint names, else
         Bradley–Terry.
 
         Raises:
-            ModelError: no checkpoint there, no safetensors, weights missing, a trained head of other outputs
-                than the objective's, or trained by another objective, or by one that is not known here.
+            ModelError: there is no checkpoint, no safetensors, or weights are missing; its trained head has
+                other outputs than the objective, or was trained with another or an unknown objective.
         """
         opened = objective_of(reference, objective).open()
         loaded = load_checkpoint(reference, opened.outputs, config.allow_bin, seed=seed, dropout=dropout)
@@ -149,18 +149,17 @@ class RewardModel:
         return model
 
     def train(self, mode: bool = True) -> None:
-        """Draw dropout, or none."""
+        """Switch dropout on or off."""
         self.network.train(mode)
         self.objective.modules.train(mode)
 
     def keep_features(self, file: Path) -> None:
-        """Compute the features of a text once for all models that differ from this one in the head's last
-        layer.
+        """Keep features in `file`, for all models that differ from this one only in the head's last layer.
 
         Under an objective that reads something of all tokens nothing is kept.
 
-        Rewards are then made of features that another model may have computed, in batches of its own: in
-        bfloat16 they are as close to this model's as those of two ways to batch are.
+        Rewards may then use features that another model has computed in other batches: in bfloat16 they
+        differ from this model's own as much as two ways of batching do.
         """
         if self.whole_tokens:
             return
@@ -171,34 +170,34 @@ class RewardModel:
         )
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint (safetensors and tokenizer) that plain `transformers` loads, and its
-        objective."""
+        """Write the objective and a checkpoint (safetensors and tokenizer) that plain `transformers`
+        loads."""
         self.network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         save_objective(self.objective, folder)
 
     def forward(self, ids: Sequence[Sequence[int]]) -> TextOutputs:
-        """One forward pass: what the objective reads of texts, with gradients where these are enabled."""
+        """One forward pass: what the objective reads of texts, with gradients if these are enabled."""
         return self._forward(ids, pooled="pooled" in self.objective.reads)
 
     def rows(self, texts: Sequence[int], rendering: Rendering) -> tuple[list[list[int]], list[int]]:
         """Put texts of a rendering into the rows of a forward pass, and count each row's tokens.
 
-        A decoder reads a prompt once for all of its responses (`mars_core.model.prefix_sharing`); elsewhere a
-        text is a row of its own.
+        A decoder reads a prompt once for all of its responses (`mars_core.model.prefix_sharing`); otherwise
+        each text has its own row.
         """
         if self.shares_prefixes:
             return rows_by_prompt(texts, rendering, 2 * self.renderer.max_length)
         return [[text] for text in texts], [len(rendering.ids[text]) for text in texts]
 
     def forward_rows(self, rows: Sequence[Sequence[int]], rendering: Rendering) -> TextOutputs:
-        """As `forward`, of the texts in `rows`, one row after the other."""
+        """As `forward`, for the texts of `rows`, one row after the other."""
         if self.shares_prefixes:
             return self._packed_forward(pack(rows, rendering, self.tokenizer.pad_token_id))
         return self.forward([rendering.ids[text] for row in rows for text in row])
 
     def _forward(self, ids: Sequence[Sequence[int]], *, pooled: bool) -> TextOutputs:
-        """As `forward`; with what enters the head's last layer, whether or not the objective reads it."""
+        """As `forward`, and always with the inputs of the head's last layer."""
         inputs = one_row(self.network, ids) if self.unpadded else padded(ids, self.tokenizer.pad_token_id)
         inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         features, states = list[torch.Tensor](), list[torch.Tensor]()
@@ -230,7 +229,7 @@ class RewardModel:
 
     @property
     def _without_adapters(self) -> Any:
-        """The network as transformers knows it; low-rank adapters, if any, are inside."""
+        """The network as a class of transformers, without peft's wrapper around it."""
         return getattr(self.network, "get_base_model", lambda: self.network)()
 
     @property
@@ -256,8 +255,8 @@ class RewardModel:
         return computed_tokens(sum(lengths)) if self.unpadded else len(lengths) * max(lengths)
 
     def call_whole_layers(self, *, sharded: bool = False) -> None:
-        """Compute padded batches from now on: checkpointing acts where whole layers are called, and shards
-        where the whole network is."""
+        """Compute padded batches from now on, as gradient checkpointing needs, which hooks into calls of
+        layers, and FSDP, which hooks into calls of the network."""
         self.unpadded, self.whole_layers = False, True
         self.whole_network |= sharded
 
@@ -269,15 +268,15 @@ class RewardModel:
     def score(
         self, prompts: Sequence[str], responses: Sequence[str], on_scored: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Rewards of aligned prompts and responses, [n] float32; see `score_windows`."""
+        """Rewards of aligned prompts and responses, [n] float32, by `score_windows`."""
         return self.rewards(self.readouts(prompts, responses, on_scored))
 
     def readouts(
         self, prompts: Sequence[str], responses: Sequence[str], on_scored: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Readouts of aligned prompts and responses, [n, q] float32; see `score_windows`."""
+        """Readouts of aligned prompts and responses, [n, q] float32, by `score_windows`."""
         if len(prompts) != len(responses):
-            raise ValueError(f"{len(prompts)} prompts are not aligned with {len(responses)} responses")
+            raise ValueError(f"there are {len(prompts)} prompts for {len(responses)} responses")
         windows = (
             (prompts[start : start + WINDOW], responses[start : start + WINDOW])
             for start in range(0, len(prompts), WINDOW)
@@ -300,7 +299,7 @@ class RewardModel:
 
     @torch.inference_mode()
     def uncertainties(self, readouts: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The rewards' variances, [n], from readouts [n, q], where the objective knows them."""
+        """The rewards' variances, [n], from readouts [n, q], if the objective knows them."""
         found = self.objective.uncertainty(self._on_device(readouts))
         return None if found is None else found.cpu().numpy()
 
@@ -315,21 +314,21 @@ class RewardModel:
         *,
         keep_features: bool = False,
     ) -> Iterator[Scored]:
-        """Readouts of texts that come window by window, of which one at a time is held.
+        """Readouts of texts that arrive in windows; one window is held at a time.
 
-        Each distinct sequence of tokens is computed once, whatever its windows, in a batch of neighbours in
-        length. Where the network is a decoder, the responses to one prompt share its prefix. Where features
-        are kept in a store, the readouts of a window are made of them together, so that those of one text in
-        two windows may differ in the last bit.
+        Each distinct sequence of tokens is computed once for all windows, in a batch of texts of similar
+        length. In a decoder the responses to one prompt share its prefix. If features are kept in a store,
+        the readouts of a window are computed from them together, so that the readouts of one text in two
+        windows may differ in the last bit.
 
         Args:
             windows: aligned prompts and responses.
-            on_scored: told how many more texts are done.
-            keep_features: also give the features, and make the readouts of them; then a text is computed once
-                in each window that it occurs in.
+            on_scored: called with the number of texts that have been scored since its last call.
+            keep_features: also return the features, and compute the readouts from them; then a text is
+                computed once in each of its windows.
 
         Yields:
-            What was found in each window.
+            The result of each window.
 
         Raises:
             ModelError: features are asked for, and the objective reads more than they hold.
@@ -340,7 +339,7 @@ class RewardModel:
         if keep_features and self.whole_tokens:
             raise ModelError(
                 f"the objective {self.objective.name} reads all tokens of a text, so that its margins do "
-                "not follow from what enters the last layer"
+                "not follow from the inputs of the last layer"
             )
         readouts_of_windows = self._by_features if self.store or keep_features else self._by_readouts
         n = prompts_cut = responses_cut = 0
@@ -360,7 +359,7 @@ class RewardModel:
     def _by_readouts(
         self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]
     ) -> Iterator[Scored]:
-        """Readouts of windows, without features; those of known tokens are not computed again."""
+        """Readouts of windows, without features; no sequence of tokens is computed twice."""
         scorer = self._scorer()
         known: dict[bytes, tuple[float, ...]] = {}
         for prompts, responses in windows:
@@ -379,9 +378,9 @@ class RewardModel:
     def _by_features(
         self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]
     ) -> Iterator[Scored]:
-        """Readouts of windows and their features, of which the readouts are made.
+        """Features of windows, and the readouts computed from them.
 
-        Of all of a window together: how many features were found in a store changes none of them.
+        The head reads a whole window at once, so that no readout depends on what the store already held.
         """
         for prompts, responses in windows:
             found = self.features(prompts, responses, budget, on_scored)
@@ -394,7 +393,7 @@ class RewardModel:
             )
 
     def of_features(self, features: torch.Tensor) -> TextOutputs:
-        """What the head makes of texts' features, [m, d]."""
+        """The head's outputs for features, [m, d]."""
         return TextOutputs(self.scalar_layer(features), features)
 
     @torch.inference_mode()
@@ -405,16 +404,16 @@ class RewardModel:
         budget: TokenBudget,
         on_computed: Callable[[int], None] | None = None,
     ) -> Features:
-        """What enters the scalar layer; each distinct sequence of tokens is computed once, or was kept.
+        """The inputs of the scalar layer; each distinct sequence of tokens is computed once, unless stored.
 
-        That is the pooled text for BERT and DeBERTa, the dense layer's output for RoBERTa, the last token's
-        hidden state for a decoder. The theory's linear reward model has these features.
+        They are the pooled text for BERT and DeBERTa, the dense layer's output for RoBERTa, the last token's
+        hidden state for a decoder: the features of the theory's linear reward model.
 
         Args:
             prompts: [n], at least one.
             responses: [n].
             budget: tokens of a forward pass.
-            on_computed: told how many more of the n texts are done.
+            on_computed: called with the number of texts, of the n, that are done since its last call.
         """
         self.train(False)
         waiting = len(prompts)
@@ -450,7 +449,9 @@ class RewardModel:
                 if self.shares_prefixes:
                     found = self.forward_rows(some, rendering)
                     readouts = self.objective.readout(found)
-                    if readouts.isfinite().all():  # else a NaN, which weights of 0 let through, is its row's
+                    if (
+                        readouts.isfinite().all()
+                    ):  # else a NaN in padding, which weights of 0 do not remove, would spread over its row
                         assert found.pooled is not None
                         return readouts, found.pooled
                 return self._readouts_and_features(ids)
@@ -464,13 +465,13 @@ class RewardModel:
             yield [text for row in batch for text in rows[row]], readouts, features
 
     def _readouts_and_features(self, ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of one forward pass, [m, q] and [m, d]."""
+        """The readouts, [m, q], and features, [m, d], of one forward pass."""
         found = self._forward(ids, pooled=True)
         assert found.pooled is not None
         return self.objective.readout(found), found.pooled
 
     def _apart(self, ids: Sequence[Sequence[int]], tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_readouts_and_features`, of the texts of one row that does not fit into memory."""
+        """As `_readouts_and_features`, for the texts of one row that does not fit into memory."""
 
         def forward(batch: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
             return self._readouts_and_features([ids[text] for text in batch])
@@ -492,7 +493,7 @@ class RewardModel:
         return TextOutputs(outputs.float(), features)
 
     def _scorer(self) -> "RewardModel":
-        """This model as it scores: on a CPU, a copy with faster linear layers."""
+        """The network that scores: on a CPU, a copy with faster linear layers."""
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         if self.whole_layers or self.device.type != "cpu" or not can_multiply(dtype):
             return self
@@ -506,9 +507,9 @@ class PairRewards(NamedTuple):
     """Scored preference pairs."""
 
     table: pd.DataFrame
-    """Columns pair_id, reward_chosen, reward_rejected, margin (float32), in the order of the pairs; with
-    readout_chosen and readout_rejected, lists, where a readout is more than the reward; with variance_chosen
-    and variance_rejected where the objective knows how unsure it is."""
+    """Columns pair_id, reward_chosen, reward_rejected, margin (float32), in the order of the pairs; also
+    readout_chosen and readout_rejected, lists, if a readout is more than the reward; also variance_chosen and
+    variance_rejected if the objective gives variances."""
     prompts_cut: int
     """Texts that lost the beginning of their prompt to the limit of tokens."""
     responses_cut: int
@@ -538,13 +539,13 @@ def pair_rewards(
         model: the current reward model.
         pairs: columns pair_id, prompt, chosen, rejected; read in windows, so their texts need not fit
             into memory.
-        on_scored: told how many of the 2n texts are done.
-        on_features: given ψ = φ(x, y⁺) − φ(x, y⁻) [m, d] and Δ [m] of the pairs, some at a time, where φ are
-            the features that enter the head's last layer.
+        on_scored: called with the number of texts, of the 2n, that are done since its last call.
+        on_features: called with ψ = φ(x, y⁺) − φ(x, y⁻) [m, d] and Δ [m] of some pairs at a time, where φ are
+            the inputs of the head's last layer.
 
     Returns:
-        The table, and how many texts were cut. Under Bradley–Terry the margin of responses that have the same
-        tokens is exactly 0.
+        The table, and how many texts were truncated. Under Bradley–Terry the margin of responses that have
+        the same tokens is exactly 0.
 
     Raises:
         ModelError: a reward is NaN or infinite; names the pairs.
@@ -587,11 +588,11 @@ def pair_rewards(
 
 
 def _tell_nobody(more: int) -> None:
-    """Progress that nobody watches."""
+    """No progress bar."""
 
 
 def _digest_of_body(settings: Any, weights: dict[str, torch.Tensor], bfloat16: bool) -> bytes:
-    """A short name of all that features are computed by: what is set, the weights, and their arithmetic."""
+    """A digest of all that features depend on: settings, weights and precision."""
     computed_by = {
         name: value
         for name, value in settings.to_dict().items()
@@ -618,12 +619,12 @@ def _uses_bfloat16(precision: str, device: torch.device) -> bool:
 
 @functools.cache
 def _tell_float32(device: str) -> None:
-    """Say once a process why models run slower than they might."""
+    """Log once in each process that models run slower than they could."""
     logger.warning("This %s has no bfloat16; models compute in float32.", device)
 
 
 def _positions(network: Any, tokenizer: Any) -> int:
-    """Most tokens of one text; RoBERTa counts its positions from behind the padding index."""
+    """Most tokens of one text; RoBERTa's positions start after the padding index."""
     settings = network.config.get_text_config()
     limits = [tokenizer.model_max_length, getattr(settings, "max_position_embeddings", None)]
     for name, table in network.named_modules():
@@ -641,13 +642,13 @@ def _head(network: Any) -> Any:
     for name in HEADS:
         if hasattr(network, name):
             return getattr(network, name)
-    raise ModelError(f"{type(network).__name__} keeps its head under no known name ({', '.join(HEADS)})")
+    raise ModelError(f"{type(network).__name__} has no head under a known name ({', '.join(HEADS)})")
 
 
 def _in_float32(head: Any, features: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """A head's `forward` outside autocast: bfloat16 has 8 bits, and margins are differences.
 
-    A method, not a closure: the copy of the head that peft trains must compute with its own weights.
+    It is a method, not a closure: the copy of the head that peft trains must compute with its own weights.
     """
     with torch.autocast(features.device.type, enabled=False):
         output: torch.Tensor = type(head).forward(head, features.float(), *args, **kwargs)

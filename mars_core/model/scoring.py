@@ -1,15 +1,14 @@
-"""Scoring as it is asked for: a specification in, a folder of results out.
+"""Scoring: a specification in, a folder of results out.
 
     score(ScoreSpec(model="runs/a/round-1/model", pairs={"heldout": "heldout.parquet"}, output="scores"))
 
-Wherever a specification runs, the numbers are the same. The folder appears when it is whole. It holds
+The numbers are the same wherever a specification runs. The folder appears when it is complete. It holds
 
-- of pairs `NAME.parquet`, the table of `PairRewards`; `NAME_moments.npz`, the `Moments` of their features,
-    where they
-  are asked for and the objective is linear; and `NAME_features.npy`, [n, d] φ(x, y⁺) − φ(x, y⁻), where asked
-  for;
-- of texts `NAME.npz`, with `rewards` [m] and, where they are paired, `margins` [m / 2];
-- `cut.json`: by name, how many texts lost tokens of their prompt, and of their response.
+- for pairs: `NAME.parquet`, the table of `PairRewards`; if asked for, and if the objective is linear,
+  `NAME_moments.npz`, the `Moments` of their features; if asked for, `NAME_features.npy`, [n, d],
+  φ(x, y⁺) − φ(x, y⁻);
+- for texts: `NAME.npz`, with `rewards` [m] and, if they are paired, `margins` [m / 2];
+- `cut.json`: by name, how many texts lost tokens of their prompt, and how many lost tokens of their response.
 """
 
 import json
@@ -40,7 +39,7 @@ class TextsSpec(Configuration):
 
 
 class ScoreSpec(Configuration):
-    """What is scored by which model."""
+    """What to score, and with which model."""
 
     model: str
     """Reference of the checkpoint."""

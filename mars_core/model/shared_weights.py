@@ -1,4 +1,4 @@
-"""A copy of a network whose modules may be changed, and whose weights are those of the network."""
+"""A copy of a network that shares its weights, and whose modules may be replaced."""
 
 import copy
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ def with_shared_weights(network: Any, instead: Mapping[int, Any] | None = None) 
 
     Args:
         network: stays as it is.
-        instead: by the id of a module, what stands in its place in the copy.
+        instead: by the id of a module, the module that replaces it in the copy.
     """
     known = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     return copy.deepcopy(network, known | dict(instead or {}))

@@ -1,8 +1,8 @@
-"""Vectors of texts by models that do not change, kept in a file that rounds, arms and seeds share.
+"""Vectors of texts from models that do not change, kept in a file that rounds, arms and seeds share.
 
 Sentence embeddings are the same in every round of a run, and in every arm and seed of a comparison. So are
-the features of a reward model while its scalar layer alone is trained, and how a tokenizer renders a text.
-What one has computed, no other computes again.
+the features of a reward model whose scalar layer alone is trained, and the renderings of a tokenizer. So each
+of them is computed once.
 """
 
 import errno
@@ -22,31 +22,30 @@ from mars_core.errors import MarsError
 TABLE = """CREATE TABLE IF NOT EXISTS vectors
            (model BLOB, text BLOB, vector BLOB, PRIMARY KEY (model, text))"""
 BUSY_SECONDS = 60.0
-"""How long to wait for another who writes."""
+"""How long to wait for another process that writes."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class VectorStoreError(MarsError, RuntimeError):
-    """The file cannot be read or written; it names it."""
+    """The file cannot be read or written; the message names it."""
 
 
 class VectorStore:
-    """Vectors by what a text is called, of one model."""
+    """The vectors of one model, by the names of texts."""
 
     def __init__(self, file: Path, model: bytes, dtype: type[np.generic] = np.float32) -> None:
-        """Keep vectors in `file`, apart from those of other models; it is made where there is none."""
+        """Keep vectors in `file`, separate from those of other models; the file is made if there is none."""
         self.file, self.model, self.dtype = file, model, dtype
 
     def complete(self, texts: Sequence[bytes], compute: Callable[[list[int]], NDArray[Any]]) -> NDArray[Any]:
-        """The vectors of distinct texts, [n, d]; those that are not there are computed, and kept.
+        """The vectors of distinct texts, [n, d]; missing ones are computed, and kept.
 
-        One computes for a model at a time, so that no two compute the same text; who finds all that it asks
-        for waits for nobody. What a call computes is kept when all of it is there: one that is killed leaves
-        nothing.
+        Only one process at a time computes for a model, so that no two compute the same text; a call that
+        finds all its texts does not wait. A call that is killed keeps nothing of what it has computed.
 
         Args:
-            texts: [n] what the texts are called; at least one.
-            compute: from the numbers of some of them to their vectors.
+            texts: [n] names of texts; at least one.
+            compute: maps the indices of some of them to their vectors.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
         found = self._find(texts)
@@ -82,5 +81,5 @@ class VectorStore:
             code = getattr(error, "sqlite_errorcode", None)
             if code == sqlite3.SQLITE_FULL:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file)) from error
-            advice = "; remove it, for all that it holds can be computed again" if code in DAMAGED else ""
+            advice = "; remove the file: all that it holds can be computed again" if code in DAMAGED else ""
             raise VectorStoreError(f"{self.file}: {error}{advice}") from error

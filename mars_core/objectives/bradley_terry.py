@@ -18,12 +18,12 @@ class BradleyTerry(Objective):
         """What is added to −log σ(Δ); by default nothing."""
 
         margin: float = Field(0.0, ge=0)
-        """m: how far the chosen reward is to lie above the rejected one; a column `margin` of the pairs
-        wins."""
+        """m: how far the chosen reward should be above the rejected one; a column `margin` of the pairs
+        overrides it."""
         label_smoothing: float = Field(0.0, ge=0, lt=0.5)
         """ε: the share of pairs whose label is taken to be wrong."""
         centring: float = Field(0.0, ge=0)
-        """c: how strongly the two rewards of a pair are drawn towards a mean of zero."""
+        """c: how strongly the mean of a pair's two rewards is pulled towards zero."""
 
     config: Config
     is_linear = True

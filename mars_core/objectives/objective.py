@@ -2,12 +2,12 @@
 
     fit: {objective: {name: bradley_terry, label_smoothing: 0.1}}
 
-It says how many outputs the head has, what else it reads of a text, the loss, and two numbers: the reward of
-a text, and the margin of a pair, which is logit P(chosen ≻ rejected). Selection, guards, statistics and
-reports use that margin, so that τ and tolerances mean the same under every objective.
+An objective defines how many outputs the head has, what else it reads of a text, the loss, the reward of a
+text, and the margin of a pair, which is logit P(chosen ≻ rejected). Selection, guards, statistics and reports
+use that margin, so that τ and tolerances mean the same under every objective.
 
-Between the network and these numbers stands the *readout*, the q numbers that are kept of a text: rewards and
-margins are functions of readouts, which scoring computes once a text.
+Between the network and these numbers stands the *readout*, q numbers for each text: rewards and margins are
+functions of readouts, and scoring computes the readout of each text once.
 """
 
 from abc import abstractmethod
@@ -22,33 +22,34 @@ from numpy.typing import NDArray
 from mars_core.extensions import ExtensionPoint, Plugin, PluginSection
 
 Reads = Literal["pooled", "states", "log_probabilities", "paraphrase"]
-"""What is read beside the head's outputs: a field of `TextOutputs`, or the `paraphrase` of `PairOutputs`."""
+"""What is read besides the head's outputs: a field of `TextOutputs`, or the `paraphrase` of `PairOutputs`."""
 
 
 @dataclass(frozen=True)
 class TextOutputs:
-    """What a network gives for m texts, in float32; what the objective does not read is None."""
+    """The outputs of a network for m texts, in float32; what the objective does not read is None."""
 
     outputs: torch.Tensor
-    """[m, k] of the head."""
+    """[m, k] the head's outputs."""
     pooled: torch.Tensor | None = None
-    """[m, d] what enters the head's last layer: the pooled state of an encoder, a decoder's last token's."""
+    """[m, d] the inputs of the head's last layer: an encoder's pooled state, or the state of a decoder's last
+    token."""
     states: torch.Tensor | None = None
-    """[m, T, d] the last layer's states of all tokens, zeros behind a text's end."""
+    """[m, T, d] the last layer's states of all tokens, zeros after a text's end."""
     tokens: torch.Tensor | None = None
-    """[m] how many of the T are a text's own, where something is read of all tokens."""
+    """[m] the number of tokens of each text, if something is read of all tokens."""
     log_probabilities: torch.Tensor | None = None
     """[m, T] ln p of each token given those before it, by the objective's language model; 0 for the first
-    token and behind a text's end. No gradient reaches it."""
+    token and after a text's end. It has no gradient."""
 
     def rows(self, rows: torch.Tensor | slice) -> "TextOutputs":
-        """Those of some of the texts."""
+        """The outputs of some of the texts."""
         others = (self.pooled, self.states, self.tokens, self.log_probabilities)
         return TextOutputs(self.outputs[rows], *(_maybe(part, rows) for part in others))
 
     @staticmethod
     def together(parts: Sequence["TextOutputs"]) -> "TextOutputs":
-        """Those of several passes, one after the other."""
+        """The outputs of several passes, one after the other."""
 
         def joined(name: str) -> torch.Tensor | None:
             tensors = [getattr(part, name) for part in parts]
@@ -75,8 +76,8 @@ def _maybe(tensor: torch.Tensor | None, rows: torch.Tensor | slice) -> torch.Ten
 class Noise:
     """Random numbers of the rows of an effective batch.
 
-    They follow from the seed, the round, the step and the row alone, so that a fit that goes on from a
-    snapshot, and one that divides its batches differently, draws the same.
+    They depend on the seed, the round, the step and the row only. So a fit that resumes from a snapshot, or
+    that divides its batches differently, draws the same numbers.
     """
 
     entropy: tuple[int, ...] = ()
@@ -108,29 +109,29 @@ class PairOutputs:
     chosen: TextOutputs
     rejected: TextOutputs
     asked_margins: torch.Tensor
-    """[n] the margin that a row of the data asks for; nan where it asks for none."""
+    """[n] the margin that a row of the data sets; nan if it sets none."""
     noise: Noise
     """Drawn anew for each step and row."""
     paraphrase: TextOutputs | None = None
-    """Of k paraphrases of chosen responses, where the objective reads them and some rows have one."""
+    """The outputs of k paraphrases of chosen responses, if the objective reads them and a row has one."""
     paraphrased: torch.Tensor | None = None
-    """[k] which of the n pairs each of them belongs to."""
+    """[k] the pair, of the n, that each paraphrase belongs to."""
 
 
 class Objective(Plugin):
     """A loss, and what a network's outputs mean under it.
 
-    Its own modules, if it has some, are trained with the head and saved beside the checkpoint.
+    Modules of its own, if any, are trained with the head and saved beside the checkpoint.
     """
 
     reads: ClassVar[frozenset[Reads]] = frozenset()
-    """What is read of a text beside the head's outputs."""
+    """What is read of a text besides the head's outputs."""
     is_linear: ClassVar[bool] = False
-    """Whether the margin is linear in what enters the head's last layer; the theory's curvature is of
-    such."""
+    """Whether the margin is linear in the inputs of the head's last layer, as the theory's curvature
+    assumes."""
 
     def __init__(self, config: Any) -> None:
-        """Begin without own modules; `build` makes them once the network's width is known."""
+        """Start without modules of its own; `build` makes them once the network's width is known."""
         super().__init__(config)
         self.modules = torch.nn.ModuleDict()
 
@@ -141,19 +142,19 @@ class Objective(Plugin):
 
     @property
     def language_model(self) -> str | None:
-        """Reference of the causal language model whose `log_probabilities` are read, of the same
+        """Reference of the causal language model that gives `log_probabilities`; it must have the same
         vocabulary."""
         return None
 
     @property
     def name(self) -> str:
-        """What a configuration calls it."""
+        """Its name in a configuration."""
         return str(self.config.name)
 
     def build(self, width: int) -> dict[str, torch.nn.Module]:
-        """Own modules by name, drawn from torch's generator; `width` is d of `TextOutputs`.
+        """Its own modules by name, initialised from torch's generator; `width` is d of `TextOutputs`.
 
-        All that they hold has to be parameters: a fit that goes on restores no running statistics.
+        They may hold parameters only: a fit that resumes restores no running statistics.
         """
         return {}
 
@@ -162,11 +163,11 @@ class Objective(Plugin):
         """The loss of each pair, [n]."""
 
     def penalty(self) -> torch.Tensor | None:
-        """A term of the own modules alone, added to the mean loss of each effective batch once."""
+        """A term that depends on its own modules only, added to the mean loss of each effective batch."""
         return None
 
     def readout(self, texts: TextOutputs) -> torch.Tensor:
-        """What is kept of m texts, [m, q]; by default the head's outputs. Nothing is drawn."""
+        """The readouts of m texts, [m, q]; by default the head's outputs. It is deterministic."""
         return texts.outputs
 
     @abstractmethod
@@ -182,7 +183,7 @@ class Objective(Plugin):
         return None
 
     def own_weights(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
-        """The parameters of the own modules, by name."""
+        """The parameters of its own modules, by name."""
         return self.modules.named_parameters()
 
 
@@ -190,10 +191,10 @@ OBJECTIVES: ExtensionPoint[Objective] = ExtensionPoint("objective", Objective)  
 
 
 class ObjectiveConfig(PluginSection):
-    """What a fit minimises; the objective's own keys stand beside its name."""
+    """The objective of a fit; its own keys stand beside its name."""
 
     name: Annotated[str, OBJECTIVES] = "bradley_terry"
-    """The objective, or a class of your own, as module:attribute."""
+    """The name of an objective, or module:attribute of your own class."""
 
     def open(self) -> Objective:
         """The objective with its keys."""
@@ -202,5 +203,5 @@ class ObjectiveConfig(PluginSection):
 
 
 def preference_loss(logits: torch.Tensor) -> torch.Tensor:
-    """−log P(chosen ≻ rejected) of each pair, [n], from its margin, [n]: what validation goes by."""
+    """−log P(chosen ≻ rejected) of each pair, [n], from its margin, [n]: the loss of validation."""
     return torch.nn.functional.softplus(-logits)

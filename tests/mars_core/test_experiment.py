@@ -211,7 +211,7 @@ def test_what_is_wrong_with_a_section_as_a_whole_is_told_without_its_values(writ
 def test_a_budget_of_paraphrases_is_refused_where_pairs_are_counted(augmentation):
     values = {"name": "tiny", "augmentation": augmentation}
     assert validated(ExperimentConfig, values, "here").selection.budget_unit == "pairs"
-    with pytest.raises(ConfigError, match=r"augmentation\..* counts synthetic pairs, and selection\."):
+    with pytest.raises(ConfigError, match=r"augmentation\..* counts synthetic pairs, but selection\."):
         validated(ExperimentConfig, values | {"selection": {"budget_unit": "paraphrases"}}, "here")
 
 

@@ -1,1 +1,1 @@
-"""What makes networks fast on a CPU; the numbers stay the same to rounding."""
+"""Faster networks on a CPU; the numbers stay the same up to rounding."""

@@ -1,7 +1,7 @@
-"""Attention in float32 where all else is bfloat16: on a CPU its backward pass is the faster one.
+"""Attention in float32 where all else is bfloat16: on a CPU its backward pass is faster.
 
-What a network has imported already is imported here with its first use: it takes seconds, which a command
-that reads a configuration need not wait for.
+`transformers` is imported on first use: that takes seconds, which a command that only reads a configuration
+should not wait for.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ NAME = "sdpa_in_float32"
 
 
 def attend_in_float32(network: Any) -> None:
-    """Let a network that attends by torch's fused kernel do so in float32."""
+    """Let a network that uses torch's fused attention compute it in float32."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 

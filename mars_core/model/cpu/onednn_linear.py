@@ -1,10 +1,10 @@
 """Linear layers that multiply through oneDNN, for scoring on a CPU.
 
-In bfloat16 autocast casts the weights in every pass and writes the bias into the output before it
-multiplies; in float32 torch calls MKL, which is tuned for Intel. Here the weights are copied once, cast or
-laid out as oneDNN reads them, which takes as much memory again (half as much in bfloat16); the bias is added
-in the same pass over the output, and BERT's GELU overwrites its input. The arithmetic is the same up to the
-order of sums.
+In bfloat16, autocast casts the weights in every pass and writes the bias into the output before it
+multiplies; in float32, torch calls MKL, which is tuned for Intel. Here the weights are copied once, in the
+type and layout that oneDNN reads; the copy takes as much memory as the weights (half as much in bfloat16).
+The bias is added in the same pass over the output, and BERT's GELU overwrites its input. The arithmetic is
+the same up to the order of sums.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from mars_core.model.shared_weights import with_shared_weights
 
 PACKED_FOR = 4096
-"""Tokens of a pass that weights are laid out for; they serve any other number as well."""
+"""Number of tokens that the layout of the weights is chosen for; any other number works too."""
 
 
 def can_multiply(dtype: torch.dtype) -> bool:
@@ -47,7 +47,7 @@ class OneDnnLinear(torch.nn.Linear):
 
 
 class _InPlaceGELU(torch.nn.Module):
-    """GELU of what nobody else reads: the output of the layer before it."""
+    """GELU that overwrites its input, the output of the layer before it, which nothing else reads."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = torch.ops.aten.gelu_(input)
@@ -55,7 +55,7 @@ class _InPlaceGELU(torch.nn.Module):
 
 
 def with_onednn_linear(network: Any, head: torch.nn.Module, dtype: torch.dtype) -> Any:
-    """Copy a network, its linear layers outside the head made for oneDNN; all other weights are shared."""
+    """Copy a network with oneDNN's linear layers outside the head; all other weights are shared."""
     from transformers.activations import (
         GELUActivation,  # with its first use, as in `mars_core.model.cpu.attention`
     )

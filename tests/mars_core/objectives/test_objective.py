@@ -327,7 +327,7 @@ def test_a_checkpoint_of_another_objective_is_refused_by_name(spec):
 
 
 def test_a_bradley_terry_checkpoint_is_refused_by_another_objective(tiny_decoder):
-    with pytest.raises(ModelError, match=r"trained by the objective bradley_terry, and .*:Sampled"):
+    with pytest.raises(ModelError, match=r"trained with the objective bradley_terry, but .*:Sampled"):
         RewardModel.load(str(tiny_decoder), FLOAT32, ObjectiveConfig(**SAMPLED))
 
 
