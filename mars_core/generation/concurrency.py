@@ -1,17 +1,18 @@
 """How many requests a server should hold at once: a state machine without clock, network or threads.
 
-It keeps these rules:
+Its rules:
 
 - The limit starts at `START`. It is never above its ceiling, nor below 1.
-- Answers are judged in windows as long as the limit, but of `SHORTEST` at least. The window after a change
-  is let pass, for its answers began under the old limit; the next one is measured, in tokens a second.
-- As long as a greater limit brings more, by `GAIN`, the limit grows: it doubles, and once it has ever been
-  too high it grows by a quarter.
-- A limit that brought no more is taken back, and stays for `REST` windows. Then growth is tried again.
-- Refusals (429), server errors (5xx) and timeouts are signs of overload. Where they are more than
-  `OVERLOAD` of a window, the limit is halved at once. Fewer are chance, and cost no throughput. The outcomes
-  of what was under way by then are let pass: one burst of refusals halves it once.
-- A window in which no request had to wait for the limit says nothing about it, and is not judged.
+- Outcomes are counted in windows as long as the limit, but of at least `SHORTEST` outcomes. The window after
+  a change is ignored, because its requests were sent under the old limit; the next one is measured, in tokens
+  a second.
+- While a higher limit raises the throughput by the factor `GAIN`, the limit grows: it doubles at first, and
+  grows by a quarter once it has been too high.
+- A higher limit that did not help is undone for `REST` windows. Then growth is tried again.
+- Refusals (429), server errors (5xx) and timeouts are signs of overload. If they exceed the share `OVERLOAD`
+  of a window, the limit is halved at once; fewer do not count. The outcomes of requests that are in flight at
+  that moment are ignored, so that one burst of refusals halves the limit once.
+- A window in which no request had to wait says nothing about the limit, and is not measured.
 """
 
 START = 64
@@ -22,7 +23,7 @@ OVERLOAD = 0.2
 
 
 class ConcurrencyLimit:
-    """The limit of one server; told of every outcome, with the time in seconds of any steady clock."""
+    """The limit of one server; it is told of every outcome, with the time in seconds of a monotonic clock."""
 
     def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling
@@ -34,7 +35,7 @@ class ConcurrencyLimit:
         self._begin(None)
 
     def answered(self, now: float, tokens: int, *, waiting: bool) -> None:
-        """A request was answered; `waiting` says whether another one waits for its place."""
+        """A request was answered; `waiting` says whether others wait to be sent."""
         if self._is_stale():
             return
         if not waiting:
@@ -67,7 +68,7 @@ class ConcurrencyLimit:
         return max(SHORTEST, self.limit)
 
     def _begin(self, now: float | None) -> None:
-        """Start a window: a measured one `now`, or one to let pass."""
+        """Start a window: one that is measured from `now`, or one to ignore (None)."""
         self._began = now
         self._outcomes = self._overloads = self._tokens = 0
 

@@ -1,4 +1,4 @@
-"""Answers to requests, each paid for once: from the store where it has them, from the backend otherwise."""
+"""Answers to requests, from the store if it has them, else from the backend: each is paid for once."""
 
 import time
 from collections import Counter
@@ -13,27 +13,27 @@ from mars_core.generation.interface import Answer, Enough, GenerationError, Requ
 from mars_core.generation.store import GenerationStore
 
 FEW_FAILURES = 5
-"""Failures that never end a run: late calls are small, and one malformed answer is no trend."""
+"""So many failures never end a run: late calls are small, and one malformed answer is no trend."""
 GIVE_UP_AFTER = 100
-"""Failures after which a hopeless call ends early: a dead server is not asked 100,000 times more."""
+"""Failures after which a hopeless call ends early, instead of asking a dead server 100,000 times more."""
 GIVE_UP_SECONDS = 600.0
-"""How long nothing but failures came when a call is hopeless, whatever share of its requests they are."""
+"""A call is hopeless if only failures arrived for so long, whatever their share of the requests."""
 FULL_BATCH = 64
-"""Answers that are replied to together, for to judge texts one by one takes longer."""
+"""Answers that are handled together, because judging texts one by one takes longer."""
 Topic = TypeVar("Topic")
 Arrived = tuple[Topic, Request, Answer]
-"""An answer, with its request and what that is about."""
+"""An answer, with its request and the request's topic."""
 SOME = 3
-"""Missing requests that an error message shows."""
+"""Number of missing requests that an error message shows."""
 
 
 @dataclass
 class GenerationCounts:
-    """What generation has cost so far; true at any moment, also while requests are under way.
+    """The cost of generation so far, up to date at any moment.
 
-    `requests` = `sent` + `cached`. `sent` are answered requests, `failed` the different ones among them that
-    have no text yet, however often they were sent; `retries` are tries beyond a request's first. `seconds` is
-    wall-clock time spent in `converse`, judging included.
+    `requests` = `sent` + `cached`. `sent` counts answered requests, `failed` the distinct ones among them
+    that have no text yet, and `retries` the tries after a request's first. `seconds` is the wall-clock time
+    spent in `converse`, including the time that the caller takes for replies.
     """
 
     requests: int = 0
@@ -51,7 +51,7 @@ class GenerationCounts:
 
 
 class Generator:
-    """A backend behind a store; `offline`, the store alone. `counts` adds up over all calls."""
+    """A backend behind a store, or with `offline` the store alone. `counts` sums over all calls."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class Generator:
         self.offline = offline
         self.counts = GenerationCounts()
         self.failures: dict[str, str] = {}
-        """What the requests without a text failed of, by key."""
+        """The errors of the requests that have no text, by key."""
         self._clock = 0.0
 
     def has(self, request: Request) -> bool:
-        """Whether the store has its answer, as far as the store was read."""
+        """Whether the store has the answer, as far as it was read."""
         return self.backend.key(request) in self.store
 
     def generate(
@@ -93,23 +93,23 @@ class Generator:
         reply: Callable[[Sequence[Arrived[Topic]]], Iterable[tuple[Topic, Request]]],
         on_answer: Callable[[], object] | None = None,
     ) -> None:
-        """Answer requests, and those that their answers give rise to, until there are no more.
+        """Answer requests, and those that follow from their answers, until there are no more.
 
-        Only what the store lacks is sent, identical requests once, and an answer is in the store before
-        anything is made of it. A failed request gives an answer with `error` and no texts; it is not stored,
-        so that it is sent again when it is asked for again.
+        Only requests that the store lacks are sent, and identical requests once. An answer is stored before
+        it is used. A failed request gives an answer with `error` and no texts; it is not stored, so that it
+        is sent again when it is asked for again.
 
         Args:
-            requests: what to begin with, each with whatever says what it is about.
-            reply: gets answers with their topics and requests as they come, stored ones first, and gives
-                the requests that follow from them. So that the servers are never left without work for
-                the sake of a full batch, it gets fewer at once the fewer are under way.
+            requests: the first requests, each with a topic of the caller's choice.
+            reply: called with answers, their topics and requests as they arrive, stored ones first; returns
+                the requests that follow from them. The fewer requests are in flight, the fewer answers it
+                gets at once, so that servers do not wait for a batch to fill.
             on_answer: called once for every request that is answered.
 
         Raises:
-            GenerationError: more than `FEW_FAILURES` and more than `max_failed_share` of all requests so
-                far, stored ones included, failed, or for `GIVE_UP_SECONDS` every one that was sent did, and
-                what succeeded is stored; or `offline`, and the store lacks some.
+            GenerationError: of all requests so far, stored ones included, more than `FEW_FAILURES` and more
+                than `max_failed_share` failed, or all that were sent in the last `GIVE_UP_SECONDS` did (what
+                succeeded is stored); or `offline` is set and the store lacks answers.
         """
         self._clock = time.monotonic()
         self.store.refresh()
@@ -121,7 +121,7 @@ class Generator:
             self._count_seconds()
 
     def _send(self, conversation: "_Conversation[Any]") -> None:
-        """Ask the backend for what the store lacks."""
+        """Ask the backend for the answers that the store lacks."""
         if not conversation.asked:
             return
         stream = self.backend.answers(conversation.asked)
@@ -152,16 +152,16 @@ class Generator:
         if conversation.waiting:
             raise GenerationError(
                 f"{self.backend.name} ended with {len(conversation.waiting):,} requests unanswered: a "
-                "backend answers what is added to its requests while answers are taken as well"
+                "backend must also answer requests that are added while its answers are read"
             )
 
     def _too_many(self, conversation: "_Conversation[Any]") -> bool:
-        """Whether more failed than may."""
+        """Whether more requests failed than are allowed."""
         asked = self.counts.requests + len(conversation.waiting)
         return self.counts.failed > max(FEW_FAILURES, self.max_failed_share * asked)
 
     def _keep(self, request: Request, answer: Answer) -> Answer:
-        """Count an answer, and store it if it is one; the answer that counts from now on."""
+        """Count an answer, and store it unless it failed; returns the answer that is valid from now on."""
         self._count_seconds()
         self.counts.requests += 1
         self.counts.sent += 1
@@ -178,7 +178,7 @@ class Generator:
         return kept
 
     def afresh(self) -> "Generator":
-        """The same backend and store, with counts of its own."""
+        """A generator of the same backend and store that starts its counts at zero."""
         return Generator(self.backend, self.store, self.max_failed_share, offline=self.offline)
 
     def _count_seconds(self) -> None:
@@ -187,7 +187,7 @@ class Generator:
         self._clock = now
 
     def explain_missing(self, missing: Sequence[Request]) -> str:
-        """What the store lacks, as an error message says it."""
+        """An error message about what the store lacks."""
         roles = ", ".join(f"{n} × {role}" for role, n in Counter(request.role for request in missing).items())
         some = "\n  ".join(
             f"{request.role}, {request.n} samples, draw {request.draw}: {request.source[:80]!r}"
@@ -196,12 +196,13 @@ class Generator:
         return (
             f"generation.offline is set, and the store {self.store.folder} lacks the answers of "
             f"{self.backend.name} to {len(missing):,} requests ({roles}), such as\n  {some}\n"
-            "Point generation.store to where they are, or let generation.offline be false"
+            "Set generation.store to the folder that has them, or generation.offline to false"
         )
 
 
 class _Conversation(Generic[Topic]):
-    """The requests of one `Generator.converse`: what was asked, what waits, what is to be replied to."""
+    """The requests of one `Generator.converse`: those sent, those waiting, and those whose answer is
+    unused."""
 
     def __init__(
         self,
@@ -213,17 +214,17 @@ class _Conversation(Generic[Topic]):
         self.reply = reply
         self.on_answer = on_answer
         self.asked: list[Request] = []
-        """What the backend is asked, which grows."""
+        """The requests that the backend gets; the list grows."""
         self.waiting: dict[str, list[tuple[Topic, Request]]] = {}
-        """Key → whom its answer serves."""
+        """Key → the topics and requests that wait for its answer."""
         self.ready: list[Arrived[Topic]] = []
-        """Answers that were not replied to yet."""
+        """Answers that `reply` has not got yet."""
 
     def ask(self, requests: Iterable[tuple[Topic, Request]]) -> None:
-        """Take in requests; what follows from stored answers is asked at once.
+        """Add requests; what follows from stored answers is asked at once.
 
         Raises:
-            GenerationError: the generator is offline, and the store lacks some.
+            GenerationError: the generator is offline, and the store lacks answers.
         """
         generator = self.generator
         missing: list[Request] = []
@@ -244,7 +245,7 @@ class _Conversation(Generic[Topic]):
         self._reply_where_due()
 
     def arrived(self, answer: Answer) -> None:
-        """Take in an answer that was sent for."""
+        """Handle an answer from the backend."""
         served = self.waiting.pop(answer.key)
         self.generator.counts.requests += len(served) - 1
         self.generator.counts.cached += len(served) - 1
@@ -257,14 +258,14 @@ class _Conversation(Generic[Topic]):
         self.on_answer()
 
     def _reply_where_due(self) -> None:
-        """Reply to what is there when it is a batch, or much beside what is under way."""
+        """Hand over the answers if they fill a batch, or are many compared with the requests in flight."""
         while self.ready and len(self.ready) >= min(FULL_BATCH, len(self.waiting) // 16):
             batch, self.ready = self.ready, []
             self.ask(self.reply(batch))
 
 
 def _arrived(stream: Iterator[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
-    """End what is under way; yields the answers that had arrived by then, which are paid for."""
+    """End the requests in flight; yields the answers that had already arrived, which are paid for."""
     if isinstance(stream, Resumable):
         with suppress(Enough):
             yield stream.throw(Enough())
@@ -272,10 +273,10 @@ def _arrived(stream: Iterator[tuple[int, Answer]]) -> Iterator[tuple[int, Answer
 
 
 def _explain_failed(failures: Sequence[str], requests: int, why: str) -> str:
-    """Count failures by reason, which is what stands before a message's first colon."""
+    """Count failures by reason, which is the part of a message before its first colon."""
     reasons = Counter(message.partition(":")[0] for message in failures)
     counted = ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
     return (
         f"{len(failures):,} of {requests:,} requests failed, {why}: {counted}. The first said: "
-        f"{failures[0]!r}. What succeeded is in the store: mend the cause and start again"
+        f"{failures[0]!r}. What succeeded is in the store: fix the cause and start again"
     )

@@ -1,17 +1,17 @@
 """The store of generations: an append-only folder of requests and their answers, one JSON record a line.
 
 A record holds the key, the generator, the role, the messages and the sampling that were sent, and the
-answer as it came: every sample with its finish reason, token counts, seconds, and when it was.
+answer as it arrived: every sample with its finish reason, token counts, seconds, and the time.
 
-Rules it keeps:
+Its rules:
 
-- A process writes to a segment file of its own, so that many may share a folder without locks.
-- A record is in the operating system's hands when `add` returns (`kill -9` loses nothing), and on
-  the disk within about a second's worth of answers (power loss).
-- A broken line can only be the last of its segment: it is what an interrupted write leaves, and is
-  skipped. A broken line before others means damage, and is an error.
-- If two processes answered the same request, the first record counts for both; where they did so within a
-  second, the record of the earlier segment counts for who reads the store later.
+- Each process writes to its own segment file, so that many can share a folder without locks.
+- When `add` returns, the operating system has the record (`kill -9` loses nothing); it is on the disk about a
+  second of answers later (a loss of power loses those).
+- A broken line can only be the last of its segment: an interrupted write leaves it, and it is skipped. A
+  broken line before others means damage, and is an error.
+- If two processes answer the same request, the first record is valid for both; if they do so within a second,
+  readers take the record of the earlier segment.
 """
 
 import json
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 SYNC_SECONDS = 1.0
 LOOK_SECONDS = 1.0
-"""How long what others have added meanwhile may go unseen: a text that two have bought is then two texts."""
+"""How long additions of other processes may go unseen; a text that two processes ask for meanwhile is two."""
 
 
 class StoreError(MarsError, ValueError):
@@ -42,7 +42,7 @@ class StoreError(MarsError, ValueError):
 
 
 class _Progress(NamedTuple):
-    """How far a segment has been read: the next byte, and complete lines before it."""
+    """How far a segment has been read: the next byte, and the number of complete lines before it."""
 
     offset: int = 0
     lines: int = 0
@@ -71,7 +71,7 @@ class GenerationStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in what other processes have added since the last look."""
+        """Read what other processes have added since the last call."""
         self._looked = time.monotonic()
         for segment in sorted(self.folder.glob("*.jsonl")):
             if segment != self._path:
@@ -92,7 +92,7 @@ class GenerationStore:
         )
 
     def find(self, key: str) -> dict[str, Any]:
-        """The whole record: the answer, and who was asked what, when.
+        """The whole record: the answer, the generator, what was sent, and when.
 
         Raises:
             KeyError: the store holds no such key.
@@ -106,9 +106,9 @@ class GenerationStore:
         return record
 
     def add(self, answer: Answer, request: Request, generator: str) -> Answer:
-        """Append an answer, `generator` being the backend's name; the answer that counts from now on.
+        """Append an answer of the backend named `generator`; returns the answer that is valid from now on.
 
-        A key that is there already stays as it is, whoever added it.
+        A key that the store already has keeps its answer.
         """
         if answer.error is not None:
             raise ValueError(f"a failed answer is not stored: {answer.error}")
@@ -132,7 +132,7 @@ class GenerationStore:
         return len(self._place)
 
     def close(self) -> None:
-        """Bring everything to the disk."""
+        """Flush everything to the disk."""
         if self._segment is not None:
             os.fsync(self._segment.fileno())
             self._segment.close()
@@ -157,7 +157,7 @@ class GenerationStore:
             if self._segment.write(line) != len(line):
                 raise OSError(f"{self._path}: only a part of a record could be written; is the disk full?")
         except BaseException:  # a full disk, or Ctrl-C
-            # The next record goes to a new segment: what was cut stays the last line of this one.
+            # The next record goes to a new segment, so that the broken line stays the last of this one.
             self._segment.close()
             self._segment = None
             raise
@@ -167,7 +167,7 @@ class GenerationStore:
         return self._path, offset
 
     def _index(self, segment: Path) -> None:
-        """Note the keys of the lines that were not read before, up to a torn last one."""
+        """Read the keys of new lines, up to a torn last one."""
         offset, number = self._read.get(segment, _Progress())
         if segment.stat().st_size <= offset:
             return
@@ -185,7 +185,7 @@ class GenerationStore:
                 except ValueError as error:
                     broken = str(error)
                     if not line.endswith(b"\n"):
-                        break  # what another process has added to it meanwhile is no line that follows
+                        break  # a line that another process has added meanwhile does not make it damage
                     continue
                 self._place.setdefault(key, (segment, offset))
                 offset, number = offset + len(line), number + 1

@@ -2,21 +2,21 @@
 
 Variant 0 of a text is the text itself. With v_c chosen and v_r rejected variants a pair can give
 v_c·v_r − 1 distinct synthetic pairs, so a budget b needs only the smallest v_c + v_r that suffices:
-no text is paraphrased for nothing. A synthetic pair (c, r) joins chosen variant c, rejected variant r
+no paraphrase is wasted. A synthetic pair (c, r) joins chosen variant c, rejected variant r
 and prompt variant (c + r) mod v_p, and inherits the order of its original.
 
 `scheme: grid` is the paper's: every text of a synthetic pair is a paraphrase, c and r count from 1.
 
-Guards may leave a pair with fewer texts than its budget needs. What is missing is drawn again, and then more
-is asked for than is missing, by the share of the text's own samples that was dropped; at the last draw one
-response may make up for the other. A text none of whose samples is any good is given up early. What a few
-draws do not give goes, in proportion to q, to the pairs that got all they asked for; what none of these can
-take is the shortfall.
+Guards may leave a pair with fewer texts than its budget needs. Missing texts are drawn again; the share of
+the text's samples that was dropped decides how many more are asked for than are missing. At the last draw one
+response may make up for the other. A text without a usable sample is given up early. Budget that is unused
+after a few draws goes, in proportion to q, to the pairs that got all they asked for; what these cannot take
+is the shortfall.
 
-A pair goes on as soon as its own answers are in, and those of the pairs that it has a text in common with.
-A request follows from the configuration and these answers alone, never from the order in which they arrive:
-a run that is started again asks for what the store has. Samples of a text that were stored for another budget
-are taken where they are enough, unless texts cost nothing.
+A pair proceeds as soon as its own answers have arrived, and those of the pairs that share a text with it. A
+request depends on the configuration and these answers only, never on the order in which they arrive: a run
+that is restarted finds its requests in the store. Samples that were stored for another budget are used if
+they are enough, unless texts are free.
 """
 
 import math
@@ -51,7 +51,7 @@ ROLES: dict[Part, Role] = {
     "rejected": "paraphrase_rejected",
 }
 HOPELESS_SAMPLES = 6
-"""A text is given up when so many of its samples were dropped and none was kept."""
+"""A text is given up after so many samples if all of them were dropped."""
 PAIRS = pa.schema(
     {
         **dict.fromkeys(("synthetic_id", "parent_id", *PARTS), pa.string()),
@@ -74,14 +74,14 @@ class AugmentationConfig(Configuration):
     """How paraphrases become synthetic pairs."""
 
     scheme: Literal["minimal", "grid", "repeat", "west_of_n"] = "minimal"
-    """`minimal` buys the fewest paraphrases that give a pair its budget, `grid` is the paper's k × k. Two are
-    baselines: `repeat` generates nothing and takes the originals again, `west_of_n` pairs the best and the
+    """`minimal` asks for the fewest paraphrases that give a pair its budget, `grid` is the paper's k × k. Two
+    are baselines: `repeat` generates nothing and repeats the originals, `west_of_n` pairs the best and the
     worst of several sampled responses."""
     pool: int | None = Field(None, ge=1)
-    """Make this many pairs of each original with a budget and keep the easiest, those of the greatest margin
-    by the current model (the published code's "WoN"); by default what is made is the budget."""
+    """Make so many pairs of each original with a budget, and keep the easiest, those with the greatest margin
+    under the current model (the published code's "WoN"); by default only the budget is made."""
     top_up: bool = False
-    """Fill what could not be made with originals again, so that the arms of a comparison train on equally
+    """Replace pairs that could not be made by originals, so that the arms of a comparison train on equally
     many pairs."""
     samples: int = Field(8, ge=2)
     """N of `west_of_n`: the responses sampled for one pair."""
@@ -89,13 +89,12 @@ class AugmentationConfig(Configuration):
     """k, the most paraphrases of one text."""
     draws: int = Field(3, ge=1)
     """How often paraphrases of a text are asked for, the first time included, before its pair counts as
-    exhausted and its budget moves on. A pair that takes moved budget is asked for as often again."""
+    exhausted and its budget goes to other pairs. A pair that gets such budget has as many draws again."""
     min_characters: int = Field(0, ge=0)
-    """Texts that are shorter are taken as they are: a small model answers a short question instead of
-    rewording it."""
+    """Shorter texts are not paraphrased: a small model answers a short question instead of rewording it."""
     max_overasking: float = Field(3.0, ge=1)
-    """Most samples asked for each text that is missing, however many were dropped so far; 1 never asks for
-    more than is missing."""
+    """Most samples to ask for each missing text, however many were dropped so far; 1 asks for exactly the
+    missing ones."""
 
     @model_validator(mode="after")
     def _grid_takes_paraphrases_alone(self) -> "AugmentationConfig":
@@ -105,7 +104,7 @@ class AugmentationConfig(Configuration):
 
     @property
     def writes_variants(self) -> bool:
-        """Whether synthetic pairs are made of the texts of an original, rewritten ones if it was."""
+        """Whether synthetic pairs are made from the texts of an original, rewritten or not."""
         return self.scheme in ("minimal", "grid")
 
 
@@ -118,7 +117,7 @@ class Variants(NamedTuple):
 
 
 def capacity(config: AugmentationConfig, unit: Literal["pairs", "paraphrases"]) -> int:
-    """Most budget units that one pair can take; where no paraphrases are made, any number."""
+    """Most budget units that one pair can take; any number if no paraphrases are made."""
     if not config.writes_variants:
         return sys.maxsize
     paraphrases = 2 * config.max_paraphrases
@@ -128,7 +127,8 @@ def capacity(config: AugmentationConfig, unit: Literal["pairs", "paraphrases"]) 
 def pairs_of(paraphrases: int, config: AugmentationConfig) -> int:
     """Synthetic pairs that n⁺ + n⁻ paraphrases of a pair's responses give: (n⁺ + 1)(n⁻ + 1) − 1.
 
-    In the grid, which takes no originals, it is n⁺·n⁻; one paraphrase, which alone gives none, counts as two.
+    In the grid, which uses no originals, it is n⁺·n⁻; one paraphrase, which alone gives no pair, counts as
+    two.
     """
     original = 0 if config.scheme == "grid" else 1
     if not original and paraphrases == 1:
@@ -139,14 +139,14 @@ def pairs_of(paraphrases: int, config: AugmentationConfig) -> int:
 def variants_for(budget: int, config: AugmentationConfig, *, chosen_first: bool) -> Variants:
     """The smallest number of chosen plus rejected variants that give `budget` pairs.
 
-    Where variants of one response alone give it with as few texts, the other is not paraphrased at all, which
-    saves a request. The prompt gets half as many variants as the less varied response: a pair of small budget
-    keeps its prompt. Where the two numbers differ, `chosen_first` says which side has more. It alternates
-    over pairs: were it always the rejected side, a paraphrase would tell the model which response lost.
+    If variants of one response alone suffice with as few texts, the other is not paraphrased, which saves a
+    request. The prompt gets half as many variants as the less varied response, so that a pair with a small
+    budget keeps its prompt. If the two numbers differ, `chosen_first` says which side has more. It alternates
+    over pairs: if it were always the rejected side, a paraphrase would reveal which response lost.
     """
     grid = config.scheme == "grid"
     needed = budget if grid else budget + 1
-    total = math.isqrt(4 * needed - 1) + 1  # ⌈2√needed⌉, the least sum of two factors that reach it
+    total = math.isqrt(4 * needed - 1) + 1  # ⌈2√needed⌉, the least a + b with a·b ≥ needed
     small, large = total // 2, total - total // 2
     if not grid and needed < total <= config.max_paraphrases + 2:
         small, large = 1, total - 1
@@ -170,7 +170,7 @@ def cells(variants: Variants, config: AugmentationConfig) -> Iterator[tuple[int,
 
 
 def room(variants: Variants, config: AugmentationConfig) -> int:
-    """How many distinct synthetic pairs some variants give: the number of `cells`."""
+    """The number of distinct synthetic pairs that variants give: the number of `cells`."""
     first = 1 if config.scheme == "grid" else 0
     of_responses = (variants.chosen - first) * (variants.rejected - first) - (1 - first)
     return of_responses if variants.prompt > first else 0
@@ -178,7 +178,7 @@ def room(variants: Variants, config: AugmentationConfig) -> int:
 
 @dataclass
 class Parent:
-    """An original with a budget, its responses as rewriting left them."""
+    """An original with a budget; its responses may be rewritten."""
 
     pair_id: str
     prompt: str
@@ -186,9 +186,9 @@ class Parent:
     rejected: str
     budget: int
     log_q: float = 0.0
-    """Logarithm of its probability, up to a constant: in proportion to it budget moves."""
+    """Logarithm of its probability, up to a constant; unused budget is divided in proportion to it."""
     texts: dict[Part, list[str]] = field(default_factory=dict)
-    """Variants of each text so far, number 0 being the text itself; at times more than the budget needs."""
+    """Variants of each text so far; number 0 is the text itself. There may be more than the budget needs."""
     requests: dict[Part, list[str]] = field(default_factory=dict)
     """Key of the request that gave each variant; empty for the text itself."""
     tokens: dict[Part, list[float]] = field(default_factory=dict)
@@ -196,18 +196,18 @@ class Parent:
     draws: Counter[Part] = field(default_factory=Counter)
     """How often paraphrases of each text were asked for."""
     asked: Counter[Part] = field(default_factory=Counter)
-    """Samples of each text that there were."""
+    """Number of samples of each text."""
     kept: Counter[Part] = field(default_factory=Counter)
-    """Samples of each text that became variants."""
+    """Number of samples of each text that became variants."""
     failed: dict[Part, Request] = field(default_factory=dict)
-    """The last request for paraphrases of a text, if it got no answer; it is sent again before any other."""
+    """The last request for paraphrases of a text if it failed; it is sent again before any other."""
     given_up: set[Part] = field(default_factory=set)
-    """Texts that are asked for no more: too long for the generator, or no sample was any good."""
+    """Texts that are given up: too long for the generator, or without a usable sample."""
     exhausted: bool = False
-    """Whether guards left it with less than its budget; then it can take no more."""
+    """Whether the guards left it with less than its budget; then it takes no further budget."""
 
     def __post_init__(self) -> None:
-        """Begin with the texts themselves."""
+        """Start with the texts themselves."""
         self.texts = {part: [getattr(self, part)] for part in PARTS}
         self.requests = {part: [""] for part in PARTS}
         self.tokens = {part: [0.0] for part in PARTS}
@@ -223,31 +223,31 @@ class Parent:
 
     def wanted(self, config: AugmentationConfig) -> Variants:
         """How many variants the budget needs."""
-        coin = bool(sum(self.pair_id.encode()) & 1)  # falls the same way on every machine
+        coin = bool(sum(self.pair_id.encode()) & 1)  # the same on every machine
         return variants_for(self.budget, config, chosen_first=coin)
 
     def used(self, config: AugmentationConfig) -> Variants:
-        """The variants that become pairs: those the budget needs, or all where some of these are missing."""
+        """The variants that become pairs: those the budget needs, or all if some of these are missing."""
         have = self.have()
         planned = Variants(*map(min, have, self.wanted(config)))
         return planned if room(planned, config) >= self.budget else have
 
     def surplus(self, config: AugmentationConfig) -> float:
-        """Tokens of the variants that become no pairs."""
+        """Tokens of the variants that are in no pair."""
         used = self.used(config) if self.budget else Variants(1, 1, 1)
         return sum(sum(self.tokens[part][number:]) for part, number in zip(PARTS, used, strict=True))
 
     def lacks(self, config: AugmentationConfig, *, last: bool = False) -> Iterator[tuple[Part, int]]:
-        """The parts of which the budget needs more variants, and how many more.
+        """The parts that need more variants for the budget, and how many.
 
-        At the `last` draw, or where it was given up, the other response makes up for one that has too few.
+        At the `last` draw, or if a response was given up, the other one makes up for it.
         """
         if not self.budget:
             return
         have, wanted = self.have(), self.wanted(config)
         if wanted.prompt > have.prompt and "prompt" not in self.given_up:
             yield "prompt", wanted.prompt - have.prompt
-        if room(have, config) >= self.budget:  # more of the one response made up for the other already
+        if room(have, config) >= self.budget:  # extra variants of one response already made up for the other
             return
         short = [part for part in RESPONSES if getattr(wanted, part) > getattr(have, part)]
         others = set(RESPONSES) - set(short) - self.given_up
@@ -263,18 +263,18 @@ class Parent:
 
 
 class Augmentation(NamedTuple):
-    """What a round's budget bought."""
+    """The result of spending a round's budget."""
 
     pairs: Dataset
     """The columns of `PAIRS`: synthetic pairs, the numbers of the variants in them, and who wrote them."""
     variants: Dataset
     """The columns of `VARIANTS`: every new text in them, and the key of the request that gave it."""
     moved: int
-    """Budget that went to other pairs because guards ate too much."""
+    """Budget that went to other pairs because the guards dropped too many texts."""
     shortfall: int
     """Budget that could not be spent at all."""
     tokens: int
-    """Tokens in and out of all answers, those that were in the store included."""
+    """Tokens read and written for all answers, stored ones included."""
     surplus_tokens: float = 0.0
     """Tokens of texts that passed the guards and that no pair needed."""
 
@@ -298,13 +298,13 @@ def augment(
         guards: judge them.
         config: scheme, k, draws.
         unit: what a budget counts; see `pairs_of` for paraphrases.
-        cap: most units that one parent may have once budget was moved (see `selection.effective_cap`); by
-            default its capacity.
+        cap: most units that one parent may have, budget from other pairs included (see
+            `selection.effective_cap`); by default its capacity.
         label: begins every synthetic id, so that the ids of rounds differ.
         on_answer: called once for every request that is answered.
 
     Raises:
-        AugmentationError: not one pair could be made; counts the reasons.
+        AugmentationError: no pair could be made; the message counts the reasons.
     """
     most = cap or capacity(config, unit)
     if unit == "paraphrases":
@@ -341,14 +341,14 @@ def augment(
 
 @dataclass
 class _Group:
-    """Parents that have texts in common, which go on together from one draw to the next."""
+    """Parents that share texts; they proceed together from one draw to the next."""
 
     parents: list[Parent]
     draw: int = 0
     waiting: int = 0
-    """Answers that are still to come."""
+    """Number of answers that have not arrived yet."""
     answered: list[tuple[int, Parent, Part, Request, Answer]] = field(default_factory=list)
-    """What came of this draw: the place of each request in it, and what it is about."""
+    """The answers of this draw: the place of each request in it, its topic, and its answer."""
 
 
 Topic = tuple[_Group, int, Parent, Part]
@@ -372,21 +372,21 @@ class _Purchase:
         """Tokens of each answer by its key; one answer serves every pair of a text."""
 
     def buy(self, parents: Sequence[Parent]) -> None:
-        """Ask for the variants that the parents lack, `draws` times; all samples of a text at once."""
+        """Ask for the variants that the parents lack, up to `draws` times; all samples of a text at once."""
         for parent in parents:
             parent.given_up |= {
                 part
                 for part in PARTS
                 if len(_meant(part, getattr(parent, part))) < self.config.min_characters
             }
-        # The longest texts first, or the servers would wait for them and their further draws at the end.
+        # The longest texts first: otherwise the servers wait for them and their further draws at the end.
         groups = [_Group(members) for members in _with_texts_in_common(parents)]
         groups.sort(key=lambda group: -max(parent.longest_response for parent in group.parents))
         first = [asked for group in groups for asked in self._draw(group)]
         self.generator.converse(first, self._take, self.on_answer)
 
     def _take(self, arrived: Sequence[Arrived[Topic]]) -> Iterator[tuple[Topic, Request]]:
-        """Judge the groups whose answers are all in, and give what is asked for next."""
+        """Judge the groups whose answers have all arrived, and return the next requests."""
         complete = []
         for (group, place, parent, part), request, answer in arrived:
             group.answered.append((place, parent, part, request, answer))
@@ -399,7 +399,7 @@ class _Purchase:
             yield from self._draw(group)
 
     def _draw(self, group: _Group) -> list[tuple[Topic, Request]]:
-        """The requests of a group's next draw: one for each text of which variants are missing."""
+        """The requests of a group's next draw: one for each text that lacks variants."""
         group.answered = []
         while group.draw < self.config.draws:
             is_last = 0 < group.draw == self.config.draws - 1
@@ -424,7 +424,7 @@ class _Purchase:
         return []
 
     def _judge(self, groups: Sequence[_Group]) -> None:
-        """Keep what passes the guards; a draw's answers in the order in which they were asked for."""
+        """Keep the texts that pass the guards; a draw's answers are judged in the order of the requests."""
         drawn: list[tuple[Parent, Part, Sample]] = []
         for group in groups:
             for _, parent, part, request, answer in sorted(group.answered, key=lambda answered: answered[0]):
@@ -464,11 +464,11 @@ class _Purchase:
         return Request(ROLES[part], parent.prompt, parent.chosen, parent.rejected, n, draw)
 
     def _stored(self, request: Request, missing: int, own: Set[str]) -> Request:
-        """The same request with as many samples as the store has of it, where these are enough.
+        """The same request with as many samples as the store has, if these are enough.
 
-        Those that another pair of the group asks for, whose keys are in `own`, are left to it, lest it
-        matters when a run is stopped. Of texts that cost nothing as many are asked for as are wanted: what a
-        run makes then does not depend on what others have asked for.
+        Samples that another pair of the group asks for, with keys in `own`, are left to that pair, so that an
+        interruption of the run changes nothing. Free texts are asked for as wanted: so a run's results do not
+        depend on other runs.
         """
         if self.generator.backend.free or self.generator.has(request):
             return request
@@ -490,7 +490,7 @@ class _Purchase:
 
 
 def _with_texts_in_common(parents: Sequence[Parent]) -> list[list[Parent]]:
-    """Parents in groups: two that have a text in common are in one, as all pairs of a prompt are."""
+    """Parents in groups: two that share a text are in one group, such as all pairs of a prompt."""
     places: dict[tuple[Part, str], int] = {}
     texts = [
         (row, places.setdefault((part, getattr(parent, part)), len(places)))
@@ -508,23 +508,23 @@ def _with_texts_in_common(parents: Sequence[Parent]) -> list[list[Parent]]:
 
 
 def samples_for(missing: int, asked: int, kept: int, most: float) -> int:
-    """Samples to ask for so that `missing` texts may be expected, when of `asked` so far `kept` were good.
+    """Samples to ask for so that `missing` texts can be expected, if `kept` of `asked` so far were kept.
 
-    missing / (1 − d) with the drop rate d so far (as if one more sample had been good, for the first ones say
-    little), to the nearest whole number, and at most `most` times what is missing. Rounding up would double
-    the price of a single text for the sake of any drop at all.
+    missing / (1 − d) with the drop rate d so far (counted with one more kept sample, because the first few
+    say little), rounded to the nearest whole number, and at most `most` times what is missing. Rounding up
+    would double the price of a single text after any drop.
     """
     expected = missing * (asked + 1) / (kept + 1)
     return max(missing, math.floor(min(expected + 0.5, missing * most)))
 
 
 def _meant(part: Part, text: str) -> str:
-    """What a paraphrase may change: in a long dialogue the turns before it would hide a lost meaning."""
+    """The part that a paraphrase may change: in a long dialogue earlier turns would hide a lost meaning."""
     return last_user_turn(text) if part == "prompt" else text
 
 
 def _taken(text: str, parent: Parent, part: Part) -> bool:
-    """Whether a text is a variant already: of its own part, or of the response it must differ from."""
+    """Whether a text is already a variant of its own part, or of the response it must differ from."""
     others = (
         parent.texts["prompt"] if part == "prompt" else [*parent.texts["chosen"], *parent.texts["rejected"]]
     )
@@ -532,7 +532,7 @@ def _taken(text: str, parent: Parent, part: Part) -> bool:
 
 
 def _settle(parents: Sequence[Parent], config: AugmentationConfig) -> int:
-    """Lower each budget to what the parent's variants give; returns the sum."""
+    """Lower each budget to the number of pairs that the parent's variants give; returns the sum removed."""
     for parent in parents:
         possible = room(parent.have(), config)
         if possible < parent.budget:
@@ -541,7 +541,7 @@ def _settle(parents: Sequence[Parent], config: AugmentationConfig) -> int:
 
 
 def _give(parents: Sequence[Parent], left: int, most: int) -> list[Parent]:
-    """Divide what is left among the parents that have a budget and can take more, by q; who took."""
+    """Divide the rest by q among the parents that have a budget and can take more; returns those that did."""
     takers: dict[str, Parent] = {}
     while left and (able := [p for p in parents if 0 < p.budget < most and not p.exhausted]):
         shares = capped_shares(np.array([parent.log_q for parent in able]), left, left)
@@ -575,7 +575,7 @@ def _new_texts(parent: Parent, config: AugmentationConfig) -> Iterator[tuple[str
 
 
 def table(schema: pa.Schema, rows: Iterator[tuple[str | int, ...]]) -> Dataset:
-    """Rows as an Arrow table, some thousand at a time."""
+    """Rows as an Arrow table, converted some thousand at a time."""
     batches = []
     while some := list(islice(rows, 10_000)):
         batches.append(pa.record_batch(list(zip(*some, strict=True)), schema=schema))

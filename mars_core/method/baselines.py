@@ -1,7 +1,7 @@
-"""What the method is compared with, where that needs other pairs and not only another allocation.
+"""Baselines of the method that need other pairs, and not only another allocation.
 
-docs/results.md lists them. *No augmentation* is here compute-matched: the originals again, as often as the
-budget says, so that a gain of another arm is not one of more optimizer steps.
+docs/results.md lists them. *No augmentation* is compute-matched here: it repeats each original as often as
+its budget says, so that no other arm gains from more optimizer steps.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from mars_core.method.guards import Guards, folded
 
 
 def repeated(parents: Sequence[Parent], label: str = "") -> Augmentation:
-    """Every original as often as its budget says; no text is generated.
+    """Each original, repeated as often as its budget says; no text is generated.
 
     Args:
         parents: originals with a budget.
@@ -33,12 +33,12 @@ def repeated(parents: Sequence[Parent], label: str = "") -> Augmentation:
 
 
 def topped_up(pairs: Dataset, originals: Sequence[Parent], wanted: int, label: str = "") -> Dataset:
-    """Synthetic pairs, and as many originals again, one after the other, as are missing.
+    """Synthetic pairs, with originals repeated in turn for those that are missing.
 
     Args:
         pairs: the synthetic pairs that could be made.
         originals: those with a budget, which is changed.
-        wanted: how many pairs there have to be.
+        wanted: the number of pairs to return.
         label: begins every added id.
     """
     missing = max(0, wanted - len(pairs))
@@ -48,7 +48,7 @@ def topped_up(pairs: Dataset, originals: Sequence[Parent], wanted: int, label: s
 
 
 def easiest(pairs: Dataset, margins: ArrayLike, budgets: Mapping[str, int]) -> Dataset:
-    """The pairs of the greatest signed margin, as many of each original as its budget says.
+    """The pairs with the greatest signed margins, for each original as many as its budget says.
 
     This is "WoN" as the authors coded it: a pool is generated, and its *easiest* variants are trained on.
 
@@ -71,7 +71,7 @@ def west_of_n(
     label: str = "",
     on_answer: Callable[[], object] | None = None,
 ) -> Augmentation:
-    """West-of-N (Pace et al., 2024): of N sampled responses to a prompt, the best and the worst are a pair.
+    """West-of-N (Pace et al., 2024): the best and the worst of N sampled responses to a prompt are a pair.
 
     Args:
         parents: originals with a budget; each unit of it is N samples and one pair.
@@ -82,7 +82,7 @@ def west_of_n(
         on_answer: called once for every request that is answered.
 
     Raises:
-        AugmentationError: not one pair could be made; counts the reasons.
+        AugmentationError: no pair could be made; the message counts the reasons.
     """
     draws = Counter[str]()  # of a prompt, which several originals may have
     asked = []
@@ -117,7 +117,7 @@ def west_of_n(
 def _best_and_worst(
     parents: Sequence[Parent], requests: Sequence[Request], answers: Sequence[Answer], guards: Guards
 ) -> list[tuple[str, str] | None]:
-    """Of each answer's usable responses those of the greatest and the least reward, where there are two."""
+    """The usable responses with the greatest and the least reward of each answer that has two."""
     usable = [
         list(
             {

@@ -9,16 +9,16 @@ and c(Δ) = σ(Δ)(1 − σ(Δ)), the Bradley–Terry loss has the Fisher inform
 
 then I_R ⪰ [α + (1 − α)·γ_curv]·I_P with γ_curv = β·c(γ_aug)/c(γ_org): a gain only where γ_curv > 1.
 
-No real round has A1 for every pair. It is looked at for the shares `SHARES` of either side: γ_org is what
-that share of the originals reaches in |Δ|, γ_aug what that share of the synthetic pairs keeps under. The
-theorem speaks for a share of 1 alone. A smaller one tells how far the round is from A1, and promises nothing:
-β is that of all pairs, and those outside the share may take away what the others add.
+In no real round does A1 hold for every pair. So it is measured for the shares `SHARES` of both sides: that
+share of the originals has |Δ| ≥ γ_org, and that share of the synthetic pairs |Δ| ≤ γ_aug. The theorem holds
+for a share of 1 only. A smaller share shows how far the round is from A1, but guarantees nothing: β belongs
+to all pairs, and those outside the share may remove what the others add.
 
-A matrix of few pairs or of degenerate features has directions without information. The ridge, `RIDGE` of
-the mean eigenvalue of the originals' matrix, bounds them from below: eigenvalues above it make the rank,
-the condition number is (λ_max + ridge)/(λ_min + ridge), and β is the greatest with
-E_Q[ψψᵀ] ⪰ β·(E_P[ψψᵀ] + ridge), so that A2 holds for it all the more without a ridge. Where E_Q[ψψᵀ] lacks
-a direction, as it must with fewer pairs than dimensions, β is 0 and no rounding error.
+A matrix of few pairs or of degenerate features has directions without information. The ridge, a share `RIDGE`
+of the mean eigenvalue of the originals' matrix, bounds them from below: the rank is the number of eigenvalues
+above it, the condition number is (λ_max + ridge)/(λ_min + ridge), and β is the greatest number with E_Q[ψψᵀ]
+⪰ β·(E_P[ψψᵀ] + ridge), which implies A2. If E_Q[ψψᵀ] lacks a direction, as it must with fewer pairs than
+dimensions, β is exactly 0.
 """
 
 from typing import NamedTuple
@@ -33,11 +33,11 @@ from mars_core.model.moments import Matrix, Moments, curvature_of
 RIDGE = 1e-6
 """The ridge as a share of the mean eigenvalue of the originals' matrix."""
 SHARES = (1.0, 0.9, 0.5)
-"""Shares of the pairs for which A1 is looked at."""
+"""Shares of the pairs for which A1 is measured."""
 
 
 class Spectrum(NamedTuple):
-    """What the eigenvalues of a positive semidefinite matrix say, given a ridge."""
+    """A summary of the eigenvalues of a positive semidefinite matrix, given a ridge."""
 
     trace: float
     lambda_min: float
@@ -55,7 +55,7 @@ def spectrum(matrix: Matrix, ridge: float) -> Spectrum:
 def domination(above: Matrix, below: Matrix) -> float:
     """The greatest b ≥ 0 with above ⪰ b·(below + ridge): the least generalised eigenvalue of the two.
 
-    It is nan where `below` is zero, which anything dominates, and 0 where `above` is singular to rounding.
+    It is nan if `below` is zero, which anything dominates, and 0 if `above` is singular up to rounding.
     """
     if not below.any():
         return float("nan")
@@ -74,10 +74,10 @@ def ridge_of(originals: Matrix) -> float:
 def measure(
     originals: Moments, synthetic: Moments, original_margins: ArrayLike, synthetic_margins: ArrayLike
 ) -> dict[str, float]:
-    """What the theory says of a round, in numbers.
+    """Measure the quantities of the theorem for a round.
 
     Args:
-        originals: moments of P, under the model that asked for the synthetic pairs.
+        originals: moments of P, under the model that selected the hard pairs.
         synthetic: moments of Q, under the same model.
         original_margins: [n] margins of P.
         synthetic_margins: [m] margins of Q.

@@ -1,16 +1,17 @@
 """Rewriting of close pairs, so that their two responses say different things (docs/method.md, step 4).
 
-The rejected response is rewritten first (still plausible, still worse); where no try takes the pair's
-distance strictly beyond what it was, the chosen one is (still better); where that fails too, the pair
-stays. Each side has two waves of tries, and a pair that one settled costs no further one. A request that
+The rejected response is rewritten first (still plausible, still worse). If no sample increases the pair's
+distance, the chosen response is rewritten (still better). If that fails too, the pair stays as it is. Samples
+of a side are asked for in two waves, and the second is skipped if the first was successful. A request that
 failed is sent once more before its side counts as tried.
 
-A try has to pass the guards of every generated text, repeat neither the other response nor the prompt, lead
-the pair's distance beyond what it was, be as much about the prompt as the responses are, and leave the pair's
-order as it was by the current reward model. Of those that do, the one is taken that is about as relevant to
-the prompt as the responses: were it the farthest, nonsense would win, and were it the most relevant, an echo.
+A sample must pass the guards of every generated text, must not repeat the other response or the prompt, must
+increase the pair's distance, must be as relevant to the prompt as the responses are, and must not flip the
+pair's order under the current reward model. Of these samples the one is taken whose relevance to the prompt
+is closest to that of the responses: the farthest would often be nonsense, and the most relevant an echo of
+the prompt.
 
-A pair goes on as soon as its own answers are in, and what becomes of it depends on these alone.
+A pair proceeds as soon as its own answers have arrived, and its result depends on these alone.
 """
 
 import logging
@@ -48,16 +49,16 @@ class RewritingConfig(Configuration):
     tries: int = Field(5, ge=1)
     """Most samples of the rejected, and then of the chosen response of a pair."""
     first_wave: int = Field(2, ge=1)
-    """Samples asked for at first; the others only where none of these is farther than the original."""
+    """Samples asked for at first; the others follow only if none of these is farther than the original."""
 
 
 SIDES: tuple[Side, ...] = ("rejected", "chosen")
 OF_GOOD_TEXTS: tuple[Reason, ...] = ("not farther", "beside the prompt", "order flipped", "surplus")
-"""Why a text is not used though nothing is wrong with it as a text."""
+"""Reasons not to use a text that passed the guards."""
 ECHO = 0.8
-"""Share of words in common with the prompt above which a text is the prompt again."""
+"""Share of words in common with the prompt above which a text counts as a copy of the prompt."""
 FEW_PAIRS = 5
-"""So many pairs may all be unlucky in their rewrites; of more, it is the generator."""
+"""So few pairs may all lack a usable rewrite by chance; with more, the generator is to blame."""
 COLUMNS = {
     "pair_id": "str",
     "rewritten": "str",
@@ -70,12 +71,12 @@ COLUMNS = {
     "request": "str",
     "tokens": "int64",
 }
-"""Columns of the rewrites and their types, which a round without close pairs has too."""
+"""Columns of the rewrites and their types; a round without close pairs has them too."""
 
 
 @dataclass
 class Rewrite:
-    """A close pair on its way: the responses as they stand, and what was tried."""
+    """A close pair: its current responses, and what was tried."""
 
     pair_id: str
     prompt: str
@@ -84,7 +85,7 @@ class Rewrite:
     distance_before: float
     distance_after: float
     readout_chosen: NDArray[np.float32]
-    """[q] of the original response, by the current reward model; so `readout_rejected`."""
+    """[q] readout of the original chosen response by the current reward model."""
     readout_rejected: NDArray[np.float32]
     rewritten: Literal["rejected", "chosen", "none"] = "none"
     relevance: float = np.nan
@@ -92,19 +93,19 @@ class Rewrite:
     request: str = ""
     attempts: int = 0
     refused: Side | None = None
-    """The last side of which the generator took no request; none is sent again."""
+    """The last side for which the generator refused the request; it is not asked again."""
     sent_again: bool = False
-    """Whether the request that it waits for failed before."""
+    """Whether the request in flight failed before."""
     tokens: int = 0
-    """Tokens in and out of the answers about it, those that were in the store included."""
+    """Tokens read and written for the answers about it, stored ones included."""
 
     def other(self, side: Side) -> str:
-        """The response beside the one that is rewritten."""
+        """The response that is not rewritten."""
         return self.chosen if side == "rejected" else self.rejected
 
 
 class Wave(NamedTuple):
-    """Tries of one side that are asked for at once."""
+    """Samples of one side that are asked for at once."""
 
     side: Side
     draw: int
@@ -123,19 +124,18 @@ def rewrite(
     Args:
         close_pairs: the pairs; they are changed.
         generator: writes the rewrites.
-        guards: judge them, by the current reward model too.
-        config: how many tries, in what waves.
+        guards: judge them, also by the current reward model.
+        config: how many samples, in which waves.
         on_answer: called once for every request that is answered.
 
     Returns:
         Columns pair_id, rewritten (rejected, chosen or none), chosen, rejected, distance_before,
-        distance_after, relevance (cosine similarity of a rewrite to its prompt), attempts (samples got),
-        request (key of the answer that was taken), tokens (in and out of all answers about the pair). A
-        rewritten pair has distance_after > distance_before; any other is unchanged.
+        distance_after, relevance (cosine similarity of a rewrite to its prompt), attempts (samples received),
+        request (key of the answer that was taken), tokens (read and written for all answers about the pair).
+        A rewritten pair has distance_after > distance_before; any other is unchanged.
 
     Raises:
-        RewritingError: of more than `FEW_PAIRS` there were samples, and not one was fit to be looked at by
-            the reward model.
+        RewritingError: there were samples of more than `FEW_PAIRS` pairs, and the guards dropped all of them.
     """
     waves = _waves(config)
 
@@ -147,7 +147,7 @@ def rewrite(
         for (pair, number), request, answer in arrived:
             pair.attempts += len(answer.texts)
             pair.tokens += answer.prompt_tokens + answer.completion_tokens
-            # That a server was in trouble says nothing about a side: the other is not rewritten for it.
+            # A server's failure says nothing about a side, so the other side is not rewritten instead.
             pair.sent_again = answer.error is not None and not answer.refused and not pair.sent_again
             if answer.refused:
                 pair.refused = waves[number].side
@@ -158,7 +158,7 @@ def rewrite(
             yield from onward(pair, number)
 
     def onward(pair: Rewrite, number: int) -> Iterator[tuple[tuple[Rewrite, int], Request]]:
-        """The request of a pair's next wave, if it is to have one."""
+        """The request of a pair's next wave, if there is one."""
         if pair.rewritten == "none":
             for later, wave in enumerate(waves[number:], number):
                 if pair.refused != wave.side:
@@ -167,7 +167,7 @@ def rewrite(
                     yield (pair, later), request
                     return
 
-    # The longest first, or the servers would wait for them and their further waves at the end.
+    # The longest first, so that the servers do not wait for them and their further waves at the end.
     longest_first = sorted(close_pairs, key=lambda pair: -max(len(pair.chosen), len(pair.rejected)))
     first = [asked for pair in longest_first for asked in onward(pair, 0)]
     generator.converse(first, take, on_answer)
@@ -176,14 +176,14 @@ def rewrite(
 
 
 def _waves(config: RewritingConfig) -> list[Wave]:
-    """What a pair is asked for, one after the other, until it is settled."""
+    """The waves of a pair, one after the other, until it is rewritten."""
     first = min(config.first_wave, config.tries)
     sizes = [samples for samples in (first, config.tries - first) if samples]
     return [Wave(side, draw, samples) for side in SIDES for draw, samples in enumerate(sizes)]
 
 
 def _check(close_pairs: Sequence[Rewrite], generator: Generator, guards: Guards) -> None:
-    """End a run whose generator writes nothing that can be used.
+    """End a run whose generator writes no usable text.
 
     Raises:
         RewritingError: see `rewrite`.
@@ -198,7 +198,7 @@ def _check(close_pairs: Sequence[Rewrite], generator: Generator, guards: Guards)
         if len(close_pairs) > FEW_PAIRS:
             raise RewritingError(
                 f"{nothing}; look at its texts in the store of generations, loosen the guards that "
-                "dropped them, or leave rewriting out with rewriting.enabled=false"
+                "dropped them, or set rewriting.enabled=false"
             )
         logger.warning("%s; they stay as they are", nothing)
 
@@ -212,11 +212,11 @@ class Candidate(NamedTuple):
     distance: float
     relevance: float
     unlike: float
-    """How far its relevance is from that of the more relevant response of the pair."""
+    """The difference between its relevance and that of the more relevant response of the pair."""
 
 
 def _judge(answered: Sequence[tuple[Rewrite, Request, Answer]], guards: Guards) -> None:
-    """Give every pair the rewrite of those that came for it which is about as relevant as its responses."""
+    """Give every pair the usable rewrite whose relevance is closest to that of its responses."""
     samples: list[tuple[Rewrite, Side, Sample]] = []
     for pair, request, answer in answered:
         side: Side = "rejected" if request.role == ROLES["rejected"] else "chosen"
@@ -242,7 +242,7 @@ def _judge(answered: Sequence[tuple[Rewrite, Request, Answer]], guards: Guards) 
 
 
 def _farther(samples: Sequence[tuple[Rewrite, Side, Sample]], guards: Guards) -> list[Candidate]:
-    """Those that are farther from the other response than the original is."""
+    """The samples that are farther from the other response than the original is."""
     if not samples:
         return []
     distances = guards.distances(
@@ -258,7 +258,7 @@ def _farther(samples: Sequence[tuple[Rewrite, Side, Sample]], guards: Guards) ->
 
 
 def _relevant(candidates: Sequence[Candidate], guards: Guards) -> list[Candidate]:
-    """Those that are as much about the prompt as the responses are; the others are counted."""
+    """The candidates that are as relevant to the prompt as the responses are; the others are counted."""
     if not candidates:
         return []
     prompts = [last_user_turn(candidate.pair.prompt) for candidate in candidates]
@@ -279,7 +279,7 @@ def _relevant(candidates: Sequence[Candidate], guards: Guards) -> list[Candidate
 
 
 def _in_order(candidates: Sequence[Candidate], guards: Guards) -> list[Candidate]:
-    """Those that do not flip the order of their pair; the others are counted."""
+    """The candidates that do not flip the order of their pair; the others are counted."""
     if not candidates:
         return []
     chosen = np.stack([candidate.pair.readout_chosen for candidate in candidates])

@@ -1,7 +1,7 @@
 """Hard-pair selection: log q → a budget of synthetic pairs for every original (docs/method.md, step 2).
 
-The strategy gives log q. Budgets are whole numbers by largest remainder, sum to B exactly and never exceed
-the cap; what a capped pair cannot take goes to the others in proportion to q.
+The strategy gives log q. Budgets are rounded to whole numbers by largest remainder, sum to B exactly and
+never exceed the cap; what a capped pair cannot take goes to the others in proportion to q.
 """
 
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ class SelectionConfig(PluginSection):
     """How the budget is divided: `softmax` is the method's; `hardest` fills the pairs of the smallest s(Δ) up
     to the cap; `boost` follows AdaBoost's weights. Or a class of your own, as module:attribute."""
     budget: int = Field(2000, ge=1)
-    """B, the synthetic units bought in a round."""
+    """B, the budget of a round."""
     budget_unit: Literal["pairs", "paraphrases"] = "pairs"
     """What B counts: synthetic pairs, or paraphrases of responses (the paper's first version)."""
     cap: int | None = Field(None, ge=1)
-    """Most units that one pair may get; at most, and by default, its augmentation capacity."""
+    """Most units that one pair may get; the default and the maximum is its augmentation capacity."""
 
     def open(self) -> Strategy:
         """The strategy with its keys."""
@@ -48,7 +48,7 @@ def allocate(
 
     Args:
         pair_ids: [n] ids, which break ties between equal remainders.
-        signals: what the strategy reads of them.
+        signals: the signals that the strategy reads.
         config: the strategy, B and the cap.
         capacity: most units that the augmentation can make of one pair.
 
@@ -56,7 +56,7 @@ def allocate(
         Columns pair_id, probability (float64, sums to 1), budget (int64, sums to B).
 
     Raises:
-        SelectionError: there are no pairs, n·cap < B, or the strategy gave no [n] numbers.
+        SelectionError: there are no pairs, n·cap < B, or the strategy did not return [n] numbers.
     """
     n = len(pair_ids)
     check_budget(n, config, capacity)
@@ -78,7 +78,7 @@ def allocate(
 
 
 def effective_cap(config: SelectionConfig, capacity: int) -> int:
-    """Most units that one pair may get, where augmentation can make `capacity` of it."""
+    """Most units that one pair may get if augmentation can make `capacity` of it."""
     return min(capacity, config.cap or capacity)
 
 
@@ -102,9 +102,9 @@ def check_budget(n: int, config: SelectionConfig, capacity: int) -> None:
 def capped_shares(logits: Floats, budget: int, cap: int) -> Floats:
     """Split `budget` in proportion to exp(logits) with no share above `cap` (water-filling).
 
-    Exact in one sorted pass: the k hardest pairs are at the cap, where k is the first number for which
-    the next pair's share of the rest stays within it. Computed in logarithms, so that a pair with a
-    vanishing probability still gets its turn once all others are full.
+    One sorted pass is exact: the k hardest pairs are at the cap, where k is the first number for which the
+    next pair's share of the rest is below the cap. It uses logarithms, so that a pair with a vanishing
+    probability still gets budget once all others are full.
     """
     order = np.argsort(-logits, kind="stable")
     descending = logits[order]
@@ -119,7 +119,7 @@ def capped_shares(logits: Floats, budget: int, cap: int) -> Floats:
 
 
 def largest_remainder(shares: Floats, budget: int, cap: int, pair_ids: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Round shares to whole budgets that sum to `budget`; equal remainders go by pair id."""
+    """Round shares to whole budgets that sum to `budget`; pair ids break ties between equal remainders."""
     budgets = np.floor(shares).astype(np.int64)
     order = np.lexsort((pair_ids, -(shares - budgets)))
     takers = order[budgets[order] < cap]

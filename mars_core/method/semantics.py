@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 Embeddings = NDArray[np.float32]
 WINDOW = 8_192
-"""Pairs of texts embedded together: it bounds memory, and what a window has cost is kept when it is there."""
+"""Pairs of texts embedded together: it bounds memory, and embeddings are stored after each window."""
 
 
 class SemanticsConfig(Configuration):
@@ -41,7 +41,7 @@ class SemanticsConfig(Configuration):
     threshold: str = "mean"
     """Distance under which a pair is close: `mean` or `quantile:Q` of all originals, or a number."""
     device: Annotated[str | None, Operational()] = None
-    """Where the embedder runs; by default where sentence-transformers puts it."""
+    """Where the embedder runs; by default sentence-transformers chooses."""
     batch_texts: Annotated[int, Operational()] = Field(64, ge=1)
     """Texts of one forward pass of the embedder."""
 
@@ -61,14 +61,14 @@ class SemanticsConfig(Configuration):
 
 
 class Embedder:
-    """Sentence embeddings of unit length; each distinct text is embedded once a call."""
+    """Sentence embeddings of unit length; each distinct text is embedded once in a call."""
 
     def __init__(self, config: SemanticsConfig, vectors: Path | None = None) -> None:
-        """Of the configured model, which is loaded for the first text that is not in the file `vectors`."""
+        """Use the configured model; it is loaded when a text is not in the file `vectors`."""
         self.config = config
         self.vectors = vectors
         self.texts_cut = 0
-        """Texts so far of which the embedder saw the beginning only."""
+        """Number of texts so far that were truncated by the embedder."""
 
     @cached_property
     def _model(self) -> "SentenceTransformer":
@@ -112,7 +112,7 @@ class Embedder:
     ) -> NDArray[np.float32]:
         """1 − cos of the embeddings of aligned texts, a window after the other: [n], [n] → [n], in [0, 2].
 
-        `on_pairs` is told how many were finished.
+        `on_pairs` is called with the number of pairs that are done since its last call.
         """
         distances = np.empty(len(texts), dtype=np.float32)
         for start in range(0, len(texts), WINDOW):
@@ -125,7 +125,7 @@ class Embedder:
         return distances
 
     def _computed(self, texts: list[str]) -> NDArray[np.float32]:
-        """Embeddings, and in a last column whether a text is longer than the embedder reads: [n, d + 1]."""
+        """Embeddings, and in a last column whether the embedder truncated the text: [n, d + 1]."""
         vectors = self._model.encode(
             texts, batch_size=self.config.batch_texts, normalize_embeddings=True, show_progress_bar=False
         )
@@ -145,7 +145,7 @@ class Embedder:
 def cosine_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
     """1 − cos of aligned rows of length 1: [n, d], [n, d] → [n], in [0, 2].
 
-    Computed as ‖a − b‖² / 2, which for rows of length 1 is the same and does not cancel where they are close.
+    Computed as ‖a − b‖² / 2, which is the same for rows of length 1 and does not cancel if they are close.
     """
     distances: NDArray[np.float32] = np.square(a - b).sum(axis=1) / np.float32(2)
     return np.minimum(distances, np.float32(2))
@@ -160,7 +160,7 @@ def measure_distances(
         pairs: columns pair_id, chosen, rejected: all originals, over which the threshold is taken.
         embedder: gives the sentence embeddings.
         threshold: as `SemanticsConfig.threshold`.
-        on_pairs: told how many pairs were finished.
+        on_pairs: called with the number of pairs that are done since its last call.
 
     Returns:
         Columns pair_id, distance (float32), threshold (the same in every row), is_close.
@@ -182,7 +182,7 @@ def measure_distances(
 
 
 def distance_threshold(distances: NDArray[np.float32], threshold: str) -> float:
-    """The number that `mean`, `quantile:Q` or a literal stands for, over these distances."""
+    """The value of `mean`, `quantile:Q` or a number, for these distances."""
     if threshold == "mean":
         return float(np.mean(distances, dtype=np.float64))
     kind, _, level = threshold.partition(":")

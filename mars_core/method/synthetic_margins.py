@@ -1,10 +1,10 @@
-"""Whether synthetic pairs are what augmentation claims: of low margin, and in the order of their original.
+"""Whether synthetic pairs are as intended: with low margins, and in the order of their originals.
 
-A synthetic pair is bought for its original's margin under the model of the round before. It has a *low
-margin* where its |Δ| is below the `LOW`-quantile of the originals' |Δ| under that model, so that pairs no
-harder than the originals would have a share of `LOW`. Its order is *flipped* where that model ranks it the
-other way round than its original, and *turned* where the fit on it changed how it is ranked. A margin of
-zero counts as the wrong order.
+A synthetic pair is made because of its original's margin under the model of the previous round. It has a *low
+margin* if its |Δ| is below the `LOW`-quantile of the originals' |Δ| under that model; so pairs that are no
+harder than the originals have a share of `LOW`. Its order is *flipped* if that model ranks it the other way
+round than its original, and *turned* if the fit changed its order. A margin of zero counts as the wrong
+order.
 """
 
 from collections.abc import Collection
@@ -18,19 +18,19 @@ LOW = 0.25
 PART_SETS = {
     "-".join(parts) or "none": parts for size in range(len(PARTS) + 1) for parts in combinations(PARTS, size)
 }
-"""Every set of parts that a synthetic pair may have paraphrased, under its name in figures."""
+"""Every set of parts that a synthetic pair may have paraphrased, by its name in metrics."""
 
 
 def summarise(
     synthetic: pd.DataFrame, originals: pd.DataFrame, rewritten: Collection[str]
 ) -> dict[str, float]:
-    """Shares of the synthetic pairs, of all and of some of them.
+    """Shares of all synthetic pairs, and of groups of them.
 
     Args:
-        synthetic: a row a synthetic pair: parent_id, prompt_variant, chosen_variant, rejected_variant (0 is
-            the text itself), margin_before and margin_after the fit.
-        originals: pair_id and margin of every original, under the model that margin_before is by.
-        rewritten: ids of the originals of which a response was rewritten.
+        synthetic: one row for each synthetic pair: parent_id, prompt_variant, chosen_variant,
+            rejected_variant (0 is the text itself), margin_before and margin_after the fit.
+        originals: pair_id and margin of every original, under the same model as margin_before.
+        rewritten: ids of the originals that have a rewritten response.
 
     Returns:
         `mean_margin_before`, `mean_margin_after`, `misranked_before` and `misranked_after`;

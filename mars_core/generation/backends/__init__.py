@@ -1,1 +1,1 @@
-"""Who writes the texts; one file a backend."""
+"""Generator backends, which write the texts; one file for each."""

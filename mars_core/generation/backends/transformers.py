@@ -1,8 +1,8 @@
 """Texts from a model in this process: a seq2seq paraphraser by beam search, or a causal chat model.
 
 A seq2seq model, such as the paper's T5 paraphraser, reads a prefix and the text to paraphrase. It takes no
-instructions, so it rewrites nothing. Its first draw of a text is the best `n` of a beam search; another
-search would find them again, so further draws are sampled. A chat model reads what a served one reads.
+instructions, so it rewrites nothing. Its first draw of a text is the best `n` of a beam search; as another
+search would find the same, further draws are sampled. A chat model reads the same messages as a served one.
 """
 
 import time
@@ -29,7 +29,7 @@ from mars_core.model.checkpoints import content_of_checkpoint, locate
 
 
 class TransformersBackend(Backend):
-    """Loads `config.model` for the first text that is asked for: safetensors only, and no code.
+    """Loads `config.model` when the first text is asked for: safetensors only, and no code.
 
     Raises:
         ModelError: there is no such model.
@@ -42,11 +42,11 @@ class TransformersBackend(Backend):
         """How the model runs, and what a seq2seq paraphraser expects."""
 
         prefix: str = "paraphrase: "
-        """What a seq2seq paraphraser expects before its text."""
+        """Prefix that a seq2seq paraphraser expects before the text."""
         beams: int = Field(default=5, ge=1)
         """Beams of a seq2seq paraphraser for the first draw of a text; further draws are sampled."""
         batch_tokens: Annotated[int, Operational(), Field(ge=1)] = 16384
-        """Tokens, asked and to be written, that a model in this process works on at once."""
+        """Most tokens of one batch, those to write included."""
         device: Annotated[str, Operational()] = "auto"
         """Where the model runs: auto, cpu, cuda, cuda:1, …"""
 
@@ -74,7 +74,7 @@ class TransformersBackend(Backend):
         )
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """See `Backend.answers`; requests of like length share a batch, the longest first.
+        """See `Backend.answers`; requests of similar length share a batch, the longest first.
 
         Raises:
             GenerationError: the model cannot be loaded, cannot do what is asked, or a batch does not fit
@@ -93,7 +93,7 @@ class TransformersBackend(Backend):
             settings = self._settings(requests[index])
             tokens = len(read)
             if tokens > self._longest - (0 if self._seq2seq else settings["max_new_tokens"]):
-                error = f"too long: {tokens} tokens, {self.name} reads {self._longest} with what it writes"
+                error = f"too long: {tokens} tokens; {self.name} takes {self._longest}, its output included"
                 refusal = Answer(self.key(requests[index]), (), (), tokens, 0, 0.0, error, refused=True)
                 yield index, refusal
             else:
@@ -164,17 +164,17 @@ class TransformersBackend(Backend):
         return self.config.instructions.messages(request)
 
     def _ids(self, request: Request) -> list[int]:
-        """Token ids of what the model reads."""
+        """Token ids of the model's input."""
         if self._seq2seq and not request.role.startswith("paraphrase"):
             raise GenerationError(
-                f"{self.name} paraphrases and takes no instructions: set rewriting.enabled=false, or "
+                f"{self.name} only paraphrases, it takes no instructions: set rewriting.enabled=false, or "
                 "generation.model to a chat model"
             )
         if self._seq2seq:
             return list(self._tokenizer(self._asked(request)[0]["content"]).input_ids)
         if not self._tokenizer.chat_template:
             raise GenerationError(
-                f"the model {self.config.model} has no chat template, as base models do: take an "
+                f"the model {self.config.model} has no chat template, like most base models: use an "
                 "instruction-tuned one"
             )
         asked = list(self._asked(request))
@@ -185,7 +185,7 @@ class TransformersBackend(Backend):
         return list(self._tokenizer(chat, add_special_tokens=False).input_ids)
 
     def _settings(self, request: Request) -> dict[str, Any]:
-        """Arguments of `generate`: all that the checkpoint's own defaults would otherwise decide."""
+        """Arguments of `generate`: all of those for which a checkpoint may set defaults."""
         sampling = self.config.sampling(request.role)
         beams = self.options.beams if self._seq2seq and request.draw == 0 else 1
         drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
@@ -204,7 +204,7 @@ class TransformersBackend(Backend):
 
     @cached_property
     def _longest(self) -> int:
-        """Most tokens the model can read, a chat model with what it writes."""
+        """Most tokens the model can read; for a chat model, output included."""
         longest = int(self._tokenizer.model_max_length)
         return min(
             longest, getattr(self._loaded(transformers.AutoConfig), "max_position_embeddings", longest)

@@ -1,1 +1,1 @@
-"""Selection strategies; one file each."""
+"""Selection strategies; one file for each."""

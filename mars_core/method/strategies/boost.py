@@ -1,15 +1,15 @@
-"""AdaBoost's weights, with the reward model as weak learner."""
+"""AdaBoost's weights, with the reward model as the weak learner."""
 
 import numpy as np
 
 from mars_core.method.strategies.strategy import Floats, Signals, Strategy
 
 SMALLEST_ERROR = 1e-3
-"""A model that ranks all originals right would double no weight but divide by zero."""
+"""The least ε: a model that ranks all originals correctly would divide by zero."""
 
 
 class Boost(Strategy):
-    """Weights that grow with every round that a pair is mis-ranked in.
+    """Weights that grow with every round in which a pair is mis-ranked.
 
     Freund and Schapire (1997), "A decision-theoretic generalization of on-line learning and an application to
     boosting", figure 2.
@@ -21,7 +21,7 @@ class Boost(Strategy):
         """ln D_t(i) ± α_t, + for a mis-ranked pair, with α_t = ½ ln((1 − ε_t) / ε_t).
 
         ε_t is the share of D_t, the previous weights, that the current model mis-ranks; a model that is no
-        better than a coin changes nothing.
+        better than chance changes nothing.
         """
         assert signals.margins is not None
         assert signals.previous is not None

@@ -8,11 +8,11 @@ from mars_core.config import Configuration
 from mars_core.method.strategies.strategy import Floats, Signals, Strategy, hardness
 
 MUCH = 1e3
-"""A difference of log q that leaves nothing to the smaller one."""
+"""A difference of log q that leaves no budget to the smaller one."""
 
 
 class Hardest(Strategy):
-    """Fills the pairs of the smallest s(Δ) up to the cap, one after the other."""
+    """Fills the pairs with the smallest s(Δ) up to the cap, one after the other."""
 
     class Config(Configuration):
         """What counts as hard."""
@@ -23,7 +23,7 @@ class Hardest(Strategy):
     config: Config
 
     def log_q(self, signals: Signals) -> Floats:
-        """Far apart for any two different s(Δ)."""
+        """log q that differs by at least `MUCH` between any two different s(Δ)."""
         assert signals.margins is not None
         ranks: Floats = rankdata(hardness(signals.margins, self.config.margin), method="dense")
         return -MUCH * ranks

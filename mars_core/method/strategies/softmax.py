@@ -9,7 +9,7 @@ from mars_core.method.strategies.strategy import Floats, Signals, Strategy, hard
 
 
 class Softmax(Strategy):
-    """Small margins get more, the sharper τ is."""
+    """Pairs with small margins get more budget, the more so the greater τ is."""
 
     class Config(Configuration):
         """τ, and what counts as hard."""

@@ -1,4 +1,4 @@
-"""A selection strategy: signals of the originals → log q, by which the budget is divided.
+"""A selection strategy: signals of the originals → log q, which divides the budget.
 
     selection: {strategy: softmax, tau: 0.5, margin: signed, budget: 2000}
 
@@ -21,7 +21,7 @@ Signal = Literal["margins", "distances", "features", "spread", "previous", "weig
 
 @dataclass(frozen=True)
 class Signals:
-    """What is known of n originals; only the signals that the strategy names are there."""
+    """Signals of n originals; only those that the strategy names are computed."""
 
     margins: Floats | None = None
     """[n] logit P(chosen ≻ rejected) by the current reward model; for Bradley–Terry r(chosen) −
@@ -29,20 +29,20 @@ class Signals:
     distances: Floats | None = None
     """[n] semantic distances of the two responses."""
     features: Floats | None = None
-    """[n, d] φ(x, y⁺) − φ(x, y⁻), what enters the last layer of the head."""
+    """[n, d] φ(x, y⁺) − φ(x, y⁻), where φ are the inputs of the head's last layer."""
     spread: Floats | None = None
-    """[n] how unsure the objective is of the two rewards: the root of the sum of their variances."""
+    """[n] uncertainty of the reward difference: the root of the sum of the two variances."""
     previous: Floats | None = None
-    """[n] q of the round before; uniform in the first."""
+    """[n] q of the previous round; uniform in the first."""
     weights: Floats | None = None
-    """[n] the rows' own weights; 1 where the data have none."""
+    """[n] weights of the rows in the data; 1 if there are none."""
 
 
 class Strategy(Plugin):
     """Signals → log q."""
 
     reads: ClassVar[frozenset[Signal]] = frozenset({"margins"})
-    """The signals that are computed for it; the others are None."""
+    """The signals that the strategy reads; the others are None."""
 
     @abstractmethod
     def log_q(self, signals: Signals) -> Floats:
