@@ -1,4 +1,4 @@
-"""Whether a reward model is as sure as it is right.
+"""Calibration: whether a reward model's confidence matches its accuracy.
 
 Under Bradley–Terry a margin Δ says that the chosen response is the better one with probability
 σ(Δ). The order that the model itself predicts then has *confidence* σ(|Δ|), from one half to one,
@@ -40,12 +40,11 @@ def expected_calibration_error(margins: ArrayLike, bins: int | None = None) -> f
 def reliability(margins: ArrayLike, bins: int | None = None) -> pd.DataFrame:
     """The table behind a reliability diagram, from the least confident bin to the most.
 
-    The bins hold equally many of the margins [n] as far as equal confidences, which are never parted,
-    allow; a bin that this leaves empty is left out. By default there are ten, or fewer on few pairs, so that
-    each holds twenty.
+    The bins hold equally many of the margins [n], except that equal confidences share a bin; empty bins are
+    dropped. By default there are ten, or fewer on few pairs, so that each holds twenty.
 
     Returns:
-        A row a bin: n, its mean confidence, its accuracy, and the ends of that accuracy's 95% Wilson
+        One row for each bin: n, its mean confidence, its accuracy, and the ends of that accuracy's 95% Wilson
         interval, accuracy_low and accuracy_high.
 
     Raises:

@@ -1,10 +1,11 @@
 """Whether a reward model was trained on the rows that it is measured on.
 
-A prompt is contaminated *exactly* where it is a training prompt, case, punctuation and spacing aside, and
-*nearly* where at least `NEAR` of the runs of `WORDS` words in it occur in one training prompt (PaLM's rule,
-arXiv 2204.02311 section 8, but for one training text at a time, so that it can be named). Responses are
-compared with training responses, chosen and rejected alike; those of fewer words than a run are left out,
-for everybody says "I don't know". Overlaps are counted, not estimated, at a cost linear in the texts.
+A prompt is contaminated *exactly* if it equals a training prompt up to case, punctuation and spacing, and
+*nearly* if at least `NEAR` of its runs of `WORDS` words occur in one training prompt (PaLM's rule, arXiv
+2204.02311 section 8, but for one training text at a time, so that it can be named). Responses are compared
+with training responses, both chosen and rejected; responses with fewer words than a run are skipped, because
+short ones such as "I don't know" are common. Overlaps are counted, not estimated, at a cost linear in the
+texts.
 """
 
 import itertools
@@ -27,7 +28,7 @@ NEAR = 0.7
 BLOCK = 8192
 """Training texts compared at a time; bounds memory."""
 COLUMNS = {"row": "str", "exact": "bool", "share": "float64", "training_id": "str"}
-"""Columns of what was found and their types, which a set without a contaminated row has too."""
+"""Columns of the result and their types; a set without a contaminated row has them too."""
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana and Chinese characters, which are written without spaces between words."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
@@ -36,7 +37,7 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Texts(NamedTuple):
-    """Aligned: the row or pair that a response belongs to, its prompt, and the response."""
+    """Aligned lists: the row or pair that a response belongs to, its prompt, and the response."""
 
     rows: Sequence[str]
     prompts: Sequence[str]
@@ -44,7 +45,7 @@ class Texts(NamedTuple):
 
 
 class Measured:
-    """An evaluation set, made ready to be compared with training texts again and again as these grow."""
+    """An evaluation set, prepared for repeated comparisons with a growing set of training texts."""
 
     def __init__(self, texts: Texts) -> None:
         """Count the runs of words in prompts and in responses."""
@@ -56,9 +57,9 @@ def contaminated_rows(measured: Mapping[str, Measured], training: Texts) -> dict
     """The rows of evaluation sets that repeat a training text.
 
     Returns:
-        By set, a line a contaminated row, for its greatest overlap: row, part (prompt or response), exact,
-        share (of the text's runs of words that the training text has, 1 where exact), training_id (the
-        training row, of those with equal texts the first).
+        For each set a table with one line for each contaminated row, for its greatest overlap: row, part
+        (prompt or response), exact, share (of the text's runs of words that the training text has; 1 if
+        exact), training_id (the first training row with that text).
     """
     prompts = _repeated(
         [one.prompts for one in measured.values()],
@@ -75,7 +76,7 @@ def contaminated_rows(measured: Mapping[str, Measured], training: Texts) -> dict
 
 
 def greatest(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Of several lines about one row the one with the greatest overlap, and of equals the first."""
+    """For each row the line with the greatest overlap; the first of equal ones."""
     lines = pd.concat(found, ignore_index=True)
     return lines.sort_values(["exact", "share"], ascending=False, kind="stable").drop_duplicates("row")
 
@@ -93,7 +94,8 @@ class _Runs:
 
 
 def _repeated(measured: Sequence[_Runs], trained_by: dict[str, list[str]]) -> list[pd.DataFrame]:
-    """The rows of each set with a text that training has too; `trained_by` is of `_rows_by_words`."""
+    """The rows of each set that have a text in common with training; `trained_by` comes from
+    `_rows_by_words`."""
     training = list(trained_by)
     found = []
     for one, (shares, places) in zip(measured, _greatest_shares(measured, training), strict=True):
@@ -112,7 +114,8 @@ def _repeated(measured: Sequence[_Runs], trained_by: dict[str, list[str]]) -> li
 
 
 def _rows_by_words(texts: Iterable[tuple[str, str]], least_words: int = 1) -> dict[str, list[str]]:
-    """The rows of each distinct text of enough words, without case or ligatures, one space between words."""
+    """The rows of each distinct text with enough words; case and ligatures are folded, and words separated by
+    one space."""
     rows: dict[str, list[str]] = {}
     for row, text in texts:
         words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
@@ -124,7 +127,8 @@ def _rows_by_words(texts: Iterable[tuple[str, str]], least_words: int = 1) -> di
 def _greatest_shares(
     measured: Sequence[_Runs], training: Sequence[str]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.intp]]]:
-    """By set, each text's greatest share of runs of words in one training text, and that text's place."""
+    """For each set, each text's greatest share of runs of words in one training text, and that text's
+    place."""
     found = [(np.zeros(len(one.rows_of)), np.zeros(len(one.rows_of), dtype=np.intp)) for one in measured]
     for start in range(0, len(training), BLOCK):
         block = training[start : start + BLOCK]
@@ -132,7 +136,7 @@ def _greatest_shares(
         for one, (best, places) in zip(measured, found, strict=True):
             if one.columns.empty:
                 continue
-            # A sparse product: texts that share much boilerplate would be many more lines of a join.
+            # A sparse product: a join would have many more lines if texts share boilerplate.
             shared = (one.incidence @ _incidence(runs, len(block), one.columns).T).tocsr()
             shares = shared.max(axis=1).toarray().ravel() / one.number
             better = shares > best
@@ -142,7 +146,7 @@ def _greatest_shares(
 
 
 def _incidence(runs: pd.DataFrame, texts: int, columns: pd.Index) -> csr_matrix:
-    """Which text has which run of words, [texts, columns]; runs that are no column are left out."""
+    """Which text has which run of words, [texts, columns]; runs that are not in `columns` are left out."""
     places = columns.get_indexer(pd.Index(runs["run"]))
     there = places >= 0
     ones = np.ones(int(there.sum()), dtype=np.int32)
@@ -164,5 +168,5 @@ def _runs(texts: Sequence[str]) -> pd.DataFrame:
 
 
 def _spoken(prompts: Sequence[str]) -> list[str]:
-    """What is said in each prompt, without the speakers."""
+    """The content of each prompt's turns, without the speakers."""
     return [" ".join(turn.content for turn in dialogue.turns(prompt)) for prompt in prompts]

@@ -32,11 +32,11 @@ class EvaluationConfig(Configuration):
     allenai/reward-bench@REVISION. A name is rewardbench, rewardbench2 (sample://NAME is the built-in
     miniature of these), or module:attribute of a class of your own."""
     benchmark_rounds: Literal["all", "last"] = "all"
-    """Rounds after which the benchmarks are run. After the last alone, as in a comparison, that round is the
-    result that MLflow shows, whatever validation says."""
+    """Rounds after which the benchmarks are run. If it is only the last, as in a comparison, MLflow shows
+    that round as the result, whatever validation says."""
     strict: Annotated[bool, Operational()] = False
-    """Refuse a benchmark whose subsets have not their official numbers of rows, instead of a warning; the
-    built-in samples, far smaller by intent, are exempt."""
+    """Refuse a benchmark whose subsets do not have their official numbers of rows, instead of warning; the
+    built-in samples, which are much smaller, are exempt."""
 
     @field_validator("benchmarks")
     @classmethod
@@ -56,7 +56,7 @@ class EvaluationConfig(Configuration):
 
     @property
     def suite(self) -> Suite:
-        """The benchmarks that are to be run."""
+        """The benchmarks to run."""
         return {key_of(name): BENCHMARKS.find(name)(Configuration()) for name in self.benchmarks}
 
     @property
@@ -65,7 +65,7 @@ class EvaluationConfig(Configuration):
         return {key_of(name): source for name, source in self.benchmarks.items()}
 
     def identity(self) -> dict[str, str]:
-        """What benchmarks of a user's own count by beside their sources."""
+        """What stands for a user's own benchmarks in the keys of steps, besides their sources."""
         found = {name: BENCHMARKS.identity(name) for name in self.benchmarks}
         return {f"{name} version": version for name, version in found.items() if version is not None}
 
@@ -76,10 +76,10 @@ def key_of(name: str) -> str:
 
 
 def read_benchmarks(config: EvaluationConfig) -> tuple[dict[str, Dataset], list[str]]:
-    """The rows of the benchmarks that are to be run, and warnings about their numbers.
+    """The rows of the benchmarks to run, and warnings about their numbers.
 
     Raises:
-        BenchmarkError: one cannot be used or, where `config.strict`, there is something to warn about.
+        BenchmarkError: one cannot be used or, with `config.strict`, there is something to warn about.
         PairsError: a file or hub dataset cannot be loaded.
     """
     rows, warnings = {}, list[str]()

@@ -1,7 +1,7 @@
 """Whether a reward model ranks responses by their length.
 
-An accuracy is worth what it has above a rule that looks at length alone. The length of a response is its
-number of characters, which is the same for every tokenizer.
+An accuracy means little unless it exceeds that of a rule that looks only at length. The length of a response
+is its number of characters, which no tokenizer changes.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,16 @@ def lengths(texts: Sequence[str]) -> NDArray[np.int64]:
 def length_bias(
     margins: ArrayLike, chosen_lengths: ArrayLike, rejected_lengths: ArrayLike
 ) -> dict[str, float]:
-    """What length explains of the margins [n] of pairs whose responses have these lengths [n].
+    """How much length explains of the margins [n] of pairs whose responses have the given lengths [n].
 
     Returns:
-        `longer_wins` and `shorter_wins`, the accuracies of two rules on the same pairs, where responses of
-        one length are wrong by either; `prefers_longer`, the share of pairs of unequal lengths, ties of
-        the model left out, in which the model prefers the longer response; `length_correlation`,
-        Spearman's rank correlation of the margin with chosen minus rejected length; `length_balanced`,
-        the mean of the accuracies on pairs whose chosen response is the longer one and on pairs whose
-        chosen response is the shorter one, with the ends `_low` and `_high` of its stratified bootstrap
-        interval: every rule that only asks which response is longer gets .5 there. What the pairs do not
-        define is nan.
+        `longer_wins` and `shorter_wins`, the accuracies of two rules on the same pairs, where both rules are
+        wrong on responses of equal length; `prefers_longer`, the share of pairs of unequal lengths, without
+        the model's ties, in which the model prefers the longer response; `length_correlation`, Spearman's
+        rank correlation of the margin with chosen minus rejected length; `length_balanced`, the mean of the
+        accuracies on pairs whose chosen response is the longer one and on pairs whose chosen response is the
+        shorter one, with the ends `_low` and `_high` of its stratified bootstrap interval: any rule that only
+        asks which response is longer gets .5. A metric that is undefined on these pairs is nan.
 
     Raises:
         ValueError: as `mars_core.evaluation.statistics.as_sample`, or the three arrays differ in length.
@@ -63,7 +62,7 @@ def _mean(values: NDArray[np.bool_]) -> float:
 
 
 def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's ρ, which long responses do not rule as they would Pearson's; nan where one is constant."""
+    """Spearman's ρ, which long responses do not dominate as they would Pearson's; nan if one is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(stats.spearmanr(a, b).statistic)

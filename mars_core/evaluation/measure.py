@@ -17,7 +17,7 @@ Metrics = dict[str, float]
 
 
 class Measured(NamedTuple):
-    """A table of rewards, the metrics that follow from it, and sentences that a reader of these must know."""
+    """A table of rewards, its metrics, and notes that a reader of the metrics must know."""
 
     table: pd.DataFrame
     metrics: Metrics
@@ -25,13 +25,13 @@ class Measured(NamedTuple):
 
 
 def measure_pairs(name: str, pairs: Dataset, table: pd.DataFrame, cut: tuple[int, int]) -> Measured:
-    """Metrics of scored preference pairs, whose names begin with that of the set.
+    """Metrics of scored preference pairs; their names begin with the set's.
 
     Args:
-        name: of the set.
+        name: the name of the set.
         pairs: columns chosen and rejected.
-        table: as of `PairRewards`, in the same order.
-        cut: texts that lost tokens of their prompt, and of their response, to the limit.
+        table: the table of `PairRewards`, in the same order.
+        cut: the number of texts with a truncated prompt, and with a truncated response.
     """
     metrics = pairs_summary(table) | length_bias(table["margin"], *_lengths(pairs))
     return _measured(name, table, metrics | _cut(cut))
@@ -44,10 +44,10 @@ def measure_benchmark(
     scored: dict[str, NDArray[np.float32]],
     cut: tuple[int, int],
 ) -> Measured:
-    """Metrics of a scored benchmark, whose names begin with its key.
+    """Metrics of a scored benchmark; their names begin with its key.
 
     Args:
-        key: of the benchmark.
+        key: the benchmark's key.
         benchmark: its declarations.
         rows: its rows.
         scored: `rewards` of its texts and, if it is pairwise, `margins` of its rows.
@@ -80,10 +80,10 @@ def pairs_summary(table: pd.DataFrame) -> Metrics:
 
 
 def length_rules(benchmark: Benchmark, rows: Dataset) -> dict[str, float]:
-    """Headlines that two rules get on the n rows of a benchmark, by its own scoring with lengths for rewards.
+    """The headline scores of two rules on the n rows of a benchmark, with lengths in place of rewards.
 
-    `longer_wins` prefers the longest response and `shorter_wins` the shortest; responses of one length are
-    equal rewards. A score that the rows do not define is nan.
+    `longer_wins` prefers the longest response and `shorter_wins` the shortest; responses of the same length
+    have equal rewards. A score that is undefined on these rows is nan.
     """
     characters: NDArray[np.int64] = lengths(benchmark.texts(rows).responses)
     return {
@@ -93,9 +93,9 @@ def length_rules(benchmark: Benchmark, rows: Dataset) -> dict[str, float]:
 
 
 def constancy(table: pd.DataFrame) -> list[str]:
-    """One sentence if a table of rewards, of pairs or of results, holds a single number, else none.
+    """A sentence if all rewards in a table of pairs or of results are equal, else none.
 
-    A model that gives every text the same reward ranks nothing, whatever its scores seem to say.
+    A model that gives every text the same reward ranks nothing, whatever its scores suggest.
     """
     rewards = pd.Series(table.filter(like="reward").to_numpy().ravel()).explode().to_numpy(float)
     if rewards.size < 2 or np.ptp(rewards) > 0:

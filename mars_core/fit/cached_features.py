@@ -1,6 +1,6 @@
 """Features of texts, computed once and kept in a memory-mapped file: a linear reward model fits in seconds.
 
-The features are what enters the scalar layer of the head, r = features · weight + bias, without dropout.
+The features are the inputs of the head's scalar layer, r = features · weight + bias, without dropout.
 They do not change while that layer alone is trained.
 """
 
@@ -35,16 +35,16 @@ class LinearGradient:
         tokens: NDArray[np.int64],
         cut: dict[str, int],
     ) -> None:
-        """Compute from features, [texts, d], of texts whose rows and number of tokens are known.
+        """Use features, [texts, d]; `rows` maps a text to its row, and `tokens` are the texts' lengths.
 
-        `cut` counts the texts that lost tokens to the limit; they are rendered here, and not at every step.
+        `cut` counts the texts that were truncated; it is known in advance, as no step renders a text.
         """
         self.model = model
         self.rows, self.features, self.tokens, self.cut = rows, features, tokens, cut
 
     @torch.no_grad()
     def readouts(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
-        """Readouts of texts whose features are kept, [n, q]."""
+        """Readouts of texts, [n, q], from their features."""
         self.model.train(False)
         readouts = self.model.objective.readout(self._outputs(self._rows(prompts, responses)))
         found: NDArray[np.float32] = readouts.cpu().numpy()
@@ -79,9 +79,9 @@ class LinearGradient:
 def cached_features(
     model: RewardModel, tables: Sequence[Dataset], file: Path, processes: Any
 ) -> Iterator[LinearGradient]:
-    """Compute the features of all texts of some tables of pairs; `file` keeps them for a `with` block.
+    """Compute the features of all texts in tables of pairs; `file` holds them during a `with` block.
 
-    Each process computes some of the texts, all of them see the file.
+    Each process computes a part of the texts, and all of them read the file.
     """
     rows: dict[bytes, int] = {}
     for text in _texts(tables):
@@ -104,7 +104,7 @@ def cached_features(
 
 
 def _allocate(file: Path, size: int) -> None:
-    """Make a file that has its room on the disk: one that runs out of it while mapped ends by a signal."""
+    """Make a file and reserve its disk space: without it, a write to the mapped file ends the process."""
     try:
         with file.open("wb") as features:
             os.posix_fallocate(features.fileno(), 0, size)
@@ -122,7 +122,7 @@ def _compute(
     cuts: NDArray[np.int64],
     processes: Any,
 ) -> None:
-    """Fill in this process's share of the features, and what was counted, each distinct text once."""
+    """Compute this process's share of the features and counts, each distinct text once."""
     budget = TokenBudget(model.config.batch_tokens)
     done = 0
     while window := list(islice(texts, WINDOW)):

@@ -1,6 +1,6 @@
-"""One effective batch over several processes: each computes some of its pairs, and the gradient is the sum.
+"""One effective batch over several processes: each computes some of its pairs, and the gradients are summed.
 
-Every process holds all weights, or with FSDP a shard of them. `accelerate` says which, from the environment
+Every process holds all weights, or with FSDP a shard of them; `accelerate` reads which from the environment
 that `accelerate launch` or torchrun sets.
 """
 
@@ -22,7 +22,7 @@ def is_sharded(processes: Any) -> bool:
 
 
 def most_passes(processes: Any) -> Callable[[int], int] | None:
-    """Where the weights are sharded, a function from the passes of this process to the most of any."""
+    """If the weights are sharded, a function that turns a process's number of passes into the maximum."""
     if not is_sharded(processes):
         return None
     return lambda passes: int(processes.gather(torch.tensor([passes], device=processes.device)).max())
@@ -43,8 +43,8 @@ class DataParallel:
         n = len(batch.prompts)
         mine = np.argsort(-batch.characters, kind="stable")[rank::count]
         idle = len(mine) == 0
-        # An idle process computes a pair of no weight: it must take part in what all do together.
-        # FSDP takes the mean of the processes' gradients, where their sum is wanted.
+        # A process without pairs computes one of weight 0, because it must take part in collective calls.
+        # FSDP averages the processes' gradients, but their sum is needed.
         factor = count if is_sharded(self.processes) else 1
         part = batch.part(np.zeros(1, dtype=np.intp), 0) if idle else batch.part(mine, factor)
         computed = self.gradient(part, seed + rank)
@@ -62,7 +62,7 @@ class DataParallel:
         return Computed(margins, losses, computed.penalty, *totals)
 
     def _sum_gradients(self) -> None:
-        """Add up the gradients of all processes; one that has none where another one has counts as zero."""
+        """Sum the gradients of all processes; a missing gradient counts as zero."""
         reached = torch.tensor([weight.grad is not None for weight in self.weights], dtype=torch.int32)
         reached = reached.to(self.processes.device)
         torch.distributed.all_reduce(reached, torch.distributed.ReduceOp.MAX)

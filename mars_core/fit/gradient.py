@@ -1,10 +1,10 @@
 """The gradient of an effective batch of preference pairs, whatever the memory.
 
-A pair's two texts meet in its loss, so that whole pairs are computed together, in groups bounded in tokens
-whose activations are held at once. Inside a group the texts run without padding, or in micro-batches of
-neighbours in length, with one backward pass for all of them; a decoder reads a pair's prompt once. The sum
-over the groups is the gradient of the plain loop, whose padding this avoids; under dropout, responses that
-share a prompt share its mask.
+The loss of a pair needs both of its texts, so pairs are computed in groups whose activations, up to a number
+of tokens, are held at once. The texts of a group are computed without padding, or in micro-batches of similar
+length, with one backward pass for all of them; a decoder reads a pair's prompt once. The gradients of the
+groups sum to that of a plain loop, which would need more padding; with dropout, responses that share a prompt
+share its mask.
 """
 
 import logging
@@ -24,7 +24,7 @@ from mars_core.objectives.objective import Noise, Objective, PairOutputs, TextOu
 logger = logging.getLogger(__name__)
 
 PASS_TOKENS = 64
-"""What starting one more forward and backward pass costs, in tokens."""
+"""Cost of starting another forward and backward pass, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class PairBatch:
     chosen: list[str]
     rejected: list[str]
     weights: torch.Tensor
-    """[n] how much each pair counts."""
+    """[n] the weight of each pair."""
     margins: torch.Tensor
-    """[n] the margin asked of each pair; nan where none is."""
+    """[n] the margin that the data set for each pair; nan if none."""
     total_weight: float
     """Sum of the weights of the whole effective batch."""
     noise: Noise
-    """What the loss draws for each pair."""
+    """Random numbers for the loss of each pair."""
     paraphrases: list[str | None] = field(default_factory=list)
     """[n] a paraphrase of each chosen response, or None; empty where the objective reads none."""
 
@@ -52,8 +52,8 @@ class PairBatch:
 
     @property
     def texts(self) -> tuple[list[str], list[str], NDArray[np.intp]]:
-        """Prompts and responses to compute: the n chosen, the n rejected, the paraphrases; whose pair each
-        is."""
+        """Prompts and responses to compute: the n chosen, the n rejected, the paraphrases; and the pair of
+        each."""
         rows, n = self.paraphrased, len(self.prompts)
         prompts = self.prompts * 2 + [self.prompts[row] for row in rows]
         responses = self.chosen + self.rejected + [self.paraphrases[row] or "" for row in rows]
@@ -61,12 +61,12 @@ class PairBatch:
 
     @property
     def characters(self) -> NDArray[np.intp]:
-        """[n] length of each pair's texts, which costs nothing to know."""
+        """[n] characters of each pair's texts, a cheap estimate of its cost."""
         texts = zip(self.prompts, self.chosen, self.rejected, strict=True)
         return np.array([2 * len(prompt) + len(chosen) + len(rejected) for prompt, chosen, rejected in texts])
 
     def part(self, rows: NDArray[np.intp], factor: float) -> "PairBatch":
-        """Some of the pairs, their weights multiplied by a factor."""
+        """Some of the pairs, with their weights multiplied by a factor."""
         prompts, chosen, rejected = (
             [column[row] for row in rows] for column in (self.prompts, self.chosen, self.rejected)
         )
@@ -85,7 +85,8 @@ class PairBatch:
         return objective.losses(PairOutputs(*halves, self.margins.to(device), self.noise, *paraphrase))
 
     def loss(self, losses: torch.Tensor, penalty: torch.Tensor | None = None) -> torch.Tensor:
-        """Σ wᵢℓᵢ of these pairs over the whole effective batch's Σ wᵢ, and their share of its one penalty."""
+        """Σ wᵢℓᵢ of these pairs divided by the whole effective batch's Σ wᵢ, plus their share of its
+        penalty."""
         weights = self.weights.to(losses.device)
         loss = weights @ losses / self.total_weight
         return loss if penalty is None else loss + penalty * weights.sum() / self.total_weight
@@ -93,16 +94,16 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class Computed:
-    """What computing a gradient brought to light."""
+    """By-products of computing a gradient."""
 
     margins: NDArray[np.float32]
     """[n] logit P(chosen ≻ rejected) of each pair."""
     losses: NDArray[np.float32]
     """[n] ℓ of each pair."""
     penalty: float = 0.0
-    """What the objective adds to a batch's mean loss."""
+    """The term that the objective adds to a batch's mean loss."""
     tokens: int = 0
-    """Tokens of the texts; of a prompt that a decoder reads once for a pair's responses, once."""
+    """Tokens of the texts; a prompt that a decoder reads once for both responses counts once."""
     padded_tokens: int = 0
     """Tokens that were computed, padding included."""
     prompts_cut: int = 0
@@ -122,8 +123,8 @@ class NetworkGradient:
     ) -> None:
         """Compute at most `group_tokens` at once.
 
-        `agree` is for a network that is sharded over processes, which must all run as many passes: it
-        gets the number of passes that this process needs, and returns how many it has to make.
+        `agree` is for a network that is sharded over processes, which must all make the same number of
+        passes: it gets the number that this process needs, and returns the number to make.
         """
         self.model = model
         self.group_tokens = group_tokens
@@ -141,7 +142,7 @@ class NetworkGradient:
     def __call__(self, batch: PairBatch, seed: int) -> Computed:
         """Add the gradient of the batch's loss; `seed` draws the dropout.
 
-        Where memory runs out, half the tokens are computed at once from then on.
+        When memory runs out, half as many tokens are computed at once from then on.
 
         Raises:
             RuntimeError: a single pair does not fit into memory.

@@ -1,7 +1,7 @@
-"""The state of an unfinished fit on disk: trainable weights, the moments of AdamW, and the figures so far.
+"""The state of an unfinished fit on disk: trainable weights, the moments of AdamW, and the metrics so far.
 
-One safetensors file, no pickles. It is written beside its place and then renamed, so that what was saved
-last is there whatever happens; it names the fit it belongs to, and no other fit reads it.
+It is one safetensors file, without pickles. It is written under a temporary name and then renamed, so that
+the last snapshot survives any interruption. It names its fit, and no other fit reads it.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Snapshot:
-    """Where one fit keeps some weights, and the optimizer's moments of them."""
+    """The file where a fit keeps weights and the optimizer's moments of them."""
 
     def __init__(
         self,
@@ -44,15 +44,16 @@ class Snapshot:
         self.saved = time.monotonic()
 
     def write(self, figures: Mapping[str, Any]) -> None:
-        """Save the present state, with some figures; every process calls this, and the first one writes.
+        """Save the current state with metrics; every process calls this, and the first one writes.
 
         Raises:
-            OSError, SafetensorError: it cannot be written, as on a full disk; what was saved before stays.
+            OSError, SafetensorError: it cannot be written, for example on a full disk; the previous snapshot
+                stays.
         """
         tensors: dict[str, torch.Tensor] = {}
         for name, tensor in self._state():
             whole = _whole(tensor)
-            if self.processes.is_main_process:  # shards are put together one by one, and wait off the GPU
+            if self.processes.is_main_process:  # shards are gathered one by one, and kept off the GPU
                 tensors[name] = whole.cpu() if _is_sharded(tensor) else whole
         if self.processes.is_main_process:
             about = {"digest": self.digest, "figures": json.dumps(figures)}
@@ -70,21 +71,21 @@ class Snapshot:
         return time.monotonic() - self.saved >= 60 * minutes
 
     def refresh(self, progress: Any) -> None:
-        """Save the present state and the fields of `progress`.
+        """Save the current state and the fields of `progress`.
 
-        A full disk is told and changes nothing else: the fit goes on, and what was saved before stays.
+        A full disk is only logged: the fit continues, and the previous snapshot stays.
         """
         try:
             self.write(dataclasses.asdict(progress))
         except (OSError, SafetensorError) as error:
-            logger.warning("%s cannot be written, what was saved before stays: %s", self.file, error)
+            logger.warning("%s cannot be written, the previous snapshot stays: %s", self.file, error)
         self.saved = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """Put the saved state back in place; the figures saved with it.
+        """Restore the saved state; returns the metrics saved with it.
 
         Returns:
-            None, with everything left as it was, where there is no whole file of this fit.
+            None, with everything left as it was, if there is no complete file of this fit.
         """
         try:
             saved: Any = safe_open(self.file, "pt")
@@ -93,7 +94,7 @@ class Snapshot:
         with saved:
             about = saved.metadata()
             if about["digest"] != self.digest:
-                logger.warning("%s is of another fit and is not used", self.file)
+                logger.warning("%s belongs to another fit and is not used", self.file)
                 return None
             figures: dict[str, Any] = json.loads(about["figures"])
             for name, weight in self.weights.items():
@@ -107,19 +108,19 @@ class Snapshot:
         return figures
 
     def remove(self) -> None:
-        """Remove the file; every process calls this, when all of them have done with it."""
+        """Remove the file; every process calls this, and it waits until all have finished with the file."""
         self.processes.wait_for_everyone()
         if self.processes.is_main_process:
             self.file.unlink(missing_ok=True)
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor that may be sharded: a collective call then."""
+    """The whole of a tensor; if it is sharded, this is a collective call."""
     return (tensor.full_tensor() if _is_sharded(tensor) else tensor).detach().contiguous()
 
 
 def _placed(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A tensor on the device of another one, and sharded like it."""
+    """A tensor moved to the device of another one, and sharded like it."""
     tensor = tensor.to(like.device)
     if not _is_sharded(like):
         return tensor
@@ -129,6 +130,6 @@ def _placed(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def _is_sharded(tensor: torch.Tensor) -> "TypeGuard[DTensor]":
-    """Whether it is; the module that knows takes a second to import, and whoever sharded it has done so."""
+    """Whether a tensor is sharded; a sharded one's module is loaded, and importing it would take a second."""
     tensors = sys.modules.get("torch.distributed.tensor")
     return tensors is not None and isinstance(tensor, tensors.DTensor)

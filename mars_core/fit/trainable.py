@@ -1,4 +1,4 @@
-"""Which weights of a reward model a fit changes, and the checkpoint that comes of it."""
+"""Which weights of a reward model a fit trains, and how the checkpoint is saved."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ Trainable = Literal["all", "lora", "head"]
 
 
 def choose_weights(model: RewardModel, trainable: Trainable, lora_rank: int) -> None:
-    """Let gradients reach all weights, new low-rank adapters and the head, or the head's last layer alone.
+    """Enable gradients for all weights, for new low-rank adapters and the head, or for the head's last layer.
 
     The objective's own modules are always trained.
     """
@@ -37,9 +37,9 @@ def choose_weights(model: RewardModel, trainable: Trainable, lora_rank: int) -> 
 
 
 def hold_frozen_in_bfloat16(model: RewardModel) -> None:
-    """Cast the matrices that low-rank adapters leave as they are, once.
+    """Cast the matrices that low-rank adapters do not train, once.
 
-    Autocast would cast them in every forward pass, and the backward pass holds each cast.
+    Autocast would cast them in every forward pass, and the backward pass would hold each cast.
     """
     for layer in model.network.modules():
         if type(layer) is torch.nn.Linear and not layer.weight.requires_grad:
@@ -53,7 +53,7 @@ def trained_weights(model: RewardModel) -> dict[str, torch.nn.Parameter]:
 
 
 def save_checkpoint(model: RewardModel, folder: Path) -> None:
-    """Write the checkpoint; adapters are merged into it, and kept as they are in its folder `adapter`."""
+    """Write the checkpoint; adapters are merged into it, and also saved in its folder `adapter`."""
     if hasattr(model.network, "merge_and_unload"):
         model.network.save_pretrained(folder / "adapter", save_embedding_layers=False)
         save_objective(model.objective, folder / "adapter")

@@ -1,4 +1,4 @@
-"""The figures of a fit: by optimizer step, over its last epoch, and over all of it."""
+"""The metrics of a fit: for each optimizer step, for its last epoch, and for all of it."""
 
 import json
 import math
@@ -13,14 +13,14 @@ from mars_core.fit.gradient import Computed, PairBatch
 
 @dataclass
 class Progress:
-    """How far a fit has come; all of it survives an interruption."""
+    """The progress of a fit; it survives an interruption."""
 
     step: int = 0
     """Optimizer steps done."""
     epoch: int = 0
-    """Epoch of the last of them."""
+    """Epoch of the last step."""
     pairs: int = 0
-    """Pairs seen in all steps, and in the present epoch:"""
+    """Pairs seen in all steps, and in the current epoch:"""
     epoch_pairs: int = 0
     epoch_loss: float = 0.0
     epoch_weight: float = 0.0
@@ -32,7 +32,7 @@ class Progress:
     """Tokens that were computed, padding included."""
     prompts_cut: int = 0
     responses_cut: int = 0
-    """Texts of the first epoch that lost tokens to the limit."""
+    """Texts of the first epoch that were truncated."""
     lowest: float = math.inf
     """Lowest validation loss so far."""
     stale: int = 0
@@ -94,15 +94,16 @@ class Progress:
 
 
 class CurveFile:
-    """One JSON line a step; a fit that goes on keeps the lines of the steps that it need not repeat."""
+    """One JSON line for each step; a fit that resumes keeps the lines of the steps that it does not
+    repeat."""
 
     def __init__(self, file: Path) -> None:
-        """Write to `file`, of which nothing is changed before the first line is added."""
+        """Write to `file`; it does not change before the first line is added."""
         self.file = file
         self.begun = False
 
     def add(self, figures: dict[str, float]) -> None:
-        """Add the figures of a step, whose number they hold."""
+        """Add the metrics of a step; `step` among them is its number."""
         if not self.begun:
             lines = self.file.read_text().splitlines(keepends=True) if self.file.exists() else []
             kept = "".join(lines[: int(figures["step"]) - 1])

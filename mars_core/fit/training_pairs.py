@@ -20,12 +20,12 @@ PARAPHRASE = {"paraphrase": datasets.Value("string")}
 def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
     """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
 
-    The weight is 1 and the margin nan, which is none, where a file has no such column. With `paraphrases`
-    there is a column paraphrase: a text that says what chosen says, or null.
+    If a file has no such column, the weight is 1 and the margin nan (none). With `paraphrases` there is a
+    column paraphrase: a paraphrase of chosen, or null.
 
     Raises:
-        FitError: a file is no such table, there are no rows, or a weight is not positive; names the file
-            and the row.
+        FitError: a file is no such table, there are no rows, or a weight is not positive; the message names
+            the file and the row.
     """
     tables = []
     for file in files:

@@ -14,7 +14,8 @@ from mars_core.generation.instructions import Prompts
 from mars_core.generation.interface import Request, Role
 
 BYTES_PER_TOKEN = 3
-"""Of text, in most languages and vocabularies, at least: a length in tokens is overrated, if anything."""
+"""Least bytes a token has in most languages and vocabularies, so that a length in tokens is not
+underestimated."""
 SPARE_TOKENS = 32
 """What a text may be longer than its source however short that is."""
 STEP_TOKENS = 16

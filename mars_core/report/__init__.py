@@ -1,1 +1,1 @@
-"""Pages, figures and tables that a person reads."""
+"""Reports: pages, figures and tables."""

@@ -1,6 +1,6 @@
-"""What a person reads after a comparison: what differs between the arms, their means, the paired differences.
+"""The report of a comparison: what differs between the arms, their means, and the paired differences.
 
-Words that claim a difference appear only with ten seeds or more and an adjusted p below .05.
+It claims a difference only with ten seeds or more and an adjusted p below .05.
 """
 
 import json
@@ -42,7 +42,7 @@ COLUMNS = {
     "llm_tokens": ("LLM tokens", count),
     "seconds": ("seconds", count),
 }
-"""Metric of a cell → heading, how it reads; those of benchmarks come after the first."""
+"""Metric of a cell → heading and format; those of benchmarks come after the first."""
 LEGEND = (
     "All figures are of the last round, but for topped up, LLM tokens and seconds, which are of all rounds. "
     "SNR is the mean of the held-out margins over their standard deviation; γ_curv is the theory's, at the "
@@ -50,49 +50,50 @@ LEGEND = (
     "pairs came of it, once budget had moved from originals of which the guards dropped too many texts; "
     "topped up are originals that stand in for pairs that could not be made."
 )
-"""What the headings of the table of means stand for."""
+"""The explanation of the headings of the table of means."""
 WITHOUT_INTERVAL = (
     "selection/largest_budget", "augmentation/largest", "augmentation/moved", "topped_up", "llm_tokens",
     "seconds",
 )  # fmt: skip
 PACKAGES = ("mars", "torch", "transformers", "sentence-transformers", "numpy")
-"""Packages whose versions shape the figures."""
+"""Packages whose versions shape the metrics."""
 
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """All that the report of a comparison rests on."""
+    """All inputs of the report of a comparison."""
 
     config: ComparisonConfig
     command: str
-    """What it was run by."""
+    """The command that ran it."""
     cells: Sequence[Cell[Any]]
     results: pd.DataFrame
-    """A row a finished cell: arm, seed, `packages()` where it ran, and the figures of its last round."""
+    """One row for each finished cell: arm, seed, `packages()` where it ran, and the metrics of its last
+    round."""
     curves: pd.DataFrame
-    """A row a finished cell and round: arm, seed, round, heldout/accuracy."""
+    """One row for each round of a finished cell: arm, seed, round, heldout/accuracy."""
     failed: dict[str, str]
-    """Name of each failed cell → what ended it."""
+    """Name of each failed cell → its error."""
 
     @property
     def suite(self) -> Suite:
-        """The benchmarks, which all cells have in common."""
+        """The benchmarks, the same in all cells."""
         suite: Suite = self.cells[0].experiment.evaluation.suite
         return suite
 
     @property
     def columns(self) -> dict[str, tuple[str, Callable[[float], str]]]:
-        """The columns of the table of means: metric → heading, how it reads."""
+        """The columns of the table of means: metric → heading and format."""
         return columns_of(self.suite, self.results)
 
 
 def packages() -> str:
-    """Versions here of the packages that shape a cell's figures."""
+    """The installed versions of the packages that shape a cell's metrics."""
     return ", ".join(f"{name} {version(name)}" for name in PACKAGES)
 
 
 def columns_of(suite: Suite, results: pd.DataFrame) -> dict[str, tuple[str, Callable[[float], str]]]:
-    """The columns of the table of means that some finished cell has: metric → heading, how it reads."""
+    """The columns of the table of means that a finished cell has a value for: metric → heading and format."""
     of_benchmarks = {
         key: (label, share)
         for label, key in scores_of(suite, [dict.fromkeys(map(str, results), 0.0)]).items()
@@ -103,7 +104,7 @@ def columns_of(suite: Suite, results: pd.DataFrame) -> dict[str, tuple[str, Call
 
 
 def means_table(report: ComparisonReport) -> tuple[list[str], list[list[str]]]:
-    """Headers, and a row for every arm: mean and 95% t-interval over seeds of each figure that is known."""
+    """Headers, and a row for every arm: mean and 95% t-interval over seeds of each known metric."""
     columns = report.columns
     means = {figure: arm_means(report.results, figure) for figure in columns}
     finished = report.results["arm"].value_counts()

@@ -1,4 +1,4 @@
-"""The figures of a report: every axis named, every line in the legend, and where chance is."""
+"""The figures of a report: every axis is named, every line is in the legend, and chance is marked."""
 
 import math
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ SYNTHETIC_LABEL = "margin of a synthetic pair, logit P(chosen ≻ rejected)"
 
 
 def accuracy(rounds: Rounds, best: int, benchmarks: Mapping[str, Mapping[str, str]]) -> Figure:
-    """Accuracies over rounds, a panel for pairs and one for each benchmark.
+    """Accuracies over rounds: one panel for pairs, and one for each benchmark.
 
     Args:
-        rounds: their metrics.
+        rounds: the metrics of each round.
         best: the round that is marked.
-        benchmarks: title of each → what a line is called → its metric.
+        benchmarks: title of each → label of a line → its metric.
     """
     columns = min(2, 1 + len(benchmarks))
     rows = math.ceil((1 + len(benchmarks)) / columns)
@@ -55,7 +55,7 @@ def accuracy(rounds: Rounds, best: int, benchmarks: Mapping[str, Mapping[str, st
 
 
 def margins(by_round: Mapping[int, NDArray[Any]]) -> Figure:
-    """Histograms of the originals' margins, a panel a round."""
+    """Histograms of the originals' margins, one panel for each round."""
     figure = Figure(figsize=(WIDTH_INCHES, 0.8 + 1.5 * len(by_round)), layout="constrained")
     panels = figure.subplots(len(by_round), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     edges = np.histogram_bin_edges(np.concatenate(list(by_round.values())), bins=60)
@@ -73,7 +73,7 @@ def margins(by_round: Mapping[int, NDArray[Any]]) -> Figure:
 
 
 def budget(margins: Mapping[int, NDArray[Any]], budgets: Mapping[int, NDArray[Any]]) -> Figure:
-    """Each original's budget against its margin, a panel a round."""
+    """Each original's budget against its margin, one panel for each round."""
     columns = min(3, len(budgets))
     rows = math.ceil(len(budgets) / columns)
     figure = Figure(figsize=(WIDTH_INCHES, 0.9 + 2.6 * rows), layout="constrained")
@@ -81,7 +81,7 @@ def budget(margins: Mapping[int, NDArray[Any]], budgets: Mapping[int, NDArray[An
     for panel, (number, budget) in zip(panels, sorted(budgets.items()), strict=False):
         margin = margins[number]
         panel.scatter(margin, budget, s=9, color=PALETTE[0], alpha=0.3, linewidths=0, label="an original")
-        # Groups of equal size, for margins thin out towards both ends.
+        # Groups of equal size, because margins are sparse at both ends.
         groups = np.array_split(np.argsort(margin), min(12, len(margin)))
         means = np.array([[margin[group].mean(), budget[group].mean()] for group in groups])
         panel.plot(*means.T, color=PALETTE[1], marker="o", ms=4, label="means of twelfths by margin")
@@ -97,7 +97,7 @@ def budget(margins: Mapping[int, NDArray[Any]], budgets: Mapping[int, NDArray[An
 
 
 def synthetic(before_and_after: Mapping[int, NDArray[Any]], low_limits: Mapping[int, float]) -> Figure:
-    """Histograms of the synthetic pairs' margins before and after the fit on them, a panel a round."""
+    """Histograms of the synthetic pairs' margins before and after the fit, one panel for each round."""
     figure = Figure(figsize=(WIDTH_INCHES, 1.2 + 1.5 * len(before_and_after)), layout="constrained")
     panels = figure.subplots(len(before_and_after), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     edges = np.histogram_bin_edges(np.concatenate(list(before_and_after.values()), axis=None), bins=60)
@@ -119,7 +119,7 @@ def synthetic(before_and_after: Mapping[int, NDArray[Any]], low_limits: Mapping[
 
 
 def calibration(heldout: Mapping[int, NDArray[Any]]) -> Figure:
-    """How often rounds are right on held-out pairs against how sure they are, a panel a round."""
+    """Accuracy against confidence on the held-out pairs, one panel for each round."""
     figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
     panels = figure.subplots(1, max(2, len(heldout)), sharex=True, sharey=True)
     for panel, (number, margin) in zip(panels, sorted(heldout.items()), strict=False):
@@ -176,7 +176,7 @@ def curvature(rounds: Rounds) -> Figure:
 
 
 def _draw_accuracies(axes: Axes, rounds: Rounds, best: int, series: Mapping[str, str]) -> None:
-    """Lines over rounds with 95% error bars, set a little apart so that no bar hides another."""
+    """Lines over rounds with 95% error bars, slightly shifted so that no bar hides another."""
     numbers = np.arange(len(rounds))
     shifts = 0.05 * (np.arange(len(series)) - (len(series) - 1) / 2)
     for shift, (label, key), color, marker in zip(shifts, series.items(), PALETTE, MARKERS, strict=False):

@@ -1,8 +1,8 @@
-"""What a person reads after a run: a table of its rounds, figures, and a page that says what they show.
+"""The report of a run: a table of its rounds, figures, and a page that explains them.
 
-The page claims no more than its numbers: every accuracy stands with its 95% interval and the range that a
-coin gets, the gain over round 0 is called noise where its interval includes zero, and what could fool an
-accuracy (length, sureness, texts seen in training) stands beside it.
+The page claims no more than its numbers show: every accuracy has its 95% interval and the range of chance,
+the gain over round 0 is called noise if its interval includes zero, and what could inflate an accuracy
+(length, overconfidence, texts seen in training) is shown beside it.
 """
 
 import math
@@ -44,28 +44,28 @@ CAPTIONS = {
     "synthetic": "Margins of the synthetic pairs before and after the fit",
     "curvature": "Curvature and information over rounds",
 }
-"""Figures by name, with what the page calls them."""
+"""Figures by name, with their captions."""
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """All that the report of a run rests on."""
+    """All inputs of the report of a run."""
 
     name: str
     """Name of the run."""
     rounds: list[dict[str, float]]
-    """Metrics of round 0, 1, …, under the names they are logged by; any may be missing or nan."""
+    """Metrics of round 0, 1, …, by the names under which they are logged; any may be missing or nan."""
     best: int
     """Round with the best validation accuracy."""
     difference: PairedDifference | None
-    """Held-out accuracy of the best round, or where that is round 0 of the last, minus that of round 0; None
-    where there is only round 0."""
+    """Held-out accuracy of the best round (of the last, if the best is round 0) minus that of round 0; None
+    if there is only round 0."""
     suite: Suite
     """The benchmarks that were run."""
     benchmarks: dict[str, PairedDifference]
-    """The same differences of their scores, by title and score; empty where none was run."""
+    """The same differences for the benchmarks' scores, by title and score; empty if none was run."""
     generator: str
-    """Who wrote the synthetic texts: the backend and, where a language model does, the name of the model."""
+    """What wrote the synthetic texts: the backend and, if it uses a language model, the model's name."""
     by_language_model: bool
     """Whether that is a language model."""
     margins: dict[int, NDArray[Any]]
@@ -79,9 +79,9 @@ class RunReport:
     data_notes: list[str]
     """Sentences about the data, such as how many rows were left out and why."""
     texts: RoundTexts | None = None
-    """Texts of the last round that made any; None where none did."""
+    """Texts of the last round that made any; None if no round did."""
     is_drawn: bool = True
-    """Whether there are figures: a comparison draws its own, and not those of every cell."""
+    """Whether to draw figures: a comparison draws its own, but none for its cells."""
 
     @property
     def compared(self) -> int:
@@ -90,7 +90,7 @@ class RunReport:
 
 
 def rounds_table(report: RunReport) -> tuple[list[str], list[list[str]]]:
-    """Headers, and a row of cells for every round; metrics that no round has get no column."""
+    """Headers, and a row for every round; metrics that no round has get no column."""
     entries: list[Entry] = [
         ("train pairs", summed, "train/originals", "train/synthetic"),
         ("validation", interval, *with_ends("validation/accuracy")),
@@ -111,7 +111,7 @@ def rounds_table(report: RunReport) -> tuple[list[str], list[list[str]]]:
 
 
 def figures(report: RunReport) -> dict[str, Figure]:
-    """`accuracy` wherever figures are drawn; the others, as far as the run has what they show."""
+    """The figures: `accuracy` always, the others if the run has the data."""
     return {name: draw() for name, draw in _drawings(report).items()}
 
 
@@ -141,7 +141,7 @@ def _drawings(report: RunReport) -> dict[str, Callable[[], Figure]]:
 
 
 def markdown(report: RunReport) -> str:
-    """The page: the result and how far to trust it, then what it came from."""
+    """The page: first the result and its reliability, then how it came about."""
     rounds, compared = report.rounds, report.compared
     drawn = _drawings(report)
     shown = {
@@ -177,7 +177,7 @@ def markdown(report: RunReport) -> str:
 
 
 def write(report: RunReport, folder: Path) -> None:
-    """Write report.md, and the figures it shows under figures/, into a folder, which is made if need be."""
+    """Write report.md and its figures, in figures/, into a folder, which is made if necessary."""
     for name, figure in figures(report).items():
         write_whole(folder / "figures" / f"{name}.png", partial(figure.savefig, dpi=150, format="png"))
     write_whole(folder / "report.md", lambda path: path.write_text(markdown(report), encoding="utf-8"))
@@ -185,7 +185,7 @@ def write(report: RunReport, folder: Path) -> None:
 
 def _result(report: RunReport) -> list[str]:
     best = report.rounds[report.best]
-    # A backbone that is a reward model already is round 0 as it came, without a fit.
+    # A backbone that is already a reward model is round 0 without a fit.
     fitted = any(key.startswith("fit/") for key in report.rounds[0])
     baseline = "the originals alone" if fitted else "the backbone as it came"
     if len(report.rounds) == 1:
@@ -229,7 +229,7 @@ def _result(report: RunReport) -> list[str]:
 
 
 def _verdict(difference: PairedDifference) -> str:
-    """The difference in words. Interval and exact test may disagree where either is near its limit."""
+    """The difference in words. Interval and exact test may disagree if one is near its limit."""
     within_noise = difference.low <= 0 <= difference.high
     if within_noise:
         words = "**Within noise: the interval includes 0.**"

@@ -1,4 +1,5 @@
-"""The sections of a report on scores: benchmarks, the comparison with round 0, and what could fool them."""
+"""The sections of a report on scores: benchmarks, the comparison with round 0, and what could inflate
+them."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -14,7 +15,7 @@ from mars_core.report.wording import count, interval, joined, number, p_value, s
 def against_round_0(
     compared: int, heldout: PairedDifference | None, benchmarks: Mapping[str, PairedDifference]
 ) -> list[str]:
-    """The family of comparisons of a round with round 0, where there are more than that of held-out pairs."""
+    """The comparisons of a round with round 0, if there are benchmarks besides the held-out pairs."""
     if not heldout or not benchmarks:
         return []
     family = {"held-out pairs": heldout, **benchmarks}
@@ -42,7 +43,7 @@ def against_round_0(
 
 
 def what_could_fool(rounds: Rounds, compared: int, suite: Suite) -> list[str]:
-    """What else may explain the scores of each round, and what round `compared` had seen in training."""
+    """Other explanations of each round's scores, and the rows that round `compared` had seen in training."""
     entries: list[Entry] = []
     added = partial(joined, count, " + ")
     scores = {"heldout": "held-out accuracy", **{key: one.title for key, one in suite.items()}}
@@ -84,7 +85,7 @@ def what_could_fool(rounds: Rounds, compared: int, suite: Suite) -> list[str]:
 
 
 def _contamination(metrics: Mapping[str, float], t: int) -> list[str]:
-    """What round t had seen in training, by subset."""
+    """The rows that round t had seen in training, by subset."""
     if "contamination/heldout/exact" not in metrics:
         return []
     prefix = "contamination/"
@@ -104,7 +105,7 @@ def _contamination(metrics: Mapping[str, float], t: int) -> list[str]:
 
 
 def benchmark(key: str, one: Benchmark, rounds: Rounds) -> list[str]:
-    """Headline and sections of a benchmark, and what a reader of them must know."""
+    """Headline and sections of a benchmark, with its notes."""
     series = {"total": f"{key}/{one.headline}", **section_keys(key, one, rounds)}
     entries = [(label, interval, *with_ends(name)) for label, name in series.items()]
     parts = by_round(one.title, rounds, entries)
@@ -114,7 +115,7 @@ def benchmark(key: str, one: Benchmark, rounds: Rounds) -> list[str]:
 
 
 def _not_official(key: str, rounds: Rounds) -> list[str]:
-    """That a benchmark is not the official one, where it has other rows."""
+    """A note if a benchmark does not have the official numbers of rows."""
     differing = max((metrics.get(f"{key}/subsets_of_other_size", 0.0) for metrics in rounds), default=0.0)
     if not differing:
         return []
@@ -125,7 +126,7 @@ def _not_official(key: str, rounds: Rounds) -> list[str]:
 
 
 def section_keys(key: str, one: Benchmark, rounds: Rounds) -> dict[str, str]:
-    """Section of a benchmark → the metric of its score; those that some round has."""
+    """Section of a benchmark → the metric of its score; only those that a round has."""
     known = {name for metrics in rounds for name in metrics}
     return {
         section.rpartition("/")[2]: f"{key}/{section}"
@@ -135,9 +136,9 @@ def section_keys(key: str, one: Benchmark, rounds: Rounds) -> dict[str, str]:
 
 
 def scores_of(suite: Suite, rounds: Rounds) -> dict[str, str]:
-    """Label → metric of each benchmark's headline and sections that some round has.
+    """Label → metric of each benchmark's headline and sections; only those that a round has.
 
-    Where there are several benchmarks, a section's label begins with the benchmark's title.
+    With several benchmarks, a section's label begins with the benchmark's title.
     """
     known = {name for metrics in rounds for name in metrics}
     scored = {key: one for key, one in suite.items() if f"{key}/{one.headline}" in known}

@@ -1,4 +1,5 @@
-"""The sections of a report on synthetic pairs: what the budget bought, and if it is what MARS promises."""
+"""The sections of a report on synthetic pairs: what the budget was spent on, and whether they are as
+intended."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from mars_core.report.wording import ABSENT, count, joined, number, share, small
 
 
 def spending(rounds: Rounds) -> list[str]:
-    """Where the budget of each round went, and what it cost."""
+    """How the budget of each round was spent, and at what cost."""
     reasons = dict.fromkeys(key for metrics in rounds for key in metrics if "/dropped/" in key)
     kinds = {"rewriting": "rewrites", "augmentation": "texts"}
     both = partial(joined, count, " + ")
@@ -64,7 +65,7 @@ def spending(rounds: Rounds) -> list[str]:
 
 
 def augmentation(rounds: Rounds) -> list[str]:
-    """Whether the synthetic pairs are of low margin and in the order of their original, by group."""
+    """Whether the synthetic pairs have low margins and the order of their originals, by group."""
 
     def rows(label: str, group: str) -> list[Entry]:
         key = f"synthetic/{group}"
@@ -97,7 +98,7 @@ def augmentation(rounds: Rounds) -> list[str]:
 
 
 def theory(rounds: Rounds) -> list[str]:
-    """The curvature that the theorem is about, whether its premises hold, and what it then promises."""
+    """The curvature of the theorem, whether its premises hold, and what it then guarantees."""
     entries: list[Entry] = []
     triple = partial(joined, small, " · ")
     for label, key in (
@@ -139,7 +140,7 @@ def theory(rounds: Rounds) -> list[str]:
 
 
 def _promise(t: int, metrics: Mapping[str, float]) -> str:
-    """What the theorem promises of a round, in a sentence."""
+    """What the theorem guarantees for a round, in one sentence."""
     if not metrics["curvature/premises"]:
         return f"Round {t}: the premises do not hold for all pairs; no gain is promised."
     gain = metrics["curvature/gamma_curv/1.0"]

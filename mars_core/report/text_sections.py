@@ -1,8 +1,8 @@
-"""The sections of a report that show texts: what was made of the hardest originals, what the guards dropped.
+"""The sections of a report that show texts: variants of the hardest originals, and texts that guards dropped.
 
-Texts come from data sets and language models, so nothing in them is taken for Markdown or HTML: they stand
-in tables, on one line each, with the middle of a long one left out. The same tables give the same sections,
-whatever the order of their rows.
+Texts come from data sets and language models, so all Markdown and HTML in them is escaped. Each stands in a
+table on one line, and a long one is shortened in the middle. The sections do not depend on the order of the
+tables' rows.
 """
 
 import math
