@@ -52,7 +52,7 @@ def test_a_snapshot_of_another_fit_is_left_alone(snapshot, caplog):
     before = other[0]["used"].clone()
     assert snapshot(*other, digest="another fit").read() is None
     assert torch.equal(other[0]["used"], before)
-    assert "is of another fit" in caplog.text
+    assert "belongs to another fit" in caplog.text
 
 
 def test_a_file_that_is_missing_or_cut_short_is_no_snapshot(snapshot):
@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_the_previous_snapshot(snapshot, caplog, request):
     learn(*one, 1)
     request.getfixturevalue("full_disk")
     snapshot(*one).refresh(Progress(step=2))
-    assert "cannot be written, what was saved before stays" in caplog.text
+    assert "cannot be written, the previous snapshot stays" in caplog.text
     assert snapshot(*learner()).read() == {"step": 1}
 
 
