@@ -1,1 +1,1 @@
-"""Where work runs; one file a place."""
+"""Compute backends, where texts are scored; one file for each."""

@@ -14,7 +14,7 @@ from mars_core.extensions import ExtensionPoint, Plugin, PluginSection
 from mars_core.model.scoring import ScoreSpec
 
 OnScored = Callable[[int], None]
-"""Told how many more texts are done."""
+"""Called with the number of texts that are done since its last call."""
 
 
 class Compute(Plugin):
@@ -38,7 +38,7 @@ class ComputeConfig(PluginSection):
     """Where texts are scored; the backend's own keys stand beside its name."""
 
     backend: Annotated[str, COMPUTES] = "local"
-    """`local` is this process. Or a class of your own, as module:attribute."""
+    """`local` is this process. Or module:attribute of your own class."""
 
     def open(self) -> Compute:
         """The backend with its keys."""

@@ -5,7 +5,7 @@ from tasks.compute.compute import Compute, OnScored
 
 
 class Local(Compute):
-    """The model is loaded here, and stays for the length of one specification."""
+    """Loads the model for each specification, in this process."""
 
     def run(self, spec: ScoreSpec, on_scored: OnScored) -> None:
         """See `Compute.run`."""

@@ -1,4 +1,4 @@
-"""Addresses of servers: whether one answers, how one is shown, and a port here that nobody uses yet."""
+"""Addresses of servers: whether one answers, how it is shown without its password, and free ports."""
 
 import re
 import socket
@@ -9,23 +9,22 @@ from mars_core.errors import MarsError
 
 
 class AddressError(MarsError, ValueError):
-    """What is given as an address is none; the message says which, without its password."""
+    """An address is not valid; the message names it, without its password."""
 
 
 def answers(address: str) -> bool:
-    """Whether a server is there, within a few seconds, be it that it asks who is there.
+    """Whether a server answers within a few seconds, even if it asks for credentials.
 
-    No credentials are sent, so no certificate is looked at: that is for the clients, which have their own
-    settings for it.
+    No credentials are sent, so no certificate is checked: the clients check it, by their own settings.
 
     Raises:
-        AddressError: the address is none.
+        AddressError: the address is not valid.
     """
     try:
         url = httpx.URL(address).copy_with(userinfo=b"")  # httpx logs the address
         status = httpx.get(url, timeout=5, verify=False).status_code
     except httpx.InvalidURL as error:
-        raise AddressError(f"{shown(address)} is no address: {error}") from None
+        raise AddressError(f"{shown(address)} is not a valid address: {error}") from None
     except httpx.HTTPError:
         return False
     return status < 400 or status in (401, 403)
@@ -37,9 +36,9 @@ def shown(text: str) -> str:
 
 
 def free_port(wanted: int = 0) -> int:
-    """The wanted port of the loopback, or another one where that is 0 or taken."""
+    """The wanted port on the loopback, or another one if that is 0 or taken."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port just left counts as taken
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port just closed counts as taken
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:

@@ -1,6 +1,6 @@
-"""Child processes that end with the run, and whose failure is a sentence and not a stack of theirs.
+"""Child processes that end with the run, and whose failure is one sentence without a stack trace.
 
-A child is a command on a leash, or a trainer that the fork server makes.
+A child is a command on a leash, or a trainer that the fork server forks.
 """
 
 import atexit
@@ -34,10 +34,10 @@ def leashed(
     env: dict[str, str] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command for the length of a `with` block; it ends with the block or with this process.
+    """Run a command during a `with` block; it ends with the block or with this process.
 
-    Standard error, and standard output unless it is captured, are appended to the file `log`. The command has
-    the descriptors `pass_fds`, too.
+    Standard error, and standard output unless it is captured, are appended to the file `log`. The command
+    also inherits the descriptors `pass_fds`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as sink:
@@ -78,16 +78,16 @@ def run_child(
 
 
 def run_forked_fit(spec: Path, *, log: Path, on_line: Callable[[str], None], deadline_seconds: float) -> None:
-    """Run the fit that a file specifies in a process that the fork server makes, as `run_child` would.
+    """Run the fit that a file specifies in a process of the fork server, as `run_child` would.
 
     Raises:
-        ChildError: as of `run_child`.
+        ChildError: as `run_child`.
     """
     _run_to_its_end(lambda: _forked(spec, log), "mars_core.fit.train", log, on_line, deadline_seconds)
 
 
 class _Child(Protocol):
-    """What a command on a leash and a forked trainer have in common."""
+    """The common interface of a command on a leash and a forked trainer."""
 
     @property
     def stdout(self) -> Iterable[str] | None: ...
@@ -96,12 +96,12 @@ class _Child(Protocol):
 
 
 class _Trainer:
-    """A trainer at the other end of a connection, which is its leash."""
+    """A forked trainer, at the other end of a connection that serves as its leash."""
 
     def __init__(self, connection: socket.socket, lines: IO[str]) -> None:
         self._connection, self._lines = connection, lines
         self._status = -signal.SIGKILL.value
-        """How it ended; one that cannot say it was killed with its leash."""
+        """Its exit status; if it reports none, it was killed together with its leash."""
 
     @property
     def stdout(self) -> Iterator[str]:
@@ -148,7 +148,8 @@ class _ForkServer:
         self._requests: socket.socket | None = None
 
     def connection(self, log: Path) -> socket.socket:
-        """One end of a connection, whose other end the server has got; what it has to say goes to `log`."""
+        """One end of a connection, whose other end is sent to the server; a new server's output goes to
+        `log`."""
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             if self._requests is None:
@@ -188,7 +189,7 @@ def _run_to_its_end(
     deadline_seconds: float,
 ) -> None:
     late = threading.Event()
-    log.unlink(missing_ok=True)  # else a silent failure would be told with an earlier one's last words
+    log.unlink(missing_ok=True)  # otherwise a failure without output would show an earlier one's lines
     with start() as child:
 
         def end_late() -> None:
@@ -221,5 +222,5 @@ def _ending(status: int, late: bool, deadline_seconds: float) -> str:
         name = signal.Signals(-status if status < 0 else status - 128).name
     except ValueError:
         return f"failed with exit status {status}"
-    hint = " (the system ends a process so when memory runs out)" if name == "SIGKILL" else ""
+    hint = " (Linux ends a process like this when memory runs out)" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"

@@ -1,15 +1,15 @@
-"""A process that has imported the trainer, and forks one that fits whenever it is asked to.
+"""A process that has imported the trainer, and forks a trainer for each fit.
 
     python -m tasks.processes.fork_server DESCRIPTOR
 
-Importing the trainer and its networks takes longer than many a fit. DESCRIPTOR is a socket that was opened by
-the starter; each fit is asked for by a connection sent over it, on which comes one line of JSON: what
-`mars_core.fit.train` is called with, the log, the working folder and the environment. The trainer's standard
-output is that connection, its standard error the log. A leash that is forked, too, holds the trainer until
-the starter closes its end or dies, and says last how it ended: {"exit": status}.
+Importing the trainer and its networks takes longer than many fits. DESCRIPTOR is a socket that the starter
+has opened. To start a fit, it sends a connection over that socket, and over the connection one line of JSON:
+the argument of `mars_core.fit.train`, the log, the working folder and the environment. The trainer's standard
+output is that connection, and its standard error is the log. A leash, which is forked too, holds the trainer
+until the starter closes its end or dies, and finally sends the exit status: {"exit": status}.
 
-Nothing but importing happens before a fork: no model, no GPU, no work of threads. A GPU's driver does not
-survive a fork, and some library may touch it while it is imported; so what trains on one is a command.
+Before a fork the process only imports: it loads no model, uses no GPU and starts no threads. A GPU's driver
+does not survive a fork, and a library may touch it on import; so a fit on a GPU is a command.
 """
 
 import json
@@ -31,7 +31,7 @@ def main(descriptor: str) -> None:
 
     import mars_core.fit.train  # noqa: F401
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a leash ended
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the exit status of a leash is not needed
     with socket.socket(fileno=int(descriptor)) as asked:
         while received := socket.recv_fds(asked, 1, 1)[1]:
             with socket.socket(fileno=received[0]) as connection:
@@ -42,7 +42,7 @@ def main(descriptor: str) -> None:
 
 
 def request(spec: Path, log: Path) -> bytes:
-    """The line that asks for a fit, in the starter's folder and environment."""
+    """The line that starts a fit in the starter's folder and environment."""
     asked = {"spec": str(spec), "log": str(log.resolve()), "folder": str(Path.cwd()), "path": sys.path}
     return json.dumps(asked | {"environment": dict(os.environ)}).encode() + b"\n"
 
@@ -52,7 +52,7 @@ def _serve(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with connection.makefile("rb") as lines:
         asked = json.loads(lines.readline())
-    os.dup2(connection.fileno(), 0)  # what a leash looks at
+    os.dup2(connection.fileno(), 0)  # a leash ends when its standard input closes
     status = hold(lambda: _start(asked, connection))
     connection.sendall(json.dumps({"exit": status}).encode() + b"\n")
 
@@ -74,11 +74,11 @@ def _start(asked: dict[str, Any], connection: socket.socket) -> int:
 
 
 def _become(asked: dict[str, Any], connection: socket.socket) -> None:
-    """Be a process as if it had been started for the fit."""
+    """Make this process like one that was started for the fit."""
     os.setsid()
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.stdout.flush()  # what a library has said while it was imported is none of the trainer's lines
+    sys.stdout.flush()  # output of imports must not appear among the trainer's lines
     with Path(os.devnull).open() as nothing, Path(asked["log"]).open("a") as log:
         os.dup2(nothing.fileno(), 0)
         os.dup2(log.fileno(), 2)
@@ -87,7 +87,7 @@ def _become(asked: dict[str, Any], connection: socket.socket) -> None:
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
-    sys.path[:] = asked["path"]  # where the modules of a user's own are found
+    sys.path[:] = asked["path"]  # so that a user's own modules are found
 
 
 def _fit(spec: str) -> int:

@@ -2,12 +2,12 @@
 
     python -m tasks.processes.leash COMMAND [ARGUMENT ...]
 
-The command gets a session, and so a process group, of its own. The leash holds standard input open to
-its starter: when that pipe closes, because the starter closed it or died, or the leash itself is asked to
-end, the whole group is ended, first by SIGTERM and after a grace by SIGKILL. Descendants in sessions of
-their own, such as the runs of a Prefect worker, are inherited by the leash when the command ends, and killed.
-If the leash itself is killed, Linux kills the command. The leash exits as the command did (128 + signal
-number for one that a signal ended).
+The command gets its own session, and so its own process group. The leash watches its standard input, a pipe
+from the starter. When the pipe closes, because the starter closed it or died, or when the leash itself gets
+SIGTERM, it ends the whole group, first by SIGTERM and after a grace period by SIGKILL. Descendants in other
+sessions, such as the runs of a Prefect worker, become children of the leash when the command ends, and are
+killed. If the leash itself is killed, Linux kills the command. The leash exits with the command's status (128
++ the signal's number if a signal ended it).
 """
 
 import contextlib
@@ -26,7 +26,7 @@ GRACE_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
 """Option of Linux's prctl: the signal that a process gets when its parent dies."""
 PR_SET_CHILD_SUBREAPER = 36
-"""Option of Linux's prctl: orphaned descendants become children of this process and not of the first one."""
+"""Option of Linux's prctl: orphaned descendants become children of this process, not of init."""
 
 
 def main(command: list[str]) -> int:
@@ -50,7 +50,7 @@ def main(command: list[str]) -> int:
 
 
 def _given_descriptors() -> list[int]:
-    """What this process was given besides the standard streams, which is the command's to have."""
+    """The descriptors that this process inherited besides the standard streams, for the command."""
     given = []
     for descriptor in (int(entry.name) for entry in Path("/dev/fd").iterdir()):
         with contextlib.suppress(OSError):  # the one that the list was read by
@@ -60,20 +60,20 @@ def _given_descriptors() -> list[int]:
 
 
 def hold(start: Callable[[], int]) -> int:
-    """Hold a process that leads a session of its own: `start` makes it a child of this one, and names it.
+    """Hold a process that leads its own session: `start` makes it a child of this one, and returns its id.
 
     Returns:
-        Its exit status, 128 + signal number for one that a signal ended.
+        Its exit status; 128 + the signal's number if a signal ended it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the starter's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the starter handles Ctrl-C
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    # A request to end may come before the command is there: it waits in a pipe of its own.
+    # SIGTERM may come before the command has started: it waits in a pipe.
     asked, ask = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"."))
     held = start()
 
     def end_group_when_told() -> None:
-        select.select([0, asked], [], [])  # the starter writes nothing, so it can only have closed its end
+        select.select([0, asked], [], [])  # the starter writes nothing, so its end was closed
         _signal_group(held, signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         _signal_group(held, signal.SIGKILL)
@@ -81,7 +81,7 @@ def hold(start: Callable[[], int]) -> int:
     threading.Thread(target=end_group_when_told, daemon=True).start()
     # Until it is reaped, no other process can get its id, and so no other group is hit.
     os.waitid(os.P_PID, held, os.WEXITED | os.WNOWAIT)
-    _signal_group(held, signal.SIGKILL)  # what it left behind
+    _signal_group(held, signal.SIGKILL)  # processes that it left behind
     status = os.waitstatus_to_exitcode(os.waitpid(held, 0)[1])
     _kill_what_was_inherited()
     return status if status >= 0 else 128 - status
@@ -93,8 +93,8 @@ def die_with_parent() -> None:
 
 
 def _kill_what_was_inherited() -> None:
-    """Each one that is killed may leave children of its own, which are inherited in turn."""
-    import psutil  # only now: a leash is to start quickly
+    """Kill inherited processes; each may leave children, which are inherited in turn."""
+    import psutil  # imported here, so that a leash starts quickly
 
     while inherited := psutil.Process().children():
         for process in inherited:

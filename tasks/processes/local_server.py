@@ -1,9 +1,9 @@
-"""A server on this machine for the length of a command: Prefect's, MLflow's.
+"""A server on this machine that runs as long as a command: Prefect's or MLflow's.
 
-Both keep their data in the working folder: prefect.db, mlflow.db and mlartifacts. The servers run on a
-leash, so that they end with the command that started them, however that ends, and listen on loopback only.
-Every command has a server of its own, for one that was shared would end under those that did not start it;
-the store is what they share.
+Both keep their data in the working folder: prefect.db, mlflow.db and mlartifacts. The servers run on a leash,
+so that they end with the command that started them, however it ends, and listen on the loopback only. Every
+command starts its own server, because a shared one would end while other commands still use it; they share
+the store.
 """
 
 import os
@@ -25,7 +25,7 @@ class ServerError(MarsError, RuntimeError):
 
 @contextmanager
 def serving(command: list[str], health: str, log: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Run a server for the length of a `with` block, which begins when its health address answers.
+    """Run a server during a `with` block, which begins when the server's health address answers.
 
     Raises:
         ServerError: it does not start.

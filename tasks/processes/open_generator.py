@@ -16,10 +16,10 @@ THREADS = torch.get_num_threads()
 
 @contextmanager
 def open_generator(run: RunFolder) -> Iterator[Generator]:
-    """The generator of a run's configuration, for the length of a `with` block.
+    """The generator of a run's configuration, during a `with` block.
 
-    A model in this process or a server that the run launches is there from the first text that must be
-    written to the end of the block, so that what follows has the GPU to itself.
+    A model in this process, or a server that the run launches, starts with the first text that must be
+    written and ends with the block, so that later steps have the GPU to themselves.
     """
     config = run.config.generation
     launch = config.launch
@@ -33,9 +33,9 @@ def open_generator(run: RunFolder) -> Iterator[Generator]:
 def one_thread() -> Iterator[None]:
     """Let torch compute on one thread, beside a server that computes on all cores.
 
-    More threads would wait for the server's at every product: on two cores embeddings took 141 s of a step of
-    seven minutes. It is one thread from the beginning, whether or not the server ever starts, so that a step
-    that is made again gives the same bits.
+    More threads would wait for the server's threads at every product: on two cores embeddings took 141 s of a
+    step of seven minutes. It is one thread from the start, whether or not the server ever starts, so that a
+    repeated step gives the same bits.
     """
     torch.set_num_threads(1)
     try:

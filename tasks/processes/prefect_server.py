@@ -1,4 +1,4 @@
-"""Prefect on this machine: what `mars refine` uses where no server is configured, and `mars ui` shows."""
+"""A local Prefect server: `mars refine` uses it if no server is configured, and `mars ui` shows it."""
 
 import sys
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ DRAIN_SECONDS = 10.0
 
 @contextmanager
 def prefect_api(wanted_port: int = 0) -> Iterator[str]:
-    """The API that Prefect uses for the length of a `with` block: the configured one, or a local server's.
+    """The API that Prefect uses during a `with` block: the configured one, or a local server's.
 
     Raises:
-        ServerError: nobody answers at the configured address, or the local server does not start.
+        ServerError: no server answers at the configured address, or the local server does not start.
     """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
@@ -30,24 +30,24 @@ def prefect_api(wanted_port: int = 0) -> Iterator[str]:
     if configured:
         if not answers(f"{configured}/health"):
             raise ServerError(
-                f"no Prefect server answers at {configured}; start it, or unset PREFECT_API_URL, which the "
-                "active profile of Prefect may set too"
+                f"no Prefect server answers at {configured}; start it, or unset PREFECT_API_URL, which "
+                "Prefect's active profile may also set"
             )
         yield configured
         return
     with prefect_server(wanted_port) as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
         try:
             yield f"{address}/api"
-        finally:  # what is still to be sent, while there is a server to take it
+        finally:  # send the remaining logs and events while the server runs
             APILogWorker.drain_all(timeout=DRAIN_SECONDS)
             EventsWorker.drain_all(timeout=DRAIN_SECONDS)
 
 
 @contextmanager
 def prefect_server(wanted_port: int = 0) -> Iterator[str]:
-    """A Prefect server with its UI on the working folder's store; its address.
+    """Run a Prefect server with its UI on the working folder's store; yields its address.
 
-    It gets the wanted port, or another where that is 0 or taken.
+    It gets the wanted port, or another if that is 0 or taken.
 
     Raises:
         ServerError: it does not start.

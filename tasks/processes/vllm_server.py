@@ -1,8 +1,8 @@
-"""A vLLM server of the run's own: started when the first text is needed, gone when the generator closes.
+"""A run's own vLLM server: it starts when the first text is needed, and ends when the generator is closed.
 
-It runs in an environment of its own, on a leash (see `tasks.processes.leash`): it ends with the run,
-however that ends, and its whole process group with it. It listens on the loopback, and asks for a key that
-this run alone has.
+It runs in a separate Python environment, on a leash (see `tasks.processes.leash`): it ends with the run,
+however that ends, and so does its whole process group. It listens on the loopback, and asks for a key that
+only this run has.
 """
 
 import os
@@ -34,7 +34,7 @@ MESSAGE_SECONDS = 15.0
 
 
 class LaunchedBackend(Backend):
-    """The backend of a server that starts with the first request that must really be sent."""
+    """The backend of a server that starts with the first request that must be sent."""
 
     def __init__(self, config: GenerationConfig, launch: LaunchConfig, log: Path) -> None:
         super().__init__(config)
@@ -45,14 +45,14 @@ class LaunchedBackend(Backend):
         self._runs = False
 
     def key(self, request: Request) -> str:
-        """See `Backend.key`; where the server is does not count."""
+        """See `Backend.key`; the server's address is not part of it."""
         return self.backend.key(request)
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """See `Backend.answers`; starts the server where it does not run yet.
+        """See `Backend.answers`; starts the server if it does not run yet.
 
         Raises:
-            GenerationError: it does not start, or answers no more; with its last words.
+            GenerationError: it does not start, or stops answering; the message has the last lines of its log.
         """
         if not self._runs:
             key = secrets.token_urlsafe()
@@ -64,12 +64,12 @@ class LaunchedBackend(Backend):
             raise GenerationError(f"{error}. {self._last_words()}") from None
 
     def close(self) -> None:
-        """End the server and all its processes; the GPU is free."""
+        """End the server and all its processes, which frees the GPU."""
         self._server.close()
         self._runs = False
 
     def _start(self, api_key: str) -> str:
-        """Start the server and wait until it answers; its address."""
+        """Start the server and wait until it answers; returns its address."""
         check(self.config, self.launch)
         command = server_command(self.launch)
         port = free_port()
@@ -81,7 +81,7 @@ class LaunchedBackend(Backend):
         if cpu:
             self._tell_slow_sampling()
         environment = {**(cpu.environment if cpu else {}), **os.environ, "VLLM_API_KEY": api_key}
-        clear_device_cache(garbage_collection=True)  # what earlier steps freed, this process would keep
+        clear_device_cache(garbage_collection=True)  # this process would keep memory that is free
         server = self._server.enter_context(leashed(command, log=self.log, env=environment))
         started = said = time.monotonic()
         while not answers(f"{address}/health"):
@@ -90,12 +90,12 @@ class LaunchedBackend(Backend):
                 raise GenerationError(f"the server ended before it answered. {self._last_words()}")
             if now - started > self.launch.start_seconds:
                 raise GenerationError(
-                    f"the server did not answer within {self.launch.start_seconds:g} s, which is "
-                    f"generation.launch.start_seconds. {self._last_words()}"
+                    f"the server did not answer within {self.launch.start_seconds:g} s "
+                    f"(generation.launch.start_seconds). {self._last_words()}"
                 )
             if now - said > MESSAGE_SECONDS:
                 said = now
-                tell("Waiting for the server since %.0f s.", now - started)
+                tell("Waiting for the server for %.0f s.", now - started)
             time.sleep(0.2)
         tell("The server answers after %.0f s.", time.monotonic() - started)
         return address

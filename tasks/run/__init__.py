@@ -1,1 +1,1 @@
-"""A run: its folder, its steps' records, its progress, and what it shows in Prefect."""
+"""A run: its folder, the records of its steps, its progress, and its artifacts in Prefect."""

@@ -1,5 +1,5 @@
-"""Scoring for the steps of a run: a specification is written, run where `compute` says, and its results
-read."""
+"""Scoring for the steps of a run: write a specification, run it on the backend of `compute`, read the
+results."""
 
 import json
 import shutil
@@ -23,31 +23,31 @@ from tasks.run.run_folder import ArtifactRef, RunFolder
 
 
 class Scored(NamedTuple):
-    """The results of a specification; they are there for the length of a `with` block."""
+    """The results of a specification; they exist during a `with` block."""
 
     folder: Path
     cut: dict[str, tuple[int, int]]
-    """By name, how many texts lost tokens of their prompt, and of their response, to the limit."""
+    """By name, the number of texts with a truncated prompt, and with a truncated response."""
 
     def pairs(self, name: str) -> pd.DataFrame:
-        """The table of a set of pairs, as of `PairRewards`."""
+        """The table of a set of pairs, as in `PairRewards`."""
         return pd.read_parquet(self.folder / f"{name}.parquet")
 
     def texts(self, name: str) -> dict[str, NDArray[np.float32]]:
-        """`rewards` of texts and, where they are paired, `margins`."""
+        """`rewards` of texts and, if they are paired, `margins`."""
         with np.load(self.folder / f"{name}.npz") as numbers:
             return dict(numbers)
 
 
 @contextmanager
 def scored(compute: Compute, spec: ScoreSpec, title: str, texts: int) -> Iterator[Scored]:
-    """Run a specification into its folder, which is there for the length of a `with` block.
+    """Run a specification into its folder, which exists during a `with` block.
 
     Args:
         compute: where it runs.
-        spec: what it scores; what a start that was killed left in its folder is removed.
-        title: what its progress is called.
-        texts: how many texts it scores.
+        spec: what it scores; leftovers of a killed start in its folder are removed.
+        title: the title of its progress bar.
+        texts: the number of texts it scores.
     """
     shutil.rmtree(spec.output, ignore_errors=True)
     try:
@@ -95,8 +95,7 @@ def spec_of(run: RunFolder, model: ArtifactRef) -> ScoreSpec:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder for the length of a `with` block; what a start that was killed left there is
-    removed."""
+    """An empty folder during a `with` block; leftovers of a killed start are removed first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -106,7 +105,7 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def write_texts(benchmark: Benchmark, rows: Dataset, file: Path) -> tuple[TextsSpec, int]:
-    """Write the texts of a benchmark for a specification; how many they are."""
+    """Write the texts of a benchmark for a specification; returns their number."""
     texts = benchmark.texts(rows)
     table = pa.table(
         {"prompt": pa.array(texts.prompts, pa.string()), "response": pa.array(texts.responses, pa.string())}

@@ -1,4 +1,4 @@
-"""What a flow shows in Prefect besides its runs: while the API is away, the work goes on without it."""
+"""Calls to Prefect's API that may fail: if the API is not available, the work continues without them."""
 
 import logging
 from collections.abc import Iterator
@@ -9,23 +9,24 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 
 def _once(record: logging.LogRecord) -> bool:
-    """Let a sentence through the first time, whatever its values; and no list of what could not be sent."""
+    """A log filter: pass each message once, whatever its values, and no lists of events that were not
+    sent."""
     seen = record.msg in _told or "failed to process" in str(record.msg)
     _told.add(record.msg)
     return not seen
 
 
 _told: set[object] = set()
-# Both say the same of every single event, the second with all that the event holds.
+# Both log every single event, the second with all that the event holds.
 for _logger in ("prefect.events.clients", "prefect._internal.concurrency"):
     logging.getLogger(_logger).addFilter(_once)
 
 
 @contextmanager
 def tolerated() -> Iterator[None]:
-    """Try something on Prefect's API, once; where it fails the `with` block ends, and the work goes on.
+    """Try a call to Prefect's API once; if it fails, the `with` block ends, and the work continues.
 
-    Prefect's client would ask a server that has gone for a minute, at every artifact again.
+    Otherwise Prefect's client would retry for a minute at every artifact when the server is gone.
     """
     with suppress(httpx.HTTPError), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         yield

@@ -1,4 +1,4 @@
-"""What can be wrong with a run is said before a server is started, or a model loaded, for it."""
+"""Checks of a run before a server is started, or a model loaded, for it."""
 
 from contextlib import closing
 
@@ -13,7 +13,7 @@ from tasks.run.sources import check_originals, read_sources
 
 
 def check(*configs: RunConfig) -> None:
-    """Say what is wrong with runs before a server is started, or a model loaded, for them.
+    """Check runs before a server is started, or a model loaded, for them.
 
     What several have in common, such as the data of a comparison's arms, is read once.
 
@@ -22,15 +22,15 @@ def check(*configs: RunConfig) -> None:
         PairsError: the data cannot be used.
         BenchmarkError: a benchmark cannot be used.
         SelectionError: the budget exceeds what the originals can take.
-        ModelError: backbone or embedder are not there, or a trained head is of another objective.
-        GenerationError: texts are still to be written, and nobody who could is there, or this machine
-            cannot run the server that the run is to launch.
+        ModelError: the backbone or the embedder is missing, or a trained head is of another objective.
+        GenerationError: texts have to be written, and no server answers, or this machine cannot run the
+            server that the run has to launch.
     """
     originals: dict[str, int] = {}
     for config in configs:
         generation = config.generation
         with claimed_run(config) as run:
-            if not run.path(run.of_round(0).metrics).exists():  # later starts know their data to be good
+            if not run.path(run.of_round(0).metrics).exists():  # later starts have checked their data already
                 data = digest(config.seed, scientific(config.data), scientific(config.evaluation))
                 if data not in originals:
                     originals[data] = len(read_sources(config)[0].train)

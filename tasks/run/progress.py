@@ -1,6 +1,6 @@
-"""Progress of long work: a bar in the terminal, lines where there is none, an artifact in Prefect.
+"""Progress of long work: a bar in a terminal, log lines elsewhere, and an artifact in Prefect.
 
-Work that is over before the artifact would be renewed has none: asking the API takes longer than it.
+Work that ends before the artifact's first update has none: a call to the API would take longer than the work.
 """
 
 import sys
@@ -33,9 +33,9 @@ LINE_SECONDS = 15.0
 def progress(
     what: str, total: int, unit: str, tokens: Callable[[], int] | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Show the progress of `total` units of work; the yielded function is told how many more are done.
+    """Show the progress of `total` units of work; call the yielded function with the number of further units.
 
-    With `tokens`, which counts tokens from the beginning of the work on, their rate is shown too.
+    With `tokens`, which returns the number of tokens since the start, their rate is shown too.
     """
     started = time.monotonic()
     done = 0
@@ -73,12 +73,12 @@ def progress(
 
 
 def _has_the_terminal() -> bool:
-    """Whether a bar may be drawn: cells that run at once would draw theirs over each other."""
+    """Whether a bar may be drawn: cells that run at once would overwrite each other's."""
     return sys.stderr.isatty() and threading.current_thread() is threading.main_thread()
 
 
 def _shown(artifact: UUID | None, what: str, percent: float) -> UUID | None:
-    """Show how much is done: in the artifact, or in a new one if there is none yet."""
+    """Update the artifact, or make one if there is none yet."""
     if TaskRunContext.get() is None:
         return None
     with tolerated():

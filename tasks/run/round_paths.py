@@ -2,14 +2,14 @@
 
 
 class RoundPaths:
-    """The paths of one round; round 0 has the model, its evaluation and its metrics alone."""
+    """The paths of one round; round 0 has only the model, its evaluation and its metrics."""
 
     def __init__(self, round: int) -> None:
-        """Of the round with this number."""
+        """Paths of the round with this number."""
         folder = f"round-{round}"
         self.folder = folder
         self.margins = f"{folder}/margins.parquet"
-        """Rewards and margins of the originals by the model of the round before."""
+        """Rewards and margins of the originals by the previous round's model."""
         self.margins_moments = f"{folder}/margins_moments.npz"
         self.margins_features = f"{folder}/margins_features.npy"
         self.allocation = f"{folder}/allocation.parquet"
@@ -19,7 +19,7 @@ class RoundPaths:
         self.augmented = f"{folder}/augmented.parquet"
         """The synthetic pairs that were trained on."""
         self.variants = f"{folder}/variants.parquet"
-        """The texts that were bought for them."""
+        """The texts that were generated for them."""
         self.dropped_rewrites = f"{folder}/dropped_rewrites.parquet"
         """Some of the rewrites that guards dropped, and why."""
         self.dropped_paraphrases = f"{folder}/dropped_paraphrases.parquet"

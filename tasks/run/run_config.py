@@ -1,4 +1,4 @@
-"""The configuration of a run: the experiment, where its work is done, and where its numbers go."""
+"""The configuration of a run: the experiment, where it computes, and where it logs its metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from tasks.compute.compute import ComputeConfig
 
 
 class TrackingConfig(Configuration):
-    """Where the numbers of a run go. Nothing here changes a result."""
+    """Where a run logs its metrics. Nothing here changes a result."""
 
     uri: Annotated[Address | None, Operational()] = None
     """MLflow's tracking URI; by default MLFLOW_TRACKING_URI, or else mlflow.db in the working folder."""
@@ -21,7 +21,7 @@ class TrackingConfig(Configuration):
     models: Annotated[Literal["best", "all", "none"], Operational()] = "best"
     """Which rounds' checkpoints are logged as MLflow models."""
     parent: Annotated[str | None, Operational()] = None
-    """MLflow run that the run is shown under, such as that of a comparison."""
+    """MLflow run that is the parent of this run, such as that of a comparison."""
     tags: Annotated[dict[str, str], Operational()] = Field(default={})
     """Tags of the run in MLflow."""
 
@@ -32,7 +32,7 @@ class RunConfig(ExperimentConfig):
     compute: Annotated[SerializeAsAny[ComputeConfig], Operational()] = Field(default_factory=ComputeConfig)
     """Where scoring runs."""
     tracking: TrackingConfig = TrackingConfig()
-    """Where the numbers go."""
+    """Where the metrics are logged."""
 
 
 def load_run(file: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -1,11 +1,11 @@
-"""The folder of a run: its artifacts, the record of its finished steps, and the lock of its one owner.
+"""The folder of a run: its artifacts, the records of its finished steps, and the lock of its owner.
 
 Steps exchange `ArtifactRef`s, never frames or models. An artifact appears under its name only when it is
-whole; a table is checked against its sha256 when it is read, and every artifact when its step is found
-finished. A finished step is a small JSON record: the key of what went in, and references to what came out.
-This folder is the one truth about what is done: a step whose record holds its key, and whose artifacts are
-unchanged, does not run again. Runs that name one folder of `shared_steps` find each other's finished steps
-there, and take their artifacts as their own.
+complete. A table is checked against its sha256 when it is read, and every artifact when its step is found
+finished. A finished step leaves a small JSON record: the key of its inputs, and references to its outputs.
+This folder alone says what is done: a step whose record holds its key, and whose artifacts are unchanged,
+does not run again. Runs with the same folder of `shared_steps` find each other's finished steps there, and
+link their artifacts into their own folders.
 """
 
 import json
@@ -45,7 +45,7 @@ class RunFolderError(MarsError, RuntimeError):
 
 
 class ArtifactRef(BaseModel):
-    """One file or folder of a run, by content."""
+    """One file or folder of a run, identified by its content."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ Outputs = dict[str, ArtifactRef]
 
 
 class Finished(NamedTuple):
-    """What a finished step left."""
+    """The outputs and metrics of a finished step."""
 
     outputs: Outputs
     metrics: dict[str, float]
@@ -73,7 +73,7 @@ class RunFolder:
     """Reads and writes the artifacts of one run."""
 
     def __init__(self, root: Path, config: RunConfig) -> None:
-        """Look at a run folder; `open_run` is the way to become its owner."""
+        """Read a run folder; `open_run` makes this process its owner."""
         self.root = root
         self.config = config
         self._metrics: dict[int | None, dict[str, float]] = {}
@@ -88,21 +88,22 @@ class RunFolder:
         return sorted(int(folder.name.removeprefix("round-")) for folder in self.root.glob("round-*"))
 
     def note_metrics(self, round: int | None, metrics: dict[str, float]) -> None:
-        """Gather what a step measured; what a step of no round did belongs to every round."""
+        """Add a step's metrics to those of its round; metrics of a step without a round belong to all
+        rounds."""
         self._metrics.setdefault(round, {}).update(metrics)
 
     def metrics_of(self, round: int) -> dict[str, float]:
-        """What the steps of a round have measured in this start, those that were found finished included."""
+        """The metrics of a round's steps in this start, those of steps that were found finished included."""
         return self._metrics.get(None, {}) | self._metrics.get(round, {})
 
     @property
     def identity(self) -> str:
-        """A name that no other run has, given when the folder was made; MLflow knows the run by it."""
+        """A unique name that the folder got when it was made; MLflow identifies the run by it."""
         return self.path(IDENTITY).read_text().strip()
 
     @property
     def vectors(self) -> Path:
-        """Where embeddings and unchanging features of texts are kept; a cache, that may be removed."""
+        """The cache of embeddings and of features that do not change; it may be removed."""
         shared = self.config.shared_steps
         return Path(shared, "vectors.sqlite").resolve() if shared else self.root / ".vectors.sqlite"
 
@@ -111,7 +112,7 @@ class RunFolder:
         return self.root / (artifact.uri if isinstance(artifact, ArtifactRef) else artifact)
 
     def write(self, uri: str, put: Callable[[Path], Any], **about: Any) -> ArtifactRef:
-        """Let `put` write a file or folder, which appears when it is whole."""
+        """Let `put` write a file or folder, which appears when it is complete."""
         write_whole(self.path(uri), put)
         return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)), **about)
 
@@ -131,11 +132,11 @@ class RunFolder:
         return self.write(uri, lambda path: path.write_text(json.dumps(values, indent=2) + "\n"))
 
     def adopt(self, uri: str) -> ArtifactRef:
-        """Refer to a file or folder that a child process has put in its place."""
+        """The reference to a file or folder that a child process has written."""
         return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)))
 
     def link(self, artifact: ArtifactRef, uri: str) -> None:
-        """Let an artifact appear under a second name, at no cost in space."""
+        """Link an artifact under a second name, which takes no space."""
         if not self.path(uri).exists() or sha256_of(self.path(uri)) != artifact.sha256:
             self.write(uri, partial(_same_content, self.verified(artifact)))
 
@@ -144,7 +145,7 @@ class RunFolder:
         return pd.read_parquet(self.verified(artifact))
 
     def dataset(self, artifact: ArtifactRef) -> Dataset:
-        """Open a table of texts as Arrow; read from the file itself, for a cache may be out of date."""
+        """Open a table of texts as Arrow, from the file itself, because a cache may be out of date."""
         return Dataset(pyarrow.parquet.read_table(self.verified(artifact), memory_map=True))
 
     def json(self, artifact: ArtifactRef) -> Any:
@@ -152,7 +153,7 @@ class RunFolder:
         return json.loads(self.verified(artifact).read_text())
 
     def verified(self, artifact: ArtifactRef) -> Path:
-        """Where an artifact is, with the content it was written with.
+        """The path of an artifact, after checking that its content is what was written.
 
         Raises:
             RunFolderError: it is missing or was changed.
@@ -165,11 +166,11 @@ class RunFolder:
         return self.path(artifact)
 
     def intact(self, artifact: ArtifactRef) -> bool:
-        """Whether an artifact is there with the content it was written with."""
+        """Whether an artifact exists, with the content that was written."""
         return self.path(artifact).exists() and sha256_of(self.path(artifact)) == artifact.sha256
 
     def finished(self, step: str, key: str) -> Finished | None:
-        """What a step left that ran with this key before, here or in a run that shares, all intact."""
+        """The outputs of a step that has run with this key, here or in a run that shares steps, if intact."""
         return self._found(step, key) or self._taken_over(step, key)
 
     def _found(self, step: str, key: str) -> Finished | None:
@@ -181,7 +182,7 @@ class RunFolder:
         return Finished(outputs, metrics) if all(map(self.intact, outputs.values())) else None
 
     def _taken_over(self, step: str, key: str) -> Finished | None:
-        """What another run left that finished a step with this key, made this run's own."""
+        """The outputs of another run's step with this key, linked into this run's folder."""
         pointer = self._shared(key)
         if pointer is None:
             return None
@@ -195,13 +196,14 @@ class RunFolder:
         return found
 
     def _shared(self, key: str) -> Path | None:
-        """The link to the folder of the run that finished a step with this key."""
+        """The link to the folder of the run that has finished a step with this key."""
         folder = self.config.shared_steps
         return Path(folder) / key if folder else None
 
     @contextmanager
     def alone_with(self, key: str) -> Iterator[None]:
-        """Let one of the runs that share steps do the step of this key; another waits, and takes it over."""
+        """Let only one of the runs that share steps run the step of this key; others wait, and link its
+        outputs."""
         pointer = self._shared(key)
         if pointer is None:
             yield
@@ -211,7 +213,7 @@ class RunFolder:
             yield
 
     def outputs(self, step: str) -> Outputs:
-        """What a finished step wrote, as it recorded it."""
+        """The outputs in the record of a finished step."""
         record = json.loads(self.path(f".steps/{step}.json").read_text())
         return {name: ArtifactRef.model_validate(ref) for name, ref in record["outputs"].items()}
 
@@ -223,7 +225,7 @@ class RunFolder:
         seconds: float,
         metrics: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Remember that a step is finished."""
+        """Write the record of a finished step."""
         values = {
             "key": key,
             "outputs": {name: ref.model_dump() for name, ref in outputs.items()},
@@ -239,7 +241,7 @@ class RunFolder:
             beside.replace(pointer)
 
     def seconds_of(self, round: int) -> float:
-        """How long the finished steps of a round took, but for the writing of its metrics."""
+        """How long the finished steps of a round took, except for writing its metrics."""
         beginning, last = f"round-{round}-", f"round-{round}-metrics"
         of_steps = self.seconds().items()
         return sum(seconds for name, seconds in of_steps if name.startswith(beginning) and name != last)
@@ -252,7 +254,7 @@ class RunFolder:
 
 @contextmanager
 def claimed_run(config: RunConfig) -> Iterator[RunFolder]:
-    """Own the folder that a run has or will have for the length of a `with` block, without changing it.
+    """Own the folder that a run has or will have during a `with` block, without changing it.
 
     Raises:
         RunFolderError: another process owns it, or it was made with other scientific keys.
@@ -266,10 +268,10 @@ def claimed_run(config: RunConfig) -> Iterator[RunFolder]:
 
 @contextmanager
 def open_run(config: RunConfig) -> Iterator[RunFolder]:
-    """Become the owner of a run's folder for the length of a `with` block, and write its configuration.
+    """Become the owner of a run's folder during a `with` block, and write its configuration.
 
     Raises:
-        RunFolderError: as of `claimed_run`.
+        RunFolderError: as `claimed_run`.
     """
     with claimed_run(config) as run:
         header = (
@@ -282,15 +284,15 @@ def open_run(config: RunConfig) -> Iterator[RunFolder]:
             yield run
         finally:
             if not any(run.path(".steps").glob("round-*.json")):
-                # Nothing was made with these keys, so they may still change.
+                # No step has run with these keys, so they may still change.
                 run.path("config.yaml").unlink(missing_ok=True)
 
 
 @contextmanager
 def owned(root: Path) -> Iterator[str]:
-    """Own a folder for the length of a `with` block; yields its identity, given when it was first owned.
+    """Own a folder during a `with` block; yields its identity, which it gets from its first owner.
 
-    A flow run that Prefect starts again waits: its first attempt, taken for dead, may live.
+    A flow run that Prefect restarts waits: its first attempt may still be alive though it was declared dead.
 
     Raises:
         RunFolderError: another process owns it.
@@ -320,7 +322,7 @@ def owned(root: Path) -> Iterator[str]:
 
 
 def existing_run(root: Path) -> RunFolder:
-    """Look into the folder of a run that was started before, without owning it.
+    """Open the folder of a run that was started before, without owning it.
 
     Raises:
         RunFolderError: it is no run folder.
@@ -347,7 +349,7 @@ def _check_layout(root: Path) -> None:
 
 
 def _same_content(source: Path, place: Path) -> None:
-    """Let a file or folder appear a second time, at no cost in space where the file system has hard links."""
+    """Link a file or folder to a second place, or copy it if the file system has no hard links."""
     if source.is_dir():
         shutil.copytree(source, place, copy_function=_link)
     else:

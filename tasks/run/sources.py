@@ -1,4 +1,4 @@
-"""What a run's sources of pairs and benchmarks hold now: read, and by digest."""
+"""The current content of a run's sources of pairs and benchmarks, and its digests."""
 
 import hashlib
 from pathlib import Path
@@ -17,7 +17,7 @@ LEFT_OUT = "left out"
 
 
 def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, dict[str, Dataset]]:
-    """The three sets and the benchmarks by name; raises what `check` raises of data and budget."""
+    """The three sets, and the benchmarks by name; raises the errors of `check` about data and budget."""
     sets = pairs.three_sets(config.data, config.seed)
     check_originals(len(sets.train), config)
     benchmarks, _ = read_benchmarks(config.evaluation)
@@ -25,13 +25,14 @@ def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, dict[str, D
 
 
 def check_originals(originals: int, config: ExperimentConfig) -> None:
-    """Raise SelectionError if so many originals cannot take the budget."""
+    """Raise SelectionError if this number of originals cannot take the budget."""
     most = capacity(config.augmentation, config.selection.budget_unit)
     check_budget(originals, config.selection, most)
 
 
 def contents(config: ExperimentConfig) -> dict[str, str]:
-    """Digest of what each source of pairs holds now: a run whose files changed prepares them anew."""
+    """The digest of each source of pairs as it is now: if a file has changed, a run prepares its pairs
+    again."""
     named = {
         "train": config.data.train,
         "validation": config.data.validation,
@@ -41,7 +42,7 @@ def contents(config: ExperimentConfig) -> dict[str, str]:
 
 
 def benchmark_contents(config: ExperimentConfig) -> dict[str, str]:
-    """Digest of what each source of a benchmark holds now."""
+    """The digest of each benchmark's source as it is now."""
     return {key: source_digest(source) for key, source in config.evaluation.sources.items()}
 
 

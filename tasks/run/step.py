@@ -1,4 +1,4 @@
-"""A step: a Prefect task whose artifacts are made once and found again in the run folder.
+"""A step: a Prefect task that makes its artifacts once, and later finds them in the run folder.
 
     @step("margins", version=1, reads=("model", "fit.objective"))
     def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) ->
@@ -6,10 +6,10 @@
         ...
         return Made(run.write_table(run.of_round(round).margins, table), {"margins/prompts_cut": 3.0})
 
-Called, a step gives its artifacts; its metrics stay with its record, and the run folder gathers those of a
-round. The key of a step digests its version, its round, all its inputs, and the scientific keys of the
-configuration sections that it names. A hotfix of code that does not change a step's results leaves its
-version, and so its artifacts, alone. Prefect shows a step that was found as `Cached`.
+A call of a step returns its artifacts; its metrics are in its record, and the run folder collects those of a
+round. The key of a step is a digest of its version, its round, all its inputs, and the scientific keys of the
+configuration sections that it names. A change of code that does not change a step's results keeps its
+version, and so its artifacts. Prefect shows a step that was found in the run folder as `Cached`.
 """
 
 import contextlib
@@ -45,15 +45,15 @@ class Made(Generic[Artifacts]):
     """What a step made."""
 
     artifacts: Artifacts
-    """One artifact, or several by name: what a call of the step gives."""
+    """One artifact, or several by name: the return value of the step."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """What it counted and measured; goes into the round's metrics."""
+    """Its metrics, which become part of the round's."""
     also: Outputs = field(default_factory=dict)
     """Further artifacts that belong to the step, by name."""
 
 
 class Checkpoint(NamedTuple):
-    """A model by its reference, as an input of a step: a local folder counts by its content."""
+    """A model reference as an input of a step; for a local folder the key has its content."""
 
     reference: str
 
@@ -61,14 +61,15 @@ class Checkpoint(NamedTuple):
 def step(
     name: str, *, version: int, reads: tuple[str, ...] = (), works_with: tuple[str, ...] = ()
 ) -> Callable[[Callable[P, Made[Artifacts]]], Callable[P, Artifacts]]:
-    """Make a step of a function `(run, round, inputs …) -> Made`.
+    """Make a function `(run, round, inputs …) -> Made` a step.
 
     Args:
-        name: what Prefect and the run folder call it.
+        name: its name in Prefect and in the run folder.
         version: raised when the step's results change for the same inputs.
         reads: configuration sections, such as `fit` or `fit.objective`, whose scientific keys shape the
             result.
-        works_with: arguments that shape nothing, such as an open generator; all others are part of the key.
+        works_with: arguments that do not shape the result, such as an open generator; all others are part of
+            the key.
     """
     VERSIONS[name] = version
 
@@ -116,7 +117,7 @@ def step(
 
 
 def _returned(outputs: Outputs) -> ArtifactRef | Outputs:
-    """What a call gives: the one artifact that has no name, or all by their names."""
+    """The return value of a step: its only artifact, or all of them by name."""
     return outputs.get("", outputs)
 
 
@@ -141,14 +142,13 @@ def step_key(
 
 
 def tell(message: str, *values: Any, level: int = logging.INFO) -> None:
-    """Say something in the log of the Prefect run, where there is one."""
+    """Log a message to the Prefect run, if there is one."""
     with contextlib.suppress(MissingContextError):
         get_run_logger().log(level, message, *values)
 
 
 def content_of(value: Any) -> Any:
-    """A value as keys hold it: artifacts, and models where the configuration marks them, by what is in
-    them."""
+    """A value as it enters keys: artifacts, and models that the configuration marks, by their content."""
     if isinstance(value, ArtifactRef):
         return value.sha256
     if isinstance(value, Checkpoint):

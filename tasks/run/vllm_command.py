@@ -1,7 +1,8 @@
-"""How a vLLM server is started on this machine: on a GPU as vLLM does by itself, else with what a CPU needs.
+"""The command that starts a vLLM server on this machine: on a GPU with vLLM's defaults, else with CPU
+settings.
 
-vLLM's build for CPUs has defaults that do not fit most of them: it wants a share of all memory that is seldom
-free, computes in a number type that many processors lack, and leaves a core idle.
+The defaults of vLLM's build for CPUs do not suit most machines: it reserves a share of all memory that is
+seldom free, computes in a number type that many processors lack, and leaves a core idle.
 """
 
 import os
@@ -21,18 +22,18 @@ from mars_core.model.checkpoints import locate
 
 GIB = 2**30
 LEAST_MEMORY = 4 * GIB
-"""What a server of a small model needs on a CPU."""
+"""Memory that a server of a small model needs on a CPU."""
 CONTROL_GROUP = Path("/sys/fs/cgroup")
-"""Where a container's own limits are (cgroup v2)."""
+"""Where Linux keeps a container's limits (cgroup v2)."""
 MOST_CACHE = 16 * GIB
-"""Of keys and values; so much holds thousands of requests of a model that a CPU can run."""
+"""Most memory for keys and values: enough for thousands of requests of a model that a CPU can run."""
 INSTEAD = (
     "set generation.backend=rules, which needs no model, or generation.options.base_url to a server elsewhere"
 )
 
 
 class ForCpu(NamedTuple):
-    """What vLLM's build for CPUs is started with."""
+    """The settings of vLLM's build for CPUs."""
 
     environment: dict[str, str]
     arguments: list[str]
@@ -40,20 +41,19 @@ class ForCpu(NamedTuple):
 
 @cache
 def has_gpu() -> bool:
-    """Whether this machine has a GPU of NVIDIA's that answers, by the same test as `make vllm`."""
+    """Whether this machine has a working NVIDIA GPU, by the same test as `make vllm`."""
     tool = shutil.which("nvidia-smi")
     return tool is not None and subprocess.run([tool], capture_output=True, check=False).returncode == 0
 
 
 def for_cpu() -> ForCpu:
-    """Settings by what this machine has: number type, share of memory, cache of keys and values, all cores.
+    """Settings for this machine: number type, share of memory, cache of keys and values, all cores.
 
-    By default vLLM leaves a core to its front end, which writes little here, and takes most of the memory.
-    Matrices of bfloat16 are multiplied as such by newer processors alone; others convert each, and are faster
-    in float32.
+    By default vLLM leaves a core to its front end, which has little to do here, and takes most of the memory.
+    Only newer processors multiply bfloat16 matrices; others convert each of them, and are faster in float32.
 
     Raises:
-        GenerationError: the processor or the memory does not do.
+        GenerationError: the processor is too old, or there is too little memory.
     """
     flags = _processor_flags()
     available = min(psutil.virtual_memory().available, _left_to_the_container())
@@ -75,11 +75,11 @@ def for_cpu() -> ForCpu:
 
 
 def check(config: GenerationConfig, launch: LaunchConfig) -> None:
-    """Say what keeps a run from launching its server, before anything is computed for it.
+    """Check that the run can launch its server, before anything is computed.
 
     Raises:
         GenerationError: there is no such command, or this machine cannot run it.
-        ModelError: a packaged model is not there.
+        ModelError: a packaged model is not installed.
     """
     server_command(launch)
     if not has_gpu():
@@ -104,7 +104,7 @@ def server_command(launch: LaunchConfig) -> list[str]:
 
 
 def model_arguments(model: str) -> list[str]:
-    """What tells a server which model to load, and that it is known by the name that the run has for it."""
+    """The arguments that tell a server which model to load, and to serve it under the run's name for it."""
     name, _, revision = model.partition("@")
     if model.startswith("package://"):
         return ["--model", locate(model).path, "--served-model-name", model]
@@ -114,25 +114,25 @@ def model_arguments(model: str) -> list[str]:
 
 
 def _left_to_the_container() -> int:
-    """Bytes that a container may still take; beyond any machine's where this is none, or has no limit."""
+    """Bytes that a container may still use; infinite outside a container, or without a limit."""
     limit, used = _control_group("memory.max"), _control_group("memory.current")
     return int(limit[0]) - int(used[0]) if limit and used and limit[0] != "max" else sys.maxsize
 
 
 def _cores_of_the_container() -> int | None:
-    """How many cores a container has by its quota of time, if it has one."""
+    """The number of cores by a container's CPU quota, if it has one."""
     quota = _control_group("cpu.max")
     return max(1, int(quota[0]) // int(quota[1])) if quota and quota[0] != "max" else None
 
 
 def _control_group(name: str) -> list[str]:
-    """What a file of this process's control group says, by words; nothing where there is no such file."""
+    """The words in a file of this process's control group; none if there is no such file."""
     file = CONTROL_GROUP / name
     return file.read_text().split() if file.is_file() else []
 
 
 def _processor_flags() -> set[str]:
-    """What the processor can do, by the names of /proc/cpuinfo."""
+    """The features of the processor, as /proc/cpuinfo names them."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         name, _, values = line.partition(":")
         if name.strip() in ("flags", "Features"):

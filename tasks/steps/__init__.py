@@ -1,1 +1,1 @@
-"""The steps of a run; one file a step."""
+"""The steps of a run; one file for each."""

@@ -1,4 +1,4 @@
-"""Spend the budget: paraphrase and recombine (docs/method.md, step 5), and look at what it bought."""
+"""Spend the budget: paraphrase and recombine (docs/method.md, step 5), and measure the result."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -36,9 +36,9 @@ def augment_hard_pairs(
     model: ArtifactRef,
     generator: Generator,
 ) -> Made[Outputs]:
-    """Make the synthetic pairs, `augmented`, from the texts bought for them, `variants`.
+    """Make the synthetic pairs, `augmented`, from generated texts, `variants`.
 
-    `model` is the current one, by whose rewards some baselines choose their pairs.
+    `model` is the current reward model; some baselines choose their pairs by its rewards.
     """
     config, writer, paths = run.config, generator.afresh(), run.of_round(round)
     budgets = run.table(allocation)
@@ -65,7 +65,7 @@ def augment_hard_pairs(
         pool = augmentation.pairs
         margins = pair_rewards(reward_model, pool.rename_column("synthetic_id", "pair_id")).table["margin"]
         kept = easiest(pool, margins, dict(zip(budgets["pair_id"], budget, strict=True)))
-        # Of the budget, not of the pool: what an original could not be given, no other one got.
+        # Counted from the budget, not from the pool: with a pool, unused budget goes to no other original.
         missing = int(budget.sum()) - len(kept)
         augmentation = augmentation._replace(pairs=kept, moved=0, shortfall=missing)
     made = len(augmentation.pairs)
@@ -129,7 +129,7 @@ def _spend(
     """Spend the budgets as the configured scheme does."""
     scheme, most = config.augmentation, capacity(config.augmentation, config.selection.budget_unit)
     if scheme.scheme == "repeat":
-        return repeated(parents, label)  # of which nothing was rewritten
+        return repeated(parents, label)  # their originals are not rewritten
     if scheme.scheme == "west_of_n":
         return west_of_n(parents, generator, guards, scheme.samples, label, on_answer)
     if scheme.pool:

@@ -35,16 +35,16 @@ def evaluate_reward_model(
 def measure(
     compute: Compute, spec: ScoreSpec, suite: Suite, files: Mapping[str, Path], title: str = ""
 ) -> dict[str, Measured]:
-    """Measure a model on the rows of benchmarks and on any other tables, which hold pairs.
+    """Measure a model on benchmarks and on tables of pairs.
 
-    The model is loaded once, and the texts of all benchmarks are scored in one pass over the distinct ones.
+    The model is loaded once, and the distinct texts of all benchmarks are scored in one pass.
 
     Args:
         compute: where the texts are scored.
         spec: names the model.
         suite: the benchmarks.
-        files: Parquet tables by name, which begins the names of their metrics; a benchmark's is its key.
-        title: begins what progress is called.
+        files: Parquet tables by name; metrics begin with that name, and a benchmark's name is its key.
+        title: the beginning of the progress bars' titles.
 
     Raises:
         ModelError: a reward is NaN or infinite; names the rows.

@@ -30,11 +30,11 @@ def fit_reward_model(
 ) -> Made[ArtifactRef]:
     """Train on originals ∪ synthetic pairs, from `start`: an earlier round's model, or a model reference.
 
-    A fit that was interrupted goes on from its last snapshot. With the model goes the training's `curve`.
+    An interrupted fit resumes from its last snapshot. The output `curve` is the training curve.
 
     Raises:
         ChildError: the training process crashed, was killed, or took too long.
-        FitError: the command of `fit.launch` is not there.
+        FitError: the command of `fit.launch` is not found.
     """
     command = _command(run.config)
     paths = run.of_round(round)
@@ -77,7 +77,7 @@ def fit_reward_model(
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,
         )
-        if command:  # on a GPU, of which this process may still hold what scoring has used
+        if command:  # this process may still hold the GPU memory that scoring used
             clear_device_cache(garbage_collection=True)
         followed([*command, "-m", "mars_core.fit.train", str(file)] if command else file)
     tell(
@@ -89,7 +89,8 @@ def fit_reward_model(
 
 
 def _command(config: ExperimentConfig) -> list[str]:
-    """What runs the trainer's module: `fit.launch`, or Python on a GPU; on a CPU none, for a fork will do."""
+    """The command that runs the trainer: `fit.launch`, or Python on a GPU; none on a CPU, where it is
+    forked."""
     launch = config.fit.launch
     if launch:
         return [_found(launch[0]), *launch[1:]]
@@ -97,7 +98,7 @@ def _command(config: ExperimentConfig) -> list[str]:
 
 
 def _found(command: str) -> str:
-    # An environment's commands lie beside its Python, and need not be on the PATH.
+    # The commands of a virtual environment are beside its Python, and may not be on the PATH.
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     program = shutil.which(command, path=os.pathsep.join(places))
     if program is None:

@@ -1,4 +1,4 @@
-"""The model that a run begins with (docs/method.md, step 6)."""
+"""The model of round 0 (docs/method.md, step 6)."""
 
 from mars_core.model.loading import has_trained_head
 from mars_core.model.reward_model import RewardModel
@@ -9,7 +9,7 @@ from tasks.steps.fit_reward_model import fit_reward_model
 
 @step("adopt", version=2, reads=("model", "fit.objective"))
 def _adopt_backbone(run: RunFolder, round: int, backbone: Checkpoint) -> Made[ArtifactRef]:
-    """Take a backbone that is a reward model already as the model of round 0."""
+    """Use a backbone that is already a reward model as the model of round 0."""
     config = run.config
     loaded = RewardModel.load(backbone.reference, config.model, config.fit.objective)
     return Made(run.write(run.of_round(round).model, loaded.save))
@@ -18,7 +18,7 @@ def _adopt_backbone(run: RunFolder, round: int, backbone: Checkpoint) -> Made[Ar
 def initial_reward_model(run: RunFolder, train: ArtifactRef, validation: ArtifactRef) -> ArtifactRef:
     """The model of round 0: the backbone itself if its head is trained, else a fit on the originals alone.
 
-    Margins of a head that was just drawn are noise, and a budget must not be spent on noise.
+    The margins of a newly initialised head are noise, and no budget should be spent on noise.
     """
     backbone = run.config.model.backbone
     if has_trained_head(backbone, run.config.fit.objective):

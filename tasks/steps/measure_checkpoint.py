@@ -1,4 +1,4 @@
-"""One checkpoint, whoever made it, on pairs and benchmarks: what `mars evaluate` does."""
+"""Measure any checkpoint on pairs and benchmarks, as `mars evaluate` does."""
 
 import json
 import math
@@ -51,7 +51,7 @@ def measure_checkpoint(
 
 @task(name="summary", task_run_name="summary", cache_policy=NO_CACHE, persist_result=False)
 def write_summary(file: Path, about: dict[str, Any], metrics: Metrics, notes: list[str]) -> dict[str, Any]:
-    """Write notes and metrics as JSON, where a nan is null, and show the main ones in Prefect."""
+    """Write notes and metrics as JSON, with null for nan, and show the main ones in Prefect."""
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     summary = {**about, "notes": notes, "metrics": finite}
     text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
@@ -63,7 +63,7 @@ def write_summary(file: Path, about: dict[str, Any], metrics: Metrics, notes: li
 
 
 def headlines(metrics: Mapping[str, float | None]) -> list[tuple[str, str, str]]:
-    """Name, value and 95% interval of every metric that has one; a metric may be unknown."""
+    """Name, value and 95% interval of every metric that has an interval; a value may be unknown."""
     return [
         (name, "–" if value is None else f"{value:.3f}", "–" if low is None else f"{low:.3f}–{high:.3f}")
         for name, value in metrics.items()

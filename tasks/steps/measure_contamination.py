@@ -24,9 +24,10 @@ def measure_contamination(
     unseen: dict[str, ArtifactRef],
     evaluation: dict[str, ArtifactRef],
 ) -> Made[ArtifactRef]:
-    """Look for the rows of `unseen` in the `training` texts that this round added to those of `earlier` ones.
+    """Look for the rows of `unseen` in the `training` texts that this round added to those of `earlier`
+    rounds.
 
-    Metrics are counts of rows by set and subset, and the scores of those in `evaluation` without them.
+    The metrics are counts of rows by set and subset, and the scores in `evaluation` without these rows.
     """
     suite = run.config.evaluation.suite
     measured = {name: _ready(run, name, part) for name, part in unseen.items()}
@@ -57,7 +58,7 @@ def measure_contamination(
     condition=threading.Condition(),
 )
 def _ready(run: RunFolder, name: str, part: ArtifactRef) -> Measured:
-    """A set made ready once for the rounds of this process, and for its cells."""
+    """A prepared set, cached for the rounds and cells of this process."""
     benchmark = run.config.evaluation.suite.get(name)
     rows = run.dataset(part)
     return Measured(Texts(*benchmark.texts(rows)) if benchmark else texts_of_pairs(rows))
@@ -70,7 +71,7 @@ def texts_of_pairs(rows: Dataset) -> Texts:
 
 
 def _by_subset(rows: pd.DataFrame) -> dict[str, float]:
-    """Rows found in each subset of a benchmark, whose rows are named subset/id."""
+    """Number of rows found in each subset of a benchmark; rows are named subset/id."""
     subsets = Counter(row.partition("/")[0] for row in rows["row"])
     return {f"subset/{subset}": float(count) for subset, count in subsets.items()}
 

@@ -1,4 +1,4 @@
-"""Hold the theory of MARS against a round: what curvature its synthetic pairs add to the originals'."""
+"""Check the theory of MARS on a round: the curvature that its synthetic pairs add to the originals'."""
 
 import pandas as pd
 
@@ -11,10 +11,10 @@ from tasks.run.step import Made, step, tell
 def measure_curvature(
     run: RunFolder, round: int, originals: Outputs, synthetic: Outputs
 ) -> ArtifactRef | None:
-    """Measure, from margins and moments of originals and synthetic pairs under the model that asked for them.
+    """Measure from the margins and moments of originals and synthetic pairs under the previous round's model.
 
-    Both come from the scoring of these pairs, so that no text goes through the model again. Where the margins
-    are not linear in the features there are no moments, and the theory's curvature is not defined.
+    Scoring these pairs has given both, so that no text is scored again. If margins are not linear in the
+    features there are no moments, and the theory's curvature is not defined.
     """
     if "moments" in originals and "moments" in synthetic:
         return _measure(
@@ -38,7 +38,7 @@ def _measure(
     synthetic: ArtifactRef,
     synthetic_moments: ArtifactRef,
 ) -> Made[ArtifactRef]:
-    """Measure the curvature of originals and synthetic pairs under the model that asked for these."""
+    """Measure the curvature of originals and synthetic pairs under the previous round's model."""
     found = measure(
         Moments.load(run.verified(margins_moments)),
         Moments.load(run.verified(synthetic_moments)),

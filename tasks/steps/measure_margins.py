@@ -11,7 +11,7 @@ from tasks.run.step import Made, step
 def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef) -> Outputs:
     """Score every original with the previous round's model.
 
-    Made are `margins` and, as far as the objective and the strategy ask for them, `moments` and `features`.
+    The outputs are `margins` and, if the objective or the strategy needs them, `moments` and `features`.
     """
     return _measure(run, round, model, train, features="features" in run.config.selection.open().reads)
 

@@ -1,4 +1,4 @@
-"""Look at what the budget bought: the synthetic pairs' margins before and after the fit."""
+"""Measure the synthetic pairs' margins before and after the fit."""
 
 from functools import partial
 from shutil import copyfile
@@ -23,10 +23,10 @@ def measure_synthetic_pairs(
     before: ArtifactRef,
     after: ArtifactRef,
 ) -> Made[Outputs]:
-    """Margins of the `synthetic` pairs under the model that asked for them, and after the fit on them.
+    """Margins of the `synthetic` pairs under the previous round's model, and after the fit on them.
 
-    `originals` are the originals' margins. With an objective whose margins are linear in the features,
-    `moments` are of these features under the model that asked.
+    `originals` are the originals' margins. If the objective's margins are linear in the features, `moments`
+    are those of the features under the previous round's model.
     """
     paths, made = run.of_round(round), Outputs()
     table = pyarrow.parquet.read_table(run.verified(augmented))

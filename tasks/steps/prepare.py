@@ -1,4 +1,4 @@
-"""Read, check and divide the pairs, and read the benchmarks: all that can be wrong with data is said here."""
+"""Read, check and divide the pairs, and read the benchmarks: all errors in the data are found here."""
 
 import logging
 
@@ -29,7 +29,7 @@ def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Made[Outp
 
 @step("benchmarks", version=2, reads=("evaluation",))
 def _prepare_benchmarks(run: RunFolder, round: None, contents: dict[str, str], strict: bool) -> Made[Outputs]:
-    """Write the rows of the benchmarks of a run; say where their numbers are not the official ones."""
+    """Write the rows of a run's benchmarks; warn if their numbers are not the official ones."""
     tables, warnings = read_benchmarks(run.config.evaluation)
     for warning in warnings:
         tell("%s", warning)
@@ -39,7 +39,7 @@ def _prepare_benchmarks(run: RunFolder, round: None, contents: dict[str, str], s
 def prepare(run: RunFolder) -> Outputs:
     """References to the three sets `train`, `validation`, `heldout`, and to the rows of each benchmark.
 
-    Sources are read when a run is new and when what they hold has changed.
+    Sources are read when a run is new and when their content has changed.
 
     Raises:
         PairsError: the data cannot be used.

@@ -1,4 +1,4 @@
-"""What one model is measured on by itself: benchmarks and pairs, read and named."""
+"""The sources on which `mars evaluate` measures a model: benchmarks and pairs."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tasks.run.step import tell
 def read_evaluation_sources(
     evaluation: EvaluationConfig, data: DataConfig
 ) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]], list[str]]:
-    """Tables by name to measure one model on (`pairs` is `data.heldout`), what each is, and remarks.
+    """Tables by name to measure one model on (`pairs` is `data.heldout`), the source of each, and notes.
 
     Raises:
         BenchmarkError: a benchmark cannot be used.

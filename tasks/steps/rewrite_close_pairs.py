@@ -27,9 +27,9 @@ def rewrite_close_pairs(
     model: ArtifactRef,
     generator: Generator,
 ) -> Made[ArtifactRef]:
-    """Sharpen the pairs whose two responses say nearly the same; `model` is the one that `margins` are of.
+    """Rewrite the pairs whose two responses say nearly the same; `model` is the model that gave `margins`.
 
-    A scheme that makes nothing of an original's texts needs no rewrites.
+    A scheme that does not use an original's texts needs no rewrites.
     """
     config, writer = run.config, generator.afresh()
     measured, scored = run.table(distances), run.table(margins)

@@ -23,12 +23,12 @@ def select_hard_pairs(
     """Give each original its share of the budget by the signals that the strategy reads.
 
     Args:
-        run: whose configuration names the strategy.
+        run: the run; its configuration names the strategy.
         round: number of the round.
         train: the originals.
-        scored: what `measure_margins` made of them.
-        distances: their semantic distances.
-        previous: the allocation of the round before, if there is one.
+        scored: the outputs of `measure_margins`.
+        distances: the originals' semantic distances.
+        previous: the allocation of the previous round, if there is one.
     """
     reads = run.config.selection.open().reads
     signals: dict[Signal, ArtifactRef | None] = {
@@ -88,8 +88,8 @@ def _signals(run: RunFolder, margins: ArtifactRef, given: Mapping[str, ArtifactR
         variances = [f"variance_{side}" for side in ("chosen", "rejected")]
         if not set(variances) <= set(measured):
             raise SelectionError(
-                f"selection.strategy={run.config.selection.strategy} reads the spread of rewards, of which "
-                f"the objective {run.config.fit.objective.name} knows nothing"
+                f"selection.strategy={run.config.selection.strategy} reads the spread of rewards, which "
+                f"the objective {run.config.fit.objective.name} does not give"
             )
         spread = np.sqrt(measured[variances].to_numpy(np.float64).sum(axis=1))
     return Signals(

@@ -9,7 +9,7 @@ from tasks.run.step import Made, step
 def summarise_round(
     run: RunFolder, round: int, train: ArtifactRef, synthetic: list[ArtifactRef]
 ) -> ArtifactRef:
-    """Write what the steps of a round have measured, and what it was trained on."""
+    """Write the metrics of a round's steps, and the number of its training pairs."""
     trained = {
         "train/originals": float(train.rows or 0),
         "train/synthetic": float(sum(part.rows or 0 for part in synthetic)),
@@ -22,5 +22,5 @@ def summarise_round(
 
 @step("metrics", version=3)
 def _write(run: RunFolder, round: int, metrics: dict[str, float | None]) -> Made[ArtifactRef]:
-    """Write every number of the round into one file; one that does not exist is null."""
+    """Write all metrics of the round into one file, with null for nan."""
     return Made(run.write_json(run.of_round(round).metrics, metrics))

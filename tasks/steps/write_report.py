@@ -16,10 +16,10 @@ from tasks.run.sources import LEFT_OUT
 
 
 def run_report(run: RunFolder) -> RunReport:
-    """Gather the report of a run from its folder, as far as the run has come.
+    """Collect the report of a run, finished or not, from its folder.
 
     Raises:
-        RunFolderError: not one round is finished.
+        RunFolderError: no round is finished.
     """
     metrics = read_metrics(run)
     if not metrics:
@@ -58,7 +58,8 @@ def run_report(run: RunFolder) -> RunReport:
 
 
 def _texts(run: RunFolder, t: int) -> RoundTexts:
-    """The texts to show of a round, read for its hardest originals alone: the tables may be large."""
+    """The texts to show of a round; only those of its hardest originals are read, because tables may be
+    large."""
     paths = run.of_round(t)
     parents = pd.read_parquet(run.path(paths.synthetic), columns=["parent_id"])["parent_id"]
     margins = pd.read_parquet(run.path(paths.margins), columns=["pair_id", "margin"])
@@ -84,7 +85,7 @@ def _texts(run: RunFolder, t: int) -> RoundTexts:
 
 
 def _benchmark_differences(run: RunFolder, compared: int) -> dict[str, PairedDifference]:
-    """By benchmark and score, what a round has above round 0, where both were measured."""
+    """By benchmark and score, the difference between a round and round 0, if both were measured."""
     found = {}
     for key, benchmark in run.config.evaluation.suite.items():
         first, later = (run.path(run.of_round(t).benchmark(key)) for t in (0, compared))
