@@ -1,1 +1,0 @@
-"""Paraphrases and rewrites by rule: the material of the backend `rules`."""
