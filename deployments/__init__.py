@@ -1,1 +1,1 @@
-"""How the experiments stand as a service: docker-compose.yml with or without Docker, and automations."""
+"""Deployment as services: docker-compose.yml with or without Docker, and Prefect's automations."""

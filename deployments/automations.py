@@ -1,8 +1,8 @@
-"""What Prefect does by itself: see dead runs, start crashed ones again, tell of a refused gate.
+"""Prefect's automations: detect dead runs, restart crashed ones, announce a refused gate.
 
-A run sends a heartbeat every 30 seconds, which is as often as Prefect does. One that is silent for 90 is
-dead, and Prefect looks every few seconds: two minutes at most. A run that is started again finds its finished
-steps in its folder.
+A run sends a heartbeat every 30 seconds, the shortest interval that Prefect allows. A run that is silent for
+90 seconds is dead; Prefect checks every few seconds, so it takes two minutes at most. A restarted run finds
+its finished steps in its folder.
 """
 
 from contextlib import suppress
@@ -18,9 +18,9 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 
 SILENT_SECONDS = 90
 RETRIES = 2
-"""How often a run is started again that crashed."""
+"""How often a crashed run is restarted."""
 WEBHOOK = "GATE_WEBHOOK"
-"""Environment variable with the address that is told of a refused gate."""
+"""Environment variable with the webhook that announces a refused gate."""
 BLOCK = "mars-gate-webhook"
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Skipped", "Nothing new", "Promoted", "Refused")
 """Names of the states in which a run ends, the retrain flow's own among them."""
@@ -53,7 +53,7 @@ def dead_runs() -> Automation:
 
 
 def crashed_runs() -> Automation:
-    """A deployed run that crashed is started again; one that was started by hand or by another is not."""
+    """A crashed run of a deployment is restarted; one that was started by hand or by another run is not."""
     return Automation(
         name="mars: crashed runs",
         description=f"A crashed run is started again, {RETRIES} times at most; it goes on where it was.",
@@ -78,12 +78,12 @@ def crashed_runs() -> Automation:
 
 
 def refused_gates(webhook: str) -> Automation:
-    """A refused gate is told to an address."""
+    """A refused gate is announced to a webhook."""
     block = CustomWebhookNotificationBlock(
         name=BLOCK,
         url="{{webhook}}",
         json_data={"text": "{{subject}}\n{{body}}"},
-        secrets={"webhook": webhook},  # kept encrypted, for it may hold a token
+        secrets={"webhook": webhook},  # stored encrypted, because it may hold a token
     )
     return Automation(
         name="mars: refused gates",
@@ -105,7 +105,7 @@ def refused_gates(webhook: str) -> Automation:
 
 
 def apply(webhook: str | None) -> list[str]:
-    """Make the automations anew; without an address, none announces a refused gate. Their names."""
+    """Replace the automations and return their names; without a webhook, no refused gate is announced."""
     wanted = [dead_runs(), crashed_runs()] + ([refused_gates(webhook)] if webhook else [])
     for automation in wanted:
         _remove(automation.name)

@@ -1,9 +1,9 @@
-"""What docker-compose.yml says of the services, as this machine runs them without Docker.
+"""The services of docker-compose.yml, translated for this machine without Docker.
 
-Commands, environments, health checks and order are the file's own. Only what a container has and a machine
-has not is put differently: a service's name is no host here but the loopback, a named volume is a folder of
-the state, a mounted file is that file, and the worker's folder is the project. All are ended alike, by
-SIGTERM and five seconds later by SIGKILL, whatever a container's signal and grace would be.
+Commands, environments, health checks and order are those of the file. Only what depends on a container
+changes: a service's name as host becomes the loopback, a named volume a folder of the state, a mounted file
+that file, and the worker's folder the project. All services are ended by SIGTERM, and by SIGKILL five seconds
+later, whatever signal and grace period the file gives.
 """
 
 import re
@@ -23,7 +23,7 @@ SECONDS = re.compile(r"(\d+)s")
 
 @dataclass(frozen=True)
 class Service:
-    """One service of the file, to be run on this machine."""
+    """One service of the file, as it runs on this machine."""
 
     name: str
     command: tuple[str, ...]
@@ -31,15 +31,15 @@ class Service:
     after: tuple[str, ...]
     """Services that must be healthy before it starts."""
     health: tuple[str, ...]
-    """Command that succeeds once the service does its work."""
+    """Command that succeeds when the service is healthy."""
     patience_seconds: float
-    """How long it may take until then."""
+    """How long that may take."""
     volumes: tuple[Path, ...]
     """Folders of its state."""
     mounted: Mapping[str, Path]
-    """Files of the project that it reads, by their names."""
+    """Files of the project that it reads, by name."""
     port: int | None
-    """Where it is reached."""
+    """Its port on the loopback."""
 
 
 def services(state: Path, variables: Mapping[str, str], file: Path = FILE) -> list[Service]:

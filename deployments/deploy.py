@@ -1,8 +1,9 @@
-"""Puts the work pool, the deployments of prefect.yaml and the automations on the configured Prefect server.
+"""Register the work pool, the deployments of prefect.yaml and the automations on the configured Prefect
+server.
 
     . deployments/client.sh && python -m deployments.deploy
 
-May be repeated. MARS_FOLDER is the worker's folder: this one, or /srv/mars where the worker is a container.
+It may be repeated. MARS_FOLDER is the worker's folder: this one, or /srv/mars if the worker is a container.
 """
 
 import os
@@ -17,7 +18,7 @@ PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 
 
 def deploy() -> None:
-    """Make all of it, or bring it up to date."""
+    """Create or update all of it."""
     environment = {FOLDER: str(PROJECT)} | os.environ
     for command in (
         ["work-pool", "create", "mars", "--type", "process", "--overwrite"],

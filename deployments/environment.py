@@ -1,6 +1,6 @@
 """The file .env: secrets and ports of the services, as .env.example lists them.
 
-python -m deployments.environment        makes .env with random secrets, where there is none
+python -m deployments.environment        makes .env with random secrets, if there is none
 """
 
 import os
@@ -23,13 +23,13 @@ VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?:(?P<kind>:-|:\?)(?P<rest>[^}]*)
 
 
 class EnvironmentFileError(MarsError, ValueError):
-    """A variable has no value; the message names it, and says what to do."""
+    """A variable has no value; the message names it and says what to do."""
 
 
 def make(file: Path = FILE, example: Path = EXAMPLE) -> bool:
-    """Write the file from the example, with random secrets and free ports; whether it was not there yet.
+    """Write the file from the example, with random secrets and free ports; returns False if it exists.
 
-    Its owner alone may read it.
+    Only its owner may read it.
     """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -49,16 +49,16 @@ def make(file: Path = FILE, example: Path = EXAMPLE) -> bool:
 
 
 def read(file: Path = FILE) -> dict[str, str]:
-    """The variables of the file; this process's environment has precedence, as docker-compose has it."""
+    """The variables of the file; the environment of this process overrides them, as in docker-compose."""
     values = {name: value or "" for name, value in dotenv_values(file, interpolate=False).items()}
     return values | {name: os.environ[name] for name in values if name in os.environ}
 
 
 def filled(text: str, variables: Mapping[str, str]) -> str:
-    """Put values for the variables of a text, by docker-compose's rules.
+    """Replace the variables in a text by their values, by docker-compose's rules.
 
     Raises:
-        EnvironmentFileError: one that must have a value has none.
+        EnvironmentFileError: a required variable has no value.
     """
 
     def value(found: re.Match[str]) -> str:
@@ -75,4 +75,4 @@ def filled(text: str, variables: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    print(".env with random secrets was made." if make() else ".env is there already, and was left alone.")
+    print(".env with random secrets was made." if make() else ".env exists already and was not changed.")

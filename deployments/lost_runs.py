@@ -1,10 +1,10 @@
-"""Ends the runs that died while Prefect's server was away; the first act of a worker.
+"""End the runs that died while Prefect's server was down; a worker does this first.
 
     python -m deployments.lost_runs
 
-The automation for dead runs counts heartbeats while the server is up. Of a run that died with the whole
-machine, or while the services were upgraded, the server knows nothing more when it is back: the run would be
-*Running* for ever, and hold the slot of its deployment. Ended as Crashed, it is started again like any other.
+The automation for dead runs counts heartbeats while the server is up. If a run died with the whole machine,
+or during an upgrade of the services, the server does not notice: the run would stay *Running* for ever, and
+occupy the slot of its deployment. Ended as Crashed, it is restarted like any other crashed run.
 """
 
 import time
@@ -19,14 +19,14 @@ from prefect.states import Crashed
 from deployments.automations import SILENT_SECONDS
 
 HEARTBEAT_SECONDS = 35.0
-"""A little more than between two heartbeats, which a server that has just come back waits for."""
+"""A little more than the interval of heartbeats, so that live runs report to a server that is back."""
 REMEMBERED = timedelta(days=6)
 """Prefect keeps heartbeats for a week."""
 RUNNING = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
 
 
 def end_lost_runs() -> list[str]:
-    """End every running run that is silent and stays so; their names."""
+    """End every running run that is silent and stays silent; returns their names."""
     with get_client(sync_client=True) as prefect:
         silent = _silent(prefect)
         if not silent:
@@ -40,7 +40,7 @@ def end_lost_runs() -> list[str]:
 
 
 def _silent(prefect: SyncPrefectClient) -> list[FlowRun]:
-    """Running runs that sent heartbeats once, and have not for too long."""
+    """Running runs that have sent heartbeats, but not for too long."""
     now = datetime.now(UTC)
     too_long_ago = now - timedelta(seconds=SILENT_SECONDS)
     return [

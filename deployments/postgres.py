@@ -1,6 +1,6 @@
-"""Debian's PostgreSQL as the service `postgres`: what the container's entrypoint does there, done here.
+"""Debian's PostgreSQL as the service `postgres`: does what the entrypoint of the container image does.
 
-PostgreSQL refuses to run as root, so that root runs it as the user `postgres`, whom Debian's package makes.
+PostgreSQL refuses to run as root, so root runs it as the user `postgres`, which Debian's package creates.
 """
 
 import os
@@ -18,14 +18,14 @@ OLDEST = 15
 
 
 class PostgresError(MarsError, RuntimeError):
-    """PostgreSQL is not installed, or its data cannot be made; the message says what to do."""
+    """PostgreSQL is not installed, or its data folder cannot be created; the message says what to do."""
 
 
 def programs() -> Path:
-    """The folder of the newest installed PostgreSQL's programs.
+    """The folder with the programs of the newest installed PostgreSQL.
 
     Raises:
-        PostgresError: none is installed that is new enough.
+        PostgresError: no recent enough version is installed.
     """
     found = {
         int(folder.parent.name): folder
@@ -40,7 +40,7 @@ def programs() -> Path:
 
 
 def unprivileged(command: Sequence[str]) -> list[str]:
-    """The command as the user `postgres` where this process is root, and as it is elsewhere."""
+    """The command, run as the user `postgres` if this process is root."""
     if os.geteuid() != 0:
         return list(command)
     return [
@@ -49,15 +49,15 @@ def unprivileged(command: Sequence[str]) -> list[str]:
 
 
 def initialise(data: Path, script: Path, environment: Mapping[str, str]) -> None:
-    """Make the data folder with its user, its password and its databases, whole or not at all.
+    """Create the data folder with its user, password and databases, completely or not at all.
 
     Args:
-        data: folder of the data.
+        data: the data folder.
         script: SQL that runs once in the new server.
-        environment: POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, and where the programs are.
+        environment: POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB, and the PATH of the programs.
 
     Raises:
-        PostgresError: it cannot be made; the message holds PostgreSQL's own.
+        PostgresError: it cannot be created; the message contains PostgreSQL's.
     """
     if data.exists():
         return
@@ -90,7 +90,7 @@ def initialise(data: Path, script: Path, environment: Mapping[str, str]) -> None
         )  # fmt: skip
     with (partial / "postgresql.conf").open(
         "a"
-    ) as settings:  # whoever runs it may not write where Debian would
+    ) as settings:  # this user may not write to Debian's folder
         settings.write("unix_socket_directories = ''\n")
     log = str(partial / "initialising.log")
     call("pg_ctl", "start", "--wait", "--pgdata", str(partial), "--log", log)

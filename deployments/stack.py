@@ -1,11 +1,11 @@
 """The services of docker-compose.yml on this machine, without Docker.
 
-    python -m deployments.stack run [SERVICE ...]       until Ctrl-C, or a request to end
+    python -m deployments.stack run [SERVICE ...]       until Ctrl-C or SIGTERM
     python -m deployments.stack start [SERVICE ...]     in the background, until:
     python -m deployments.stack stop
 
-Every service is on a leash: when the stack ends, by `kill -9` too, nothing of it lives on. One that dies is
-started again, as docker-compose does. Data are in the folder `services`, and so is a log of each.
+Every service is on a leash: when the stack ends, even by `kill -9`, all its processes end. A service that
+dies is restarted, as docker-compose does. The folder `services` has the data, and a log of each service.
 """
 
 import os
@@ -31,28 +31,28 @@ HEALTH_SECONDS = 10.0
 """Deadline of one health check."""
 LOOK_SECONDS = 0.5
 RESTART_SECONDS = 5.0
-"""Between two starts of a service that dies at once."""
+"""Seconds between two starts of a service that dies at once."""
 FOREIGN = ("PREFECT_", "MLFLOW_", "PG", "POSTGRES_")
-"""Variables of the shell that no service is to inherit: the file says all that counts."""
+"""Variables of the shell that no service inherits, because docker-compose.yml sets all of them."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Named = Annotated[
-    list[str] | None, typer.Argument(metavar="[SERVICE]...", help="These and what they need; else all.")
+    list[str] | None, typer.Argument(metavar="[SERVICE]...", help="These, and those they need; else all.")
 ]
 State = Annotated[Path, typer.Option(resolve_path=True, help="Folder of data and logs.")]
 EnvFile = Annotated[
-    Path, typer.Option(resolve_path=True, help="Secrets and ports; made with random secrets if not there.")
+    Path, typer.Option(resolve_path=True, help="Secrets and ports; created with random secrets if missing.")
 ]
 
 
 class StackError(MarsError, RuntimeError):
-    """The services cannot be started; the message says which, and where its log is."""
+    """A service cannot be started; the message names it and its log."""
 
 
 @app.command()
 def run(named: Named = None, state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
-    """Run the services until Ctrl-C, or a request to end."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell has its background commands ignore SIGINT
+    """Run the services until Ctrl-C or SIGTERM."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell lets its background commands ignore SIGINT
         signal.signal(number, _interrupt)
     try:
         with _told_errors(), _owned(state):
@@ -63,14 +63,14 @@ def run(named: Named = None, state: State = STATE, env_file: EnvFile = environme
 
 @app.command()
 def start(named: Named = None, state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
-    """Run the services in the background; ends when all of them are healthy."""
+    """Run the services in the background; returns when all of them are healthy."""
     with _told_errors():
         planned = _planned(state, env_file, named)
         if not _is_free(state):
             _say(f"The services of {state} run already.\n{addresses(planned)}")
             return
         healthy, log = state / "healthy", state / "stack.log"
-        healthy.unlink(missing_ok=True)  # of a stack that was killed
+        healthy.unlink(missing_ok=True)  # left by a stack that was killed
         with log.open("w") as sink:
             stack = subprocess.Popen(
                 [
@@ -108,10 +108,10 @@ def stop(state: State = STATE) -> None:
 
 
 def supervise(planned: list[Service], state: Path) -> NoReturn:
-    """Start services in order, each when the one before is healthy; start again what dies; at last end all.
+    """Start services in order, each when the one before is healthy; restart those that die; finally end all.
 
     Raises:
-        StackError: one does not become healthy.
+        StackError: a service does not become healthy.
     """
     healthy = state / "healthy"
     running: dict[str, tuple[subprocess.Popen[str], ExitStack, float]] = {}
@@ -151,7 +151,7 @@ def supervise(planned: list[Service], state: Path) -> NoReturn:
 
 
 def addresses(planned: list[Service]) -> str:
-    """Where the services are reached, a line each."""
+    """The addresses of the services, one on each line."""
     return "\n".join(
         f"{service.name + ':':10}http://{LOOPBACK}:{service.port}"
         for service in planned
@@ -162,7 +162,7 @@ def addresses(planned: list[Service]) -> str:
 def _planned(state: Path, env_file: Path, named: list[str] | None) -> list[Service]:
     if environment.make(env_file):
         _say(f"{env_file} was made, with random secrets.")
-    postgres.programs()  # what is missing is told before anything starts
+    postgres.programs()  # fails before anything starts if PostgreSQL is missing
     state.mkdir(parents=True, exist_ok=True)
     found = services(state, environment.read(env_file))
     wanted = set(named or (service.name for service in found))
@@ -175,7 +175,7 @@ def _planned(state: Path, env_file: Path, named: list[str] | None) -> list[Servi
 
 
 def _command(service: Service) -> list[str]:
-    """The service's command, once its folders are there."""
+    """Create the service's folders; returns its command."""
     for folder in service.volumes:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if service.name != postgres.USER:
@@ -188,7 +188,7 @@ def _command(service: Service) -> list[str]:
 
 
 def _variables(service: Service) -> dict[str, str]:
-    """The service's environment; its programs are those beside this Python, and PostgreSQL's."""
+    """The service's environment; PATH has the programs beside this Python, and PostgreSQL's."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     if service.name == postgres.USER:
@@ -220,7 +220,7 @@ def _last_words(service: Service, state: Path, ended: bool) -> str:
 
 @contextmanager
 def _owned(state: Path) -> Iterator[None]:
-    """Be the one stack of a folder."""
+    """Let only one stack run in a folder."""
     state.mkdir(parents=True, exist_ok=True)
     lock = FileLock(state / ".lock")
     try:
@@ -246,7 +246,7 @@ def _is_free(state: Path) -> bool:
 
 
 def _tell_news(log: Path, told: int) -> int:
-    """Print what a log says beyond its first `told` lines; how many it has."""
+    """Print a log after its first `told` lines; returns its number of lines."""
     lines = log.read_text().splitlines()
     for line in lines[told:]:
         _say(line)

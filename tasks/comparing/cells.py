@@ -1,4 +1,4 @@
-"""The folder of a comparison: the cells that are finished, and what was measured in them."""
+"""The folder of a comparison: its finished cells and their metrics."""
 
 import json
 import shutil
@@ -34,37 +34,37 @@ from tasks.run.step import VERSIONS, tell
 
 
 class ComparisonError(MarsError, RuntimeError):
-    """There is nothing to compare; the message says what went wrong first."""
+    """There is nothing to compare; the message has the first error."""
 
 
 RunCell = Cell[RunConfig]
 
 
 def cells_of(config: ComparisonConfig) -> list[RunCell]:
-    """The cells of a comparison, whose models stay out of MLflow unless the experiment says otherwise.
+    """The cells of a comparison; their models are not logged to MLflow unless the experiment says so.
 
     Raises:
-        ConfigError: an arm's keys are unknown or out of range, or arms differ in what has to be matched.
+        ConfigError: an arm's keys are unknown or out of range, or arms differ in a key that must be the same.
     """
     return cells_as(config, RunConfig, {"tracking": {"models": "none"}})
 
 
 def finished(root: Path, cell: RunCell) -> bool:
-    """Whether a cell, whose folder is there, ran to its end with the configuration and data it has now."""
+    """Whether a cell with a folder is finished, with its current configuration and data."""
     end = root / cell.name / RunFolder.of_round(cell.experiment.rounds).metrics
     file = _record(root, cell)
     return file.exists() and end.exists() and json.loads(file.read_text())["key"] == cell_key(cell)
 
 
 def cell_key(cell: RunCell) -> str:
-    """What a cell's result follows from: its configuration, what its sources hold, the steps' versions."""
+    """A digest of all that a cell's result depends on: its configuration, its data, the steps' versions."""
     config = cell.experiment
     keys = scientific(config, content_of_checkpoint)
     return digest(keys, config.rounds, contents(config), benchmark_contents(config), VERSIONS)
 
 
 def experiment_file(root: Path, cell: RunCell, parent: str | None) -> Path:
-    """Write the configuration of a cell's run, shown in MLflow under the comparison's run `parent`."""
+    """Write the configuration of a cell's run; in MLflow its parent is the comparison's run `parent`."""
     tracking = cell.experiment.tracking
     shown = tracking.model_copy(
         update={
@@ -79,7 +79,7 @@ def experiment_file(root: Path, cell: RunCell, parent: str | None) -> Path:
 
 
 def keep(root: Path, cell: RunCell, key: str) -> None:
-    """Remember that a cell whose `cell_key` was this is finished, with which packages, and its figures."""
+    """Record that a cell with this `cell_key` is finished, with its packages and metrics."""
     run = existing_run(root / cell.name)
     rounds = read_metrics(run)
     record = {"key": key, "packages": packages(), "trained": trained(run), "rounds": rounds}
@@ -89,16 +89,16 @@ def keep(root: Path, cell: RunCell, key: str) -> None:
 def drop_models_between(root: Path, cells_of_a_seed: Sequence[RunCell]) -> None:
     """Remove the models between round 0 and the last one from the finished cells of a seed.
 
-    They are most of a comparison's room. Round 0's is what another arm starts from. A comparison that grows
-    by a round, or whose steps have a new version, fits those in between again. A run whose
-    `tracking.models` is all keeps all.
+    They take most of a comparison's disk space. Other arms start from round 0's model. A comparison that gets
+    another round, or whose steps have a new version, fits the removed ones again. A run whose
+    `tracking.models` is all keeps all of them.
     """
     for cell in cells_of_a_seed:
         run = existing_run(root / cell.name)
         models = [run.path(run.of_round(t).model) for t in range(1, run.config.rounds)]
         there = [model for model in models if model.exists()]
         if there and run.config.tracking.models != "all":
-            tell("%s: the models of %d rounds in between make room.", cell.name, len(there))
+            tell("%s: removed the models of %d rounds in between.", cell.name, len(there))
             for model in there:
                 shutil.rmtree(model)
 
@@ -106,7 +106,7 @@ def drop_models_between(root: Path, cells_of_a_seed: Sequence[RunCell]) -> None:
 def gather(
     root: Path, config: ComparisonConfig, command: str, found: Sequence[RunCell], failed: dict[str, str]
 ) -> ComparisonReport:
-    """The report of all cells that are finished, and were run by a command.
+    """The report of all finished cells.
 
     Raises:
         ComparisonError: there is none.
@@ -132,7 +132,7 @@ def gather(
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
 def write_comparison(root: Path, report: ComparisonReport) -> None:
-    """Write results.md, results.json and figures, and show means and page in Prefect."""
+    """Write results.md, results.json and figures, and show the means and the page in Prefect."""
     write(report, root)
     headers, rows = means_table(report)
     table = [dict(zip(headers, row, strict=True)) for row in rows]
@@ -144,7 +144,7 @@ def write_comparison(root: Path, report: ComparisonReport) -> None:
 
 
 def means(report: ComparisonReport) -> dict[str, float]:
-    """Mean over seeds of each figure in the report's table, by `arm/figure`."""
+    """Mean over seeds of each metric in the report's table, by `arm/metric`."""
     return {
         f"{arm}/{figure}": mean.value
         for figure in report.columns
@@ -163,7 +163,7 @@ def trained(run: RunFolder) -> dict[str, int]:
 
 
 def _of_the_whole_run(rounds: list[dict[str, float]]) -> dict[str, Any]:
-    """The figures of the last round; what was topped up, tokens and seconds of all rounds."""
+    """The metrics of the last round, with topped-up pairs, tokens and seconds summed over all rounds."""
     return rounds[-1] | {
         "topped_up": _over_rounds(rounds, "augmentation/topped_up"),
         "llm_tokens": _over_rounds(rounds, "rewriting/tokens") + _over_rounds(rounds, "augmentation/tokens"),

@@ -1,1 +1,1 @@
-"""Looking at runs and ahead of them: lineage, export, estimate."""
+"""Inspection of runs, before and after: estimate, preview, lineage, export."""

@@ -1,9 +1,9 @@
-"""What a run will cost, before it is started: requests, tokens, optimizer steps, disk and hours.
+"""An estimate of a run's costs before it starts: requests, tokens, optimizer steps, disk and hours.
 
-Margins are not known yet, so the budget is taken as spread evenly, which asks for the most texts. Hours
-follow from operations: 2 (scoring) or 6 (fitting) times the weights outside the embeddings for each token,
-at `UTILISATION` of the matrix-product rate that this machine shows now; where the head alone is trained, each
-text is scored once. Disk is that of checkpoints and features; texts, their embeddings and tables come on top.
+Margins are not known yet, so the budget is assumed to be spread evenly, which needs the most texts. Hours are
+computed from operations: 2 (scoring) or 6 (fitting) for each token and weight outside the embeddings, at
+`UTILISATION` of this machine's current matrix-product rate; if only the head is trained, each text is scored
+once. Disk is the space of checkpoints and features, without texts, their embeddings and tables.
 """
 
 import math
@@ -19,17 +19,17 @@ from mars_core.model.reward_model import RewardModel
 from tasks.run.sources import read_sources
 
 UTILISATION = 0.4
-"""Share of the matrix-product rate that scoring and fitting are taken to reach."""
+"""Share of the matrix-product rate that scoring and fitting are assumed to reach."""
 SAMPLE = 200
 """Pairs whose tokens are counted for the estimate."""
 
 
 def estimate(config: ExperimentConfig) -> dict[str, str]:
-    """Read the data and the backbone, run no step; figures by name.
+    """Read the data and the backbone without running a step; returns texts by name.
 
     Raises:
-        PairsError, BenchmarkError, SelectionError, ModelError: what the run itself would raise. Whether a
-            generator answers is not asked.
+        PairsError, BenchmarkError, SelectionError, ModelError: as the run itself would. It does not check
+            whether a generator answers.
     """
     sets, benchmarks = read_sources(config)
     suite = config.evaluation.suite
@@ -100,7 +100,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
 
 
 def paraphrases_a_round(config: ExperimentConfig, originals: int) -> int:
-    """Paraphrases that a round wants at most: those of a budget that is spread evenly."""
+    """Most paraphrases that a round asks for: those of an evenly spread budget."""
     scheme, unit = config.augmentation, config.selection.budget_unit
     with_budget = min(originals, config.selection.budget)
     each = math.ceil(config.selection.budget / with_budget)
@@ -111,7 +111,7 @@ def paraphrases_a_round(config: ExperimentConfig, originals: int) -> int:
 
 
 def _matrix_product_rate(model: RewardModel) -> float:
-    """Floating-point operations a second of this machine's matrix product, in the model's arithmetic."""
+    """Floating-point operations per second of this machine's matrix product, in the model's precision."""
     kind = torch.bfloat16 if model.bfloat16 else torch.float32
     a = torch.ones(2048, 2048, dtype=kind, device=model.device)
     best = math.inf

@@ -1,4 +1,4 @@
-"""Synthetic pairs of a run in the forms that other trainers read."""
+"""Export of a run's synthetic pairs in the formats of other trainers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +15,14 @@ Row = dict[str, object]
 
 
 def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[Path, int]:
-    """Write the synthetic pairs of all rounds into one file; the file and its number of rows.
+    """Write the synthetic pairs of all rounds into one file; returns the file and its number of rows.
 
-    `hh` has two transcripts a row, `trl` explicit conversations (prompt, chosen, rejected as lists of role
-    and content), both as JSON lines with the ids of pair and original; `parquet` keeps all columns.
+    `hh` has two transcripts in each row, `trl` explicit conversations (prompt, chosen, rejected as lists of
+    role and content), both as JSON lines with the ids of the pair and its original; `parquet` keeps all
+    columns.
 
     Raises:
-        RunFolderError: no run there, or no round of it has synthetic pairs yet.
+        RunFolderError: there is no run, or no round of it has synthetic pairs yet.
     """
     run = existing_run(root)
     files = [file for t in run.rounds() if (file := run.path(run.of_round(t).synthetic)).exists()]

@@ -1,4 +1,4 @@
-"""Where a synthetic pair comes from: its original, the margin that bought it, the requests behind it."""
+"""The lineage of a synthetic pair: its original, that pair's margin, and the requests that gave its texts."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from tasks.run.run_folder import RunFolder, RunFolderError, existing_run
 
 
 class UnknownPairError(MarsError, KeyError):
-    """No round of the run has a synthetic pair of this id."""
+    """No round of the run has a synthetic pair with this id."""
 
     def __str__(self) -> str:
-        """Its message, without the quotes that a KeyError puts around it."""
+        """The message, without the quotes that KeyError adds."""
         return str(self.args[0])
 
 
@@ -24,8 +24,8 @@ def lineage(root: Path, synthetic_id: str) -> dict[str, dict[str, Any]]:
     """Facts about a synthetic pair by title, from the pair back to its original.
 
     Raises:
-        RunFolderError: `root` is no run, or its store of generations is not there.
-        UnknownPairError: no such synthetic pair in it.
+        RunFolderError: `root` is no run, or its store of generations is missing.
+        UnknownPairError: it has no such synthetic pair.
     """
     run = existing_run(root)
     for t in run.rounds():
@@ -80,7 +80,7 @@ def _facts(run: RunFolder, paths: RoundPaths, pair: dict[str, Any]) -> dict[str,
 
 
 def _moved(more: int, run: RunFolder) -> str:
-    """What became of a budget that is not the number of pairs, where it counts pairs."""
+    """A note if an original has more or fewer pairs than its budget, where budgets count pairs."""
     if run.config.selection.budget_unit != "pairs" or more == 0:
         return ""
     return f" ({more} moved here from others)" if more > 0 else f" ({-more} moved to others or not made)"

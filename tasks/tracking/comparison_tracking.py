@@ -1,4 +1,4 @@
-"""MLflow: the run of a comparison, under which those of its cells are shown."""
+"""MLflow: the run of a comparison, which is the parent of its cells' runs."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -31,14 +31,14 @@ Cell = tuple[RunFolder, dict[str, int]]
 
 
 class ComparisonTracking:
-    """What MLflow gets of a comparison: a run under which those of its cells are shown."""
+    """A comparison in MLflow: a run that is the parent of its cells' runs."""
 
     def __init__(self, name: str, identity: str, config: TrackingConfig, root: Path) -> None:
-        """Of the comparison in the folder `root`, which no other folder has the identity of."""
+        """Track the comparison in the folder `root`; `identity` is unique to that folder."""
         self.name, self.identity, self.config = name, identity, config
         self.delivery = Delivery(config, root)
         self.parent: str | None = None
-        """Id of the comparison's run; None while MLflow is away."""
+        """Id of the comparison's run; None while MLflow is not available."""
 
     def start(self, client: MlflowClient) -> str:
         """Find or start the comparison's run. Returns its id."""
@@ -53,7 +53,8 @@ class ComparisonTracking:
         return run_id
 
     def end(self, client: MlflowClient, cells: Sequence[Cell], means: dict[str, float], status: str) -> str:
-        """Send what is missing of finished cells, the arms' means, and the report; its page's address."""
+        """Send the missing data of finished cells, the arms' means, and the report; returns its page's
+        address."""
         run_id = self.start(client)
         for run, trained in cells:
             tracking = run.config.tracking.model_copy(update={"parent": run_id})
@@ -78,10 +79,10 @@ class ComparisonTracking:
 def tracked_comparison(
     name: str, identity: str, config: TrackingConfig, root: Path
 ) -> Iterator[ComparisonTracking]:
-    """Show a comparison in MLflow for the length of a `with` block; failed if that ends by an exception.
+    """Show a comparison in MLflow during a `with` block, as failed if that raises an exception.
 
     Raises:
-        TrackingError: at the beginning, MLflow refuses what no waiting will make it take.
+        TrackingError: at the start, MLflow refuses the data for a reason that waiting does not change.
     """
     tracking = ComparisonTracking(name, identity, config, root)
     _track_comparison(tracking)
@@ -98,7 +99,7 @@ def tracked_comparison(
 
 @task(name="track comparison", task_run_name="track comparison", cache_policy=NO_CACHE, persist_result=False)
 def _track_comparison(tracking: ComparisonTracking) -> None:
-    """Send MLflow the beginning of a comparison."""
+    """Send the start of a comparison to MLflow."""
     tracking.parent = tracking.delivery.attempt(tracking.start, first=True)
 
 
@@ -106,7 +107,7 @@ def _track_comparison(tracking: ComparisonTracking) -> None:
 def track_comparison_result(
     tracking: ComparisonTracking, cells: Sequence[Cell], means: dict[str, float], failed: bool
 ) -> None:
-    """Send MLflow the arms' means and the report, and what it lacks of finished cells; link its page."""
+    """Send the arms' means, the report, and missing data of finished cells to MLflow; link its page."""
     status = "FAILED" if failed else "FINISHED"
     page = tracking.delivery.attempt(lambda client: tracking.end(client, cells, means, status))
     if page:

@@ -1,4 +1,4 @@
-"""MLflow: the metrics of one evaluation, in a run that somebody else has started."""
+"""MLflow: the metrics of one evaluation, in an existing run."""
 
 import math
 import time
@@ -21,10 +21,10 @@ from tasks.tracking.mlflow_store import (
 
 
 def run_page(config: TrackingConfig, run_id: str) -> str:
-    """The address of a run's page, whoever started it.
+    """The address of a run's page, for any run.
 
     Raises:
-        TrackingError: there is no such run, or MLflow is away.
+        TrackingError: there is no such run, or MLflow is not available.
     """
     address = shown(tracking_uri(config))
     try:
@@ -41,10 +41,10 @@ def run_page(config: TrackingConfig, run_id: str) -> str:
 def track_evaluation(
     config: TrackingConfig, run_id: str, metrics: dict[str, float], files: list[Path]
 ) -> None:
-    """Log metrics as evaluation/… of a run, apart from those of its rounds, and files beside them.
+    """Log metrics of a run as evaluation/…, separate from those of its rounds, and the files.
 
     Raises:
-        TrackingError: MLflow does not take them; they lie in the files.
+        TrackingError: MLflow does not accept them; the files have them.
     """
 
     def send(client: MlflowClient) -> None:

@@ -25,10 +25,10 @@ from tasks.tracking.mlflow_store import (
 
 @task(name="registered model", task_run_name="{reference}", cache_policy=NO_CACHE, persist_result=False)
 def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) -> str:
-    """Fetch a registered model (models:/NAME@ALIAS or models:/NAME/VERSION); its checkpoint within a folder.
+    """Fetch a registered model (models:/NAME@ALIAS or models:/NAME/VERSION) as a checkpoint in a folder.
 
-    MLflow keeps the tokenizer of a transformers model, and the objective, apart from its network; here they
-    come together.
+    MLflow keeps the tokenizer of a transformers model, and the objective, separate from its network; here
+    they are put together.
 
     Raises:
         TrackingError: there is no such model.
@@ -36,9 +36,9 @@ def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) 
     try:
         with fluent(reached(config).tracking_uri):
             fetched = Path(mlflow.artifacts.download_artifacts(reference, dst_path=str(folder)))
-    except Exception as error:  # stores of artifacts raise many kinds
+    except Exception as error:  # artifact stores raise many kinds of errors
         raise TrackingError(
-            f"{reference}: not to be had; MLflow at {shown(tracking_uri(config))} {told(error)}"
+            f"{reference}is not available; MLflow at {shown(tracking_uri(config))} {told(error)}"
         ) from error
     tokenizer = fetched / "components" / "tokenizer"
     if not tokenizer.is_dir():
@@ -51,10 +51,11 @@ def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) 
 
 
 def log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> str:
-    """Send a round's checkpoint, once, as an MLflow model for `mlflow.transformers.load_model`; its id.
+    """Send a round's checkpoint, once, as an MLflow model for `mlflow.transformers.load_model`; returns its
+    id.
 
-    The network and its tokenizer are handed over in memory: MLflow's way of logging a folder asks
-    transformers 5 for a pipeline in a form that it no longer has.
+    The network and its tokenizer are passed in memory: to log a folder, MLflow asks transformers 5 for a
+    pipeline in a form that it no longer has.
     """
     step = "fit" if run.path(f".steps/round-{t}-fit.json").exists() else "adopt"
     model = run.outputs(f"round-{t}-{step}")[""]

@@ -1,4 +1,4 @@
-"""What all runs in MLflow have in common: their experiment, links, notes and metrics."""
+"""Common parts of all runs in MLflow: their experiment, links, notes and metrics."""
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
@@ -16,44 +16,45 @@ from tasks.tracking.mlflow_store import (
 )
 
 METRICS_AT_ONCE = 1000
-"""Most metrics of one request to MLflow."""
+"""Most metrics in one request to MLflow."""
 NOTE_LENGTH = 5000
-"""Most of a description in MLflow, in characters."""
+"""Most characters of a description in MLflow."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Lets MLflow open an experiment with its runs and charts, and not with its pages for chat applications."""
+"""The tag that lets MLflow show an experiment's runs and charts first, not its pages for chat
+applications."""
 
 
 def run_address(config: TrackingConfig, run: Run) -> str:
-    """The page of a run in MLflow; of a local store, as `mars ui` serves it."""
+    """The page of a run in MLflow; for a local store, the address at which `mars ui` serves it."""
     uri = tracking_uri(config)
     server = uri if uri.startswith("http") else f"http://127.0.0.1:{LOCAL_PORT}"
     return f"{shown(server).rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
 
 def link_tracking(address: str) -> None:
-    """Put a page of MLflow one click away in Prefect."""
+    """Link a page of MLflow in Prefect."""
     with tolerated():
         create_link_artifact(key="mlflow", link=address, link_text="This run in MLflow")
 
 
 def flow_run_tags() -> dict[str, str]:
-    """The Prefect flow run that sends, as tags."""
+    """The current Prefect flow run as tags."""
     return {"prefect.flow_run": str(flow_run.id), "prefect.url": str(flow_run.ui_url)}
 
 
 def prefect_link() -> str:
-    """A link in Markdown to the Prefect flow run, where there is one."""
+    """A Markdown link to the Prefect flow run, if there is one."""
     return f"[This run in Prefect]({flow_run.ui_url})" if flow_run.ui_url else ""
 
 
 def note_of(page: str) -> str:
-    """A page as the description of an MLflow run: whole paragraphs, and the link to Prefect before them."""
+    """A page as the description of an MLflow run: the link to Prefect, then as many paragraphs as fit."""
     text = f"{prefect_link()}\n\n{without_figures(page)}".strip()
     return text if len(text) <= NOTE_LENGTH else text[:NOTE_LENGTH].rpartition("\n\n")[0]
 
 
 def experiment_id_of(client: MlflowClient, config: TrackingConfig) -> str:
-    """The MLflow experiment of the configuration, made where it is not there yet."""
+    """The MLflow experiment of the configuration; it is created if necessary."""
     found = client.get_experiment_by_name(config.experiment)
     if found:
         return found.experiment_id

@@ -1,4 +1,4 @@
-"""MLflow on this machine: what `mars ui` shows where no server is configured."""
+"""A local MLflow server, which `mars ui` shows if no server is configured."""
 
 import sys
 from collections.abc import Iterator

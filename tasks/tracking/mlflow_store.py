@@ -1,8 +1,8 @@
-"""Where MLflow is, whether it takes what it is sent, and what a flow does where it does not.
+"""Where MLflow is, whether it accepts data, and what a flow does if it does not.
 
-A run's folder holds everything that MLflow is sent. So a server that is down, busy or unreachable is no
-reason to end hours of work, or not to begin them: the flow goes on, says so once, and sends what is missing
-as soon as the server is back. What a person has to mend, such as refused credentials, is told before it.
+A run's folder holds everything that is sent to MLflow. So a server that is down, busy or unreachable does not
+stop a flow: it continues, logs one warning, and sends the missing data as soon as the server is back. What a
+user has to fix, such as refused credentials, is reported before the work starts.
 """
 
 import logging
@@ -29,64 +29,66 @@ SQLITE = "sqlite:///"
 LOCAL_STORE = "mlflow.db"
 LOCAL_ARTIFACTS = "mlartifacts"
 LOCAL_PORT = 5000
-"""Where `mars ui` serves a local store, unless the port is taken."""
+"""The port at which `mars ui` serves a local store, unless it is taken."""
 DOWN_OR_BUSY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED"}
-"""MLflow's names for failures that pass by themselves; one is of a server that cannot be reached at all."""
+"""MLflow's names for temporary failures; one of them means that the server cannot be reached."""
 REFUSED = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
 MODEL_SECONDS = "600"
-"""How long a server may take to store a model that it was sent."""
+"""How long a server may take to store a model."""
 _fluent_api = threading.Lock()
 
-# MLflow asks a dead server for minutes, and each request waits for two; what is not sent now is sent later.
+# By default MLflow retries a dead server for minutes, and each request waits for two; here data are sent
+# later.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-logging.getLogger("mlflow").setLevel(logging.ERROR)  # its notes on schema migrations and model cards
-logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry
+logging.getLogger("mlflow").setLevel(logging.ERROR)  # its messages on schema migrations and model cards
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one line for each retry
 
 
 class TrackingError(MarsError, RuntimeError):
-    """MLflow does not take or know something; the message says what, and where it was asked."""
+    """MLflow refuses a request, or lacks what was asked for; the message says what, and names the address."""
 
 
 @dataclass
 class Delivery:
-    """What a flow sends to MLflow, one thing after the other."""
+    """Sends a flow's data to MLflow, and continues without MLflow when it is not available."""
 
     config: TrackingConfig
     folder: Path
-    """Where all that is sent lies, and stays."""
+    """The folder that holds all that is sent."""
     missed: bool = False
-    """Whether MLflow has not taken the last thing."""
+    """Whether the last attempt failed."""
     page: str | None = None
-    """Address of what was sent, once MLflow has shown it."""
+    """Address of the page in MLflow, once it is known."""
 
     def attempt(self, send: Callable[[MlflowClient], Sent], *, first: bool = False) -> Sent | None:
-        """What `send` returns; None, and a sentence in the log, if MLflow is away or fails.
+        """Call `send`; returns its result, or None after a warning if MLflow is not available or fails.
 
         Raises:
-            TrackingError: at the first attempt, MLflow refuses what no waiting will make it take.
+            TrackingError: at the first attempt, MLflow refuses the data for a reason that waiting does not
+                change.
         """
         address = shown(tracking_uri(self.config))
         try:
             sent = send(reached(self.config))
-        except Exception as error:  # stores of numbers and of artifacts raise many kinds
+        except Exception as error:  # stores of metrics and of artifacts raise many kinds of errors
             if first and not is_away(self.config, error):
                 raise TrackingError(f"MLflow at {address} {told(error)}") from error
             if not self.missed:
                 tell(
-                    "MLflow at %s %s. The run goes on; its numbers are in %s, and are sent when MLflow takes "
-                    "them again.",
+                    "MLflow at %s %s. The run goes on; its metrics are in %s, and are sent when MLflow is "
+                    "available again.",
                     address, told(error), self.folder, level=logging.WARNING,
                 )  # fmt: skip
             self.missed = True
             return None
         if self.missed:
-            tell("MLflow at %s takes numbers again, and has got what it missed.", address)
+            tell("MLflow at %s is available again, and has got the missing metrics.", address)
         self.missed = False
         return sent
 
     def close(self) -> None:
-        """Say how MLflow gets what it has missed to the end."""
+        """Log how to send what MLflow still lacks at the end."""
         if self.missed:
             tell(
                 "MLflow at %s has not got everything: once it is back, the same command sends what is "
@@ -96,19 +98,19 @@ class Delivery:
 
 
 class _NoAnswerError(Exception):
-    """A server that is not there."""
+    """The server does not answer."""
 
 
 def tracking_uri(config: TrackingConfig) -> str:
-    """Where MLflow keeps the numbers: as configured, by environment, or in the working folder."""
+    """Where MLflow keeps metrics: as configured, by environment, or in the working folder."""
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path(LOCAL_STORE).resolve()}"
 
 
 def check_tracking(config: TrackingConfig) -> None:
-    """Find out before hours of work whether MLflow will take their numbers. A server may be down just now.
+    """Check before hours of work that MLflow will accept their metrics; a server may be down for the moment.
 
     Raises:
-        TrackingError: it refuses the credentials, or the experiment was deleted, or the address is none.
+        TrackingError: it refuses the credentials, or the experiment was deleted, or the address is not valid.
     """
     try:
         found = reached(config).get_experiment_by_name(config.experiment)
@@ -124,35 +126,35 @@ def check_tracking(config: TrackingConfig) -> None:
 
 
 def is_away(config: TrackingConfig, error: Exception) -> bool:
-    """Whether a failure is of a server that is down or busy, and not of what it was asked."""
+    """Whether a failure means that the server is down or busy, and not that the request is wrong."""
     uri = tracking_uri(config)
     if isinstance(error, AddressError):
         return False
     if not uri.startswith("http"):
-        return getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"  # another process writes
+        return getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"  # another process is writing
     return getattr(error, "error_code", "") in DOWN_OR_BUSY or not answers(health(uri))
 
 
 def told(error: Exception) -> str:
-    """What went wrong, to follow the words "MLflow at ADDRESS": a line without passwords."""
+    """What went wrong, as the end of a sentence that begins with "MLflow at ADDRESS"; without passwords."""
     if isinstance(error, _NoAnswerError):
         return "does not answer"
     if getattr(error, "error_code", "") in REFUSED:
         return (
             "refuses the credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-            "MLFLOW_TRACKING_TOKEN, to those of a user who may write there"
+            "MLFLOW_TRACKING_TOKEN, to those of a user with write access"
         )
     lines = str(error).splitlines() or [type(error).__name__]
     return f"failed ({shown(lines[0])[:300]})"
 
 
 def health(uri: str) -> str:
-    """The address at which a server says that it is there."""
+    """The health address of a server."""
     return f"{uri.rstrip('/')}/health"
 
 
 def reached(config: TrackingConfig) -> MlflowClient:
-    """A client, of a server that answers or of a local store, which is made where it is not there yet."""
+    """A client of a server that answers, or of a local store, which is created if necessary."""
     uri = tracking_uri(config)
     if uri.startswith("http") and not answers(health(uri)):
         raise _NoAnswerError
@@ -161,10 +163,10 @@ def reached(config: TrackingConfig) -> MlflowClient:
 
 
 def runs_page(config: TrackingConfig, server: str) -> str:
-    """The page of a server with the runs of the experiment; its first page where there are none yet.
+    """The page of a server with the experiment's runs; its first page if there is no such experiment yet.
 
     Raises:
-        TrackingError: MLflow does not tell.
+        TrackingError: the request to MLflow fails.
     """
     try:
         found = reached(config).get_experiment_by_name(config.experiment)
@@ -174,10 +176,10 @@ def runs_page(config: TrackingConfig, server: str) -> str:
 
 
 def make_store(uri: str) -> None:
-    """Make a local store that is not there yet, whole or not at all; a server's is the server's to make.
+    """Create a local store that does not exist yet, completely or not at all; a server creates its own.
 
-    MLflow makes its tables one after the other. Where that is interrupted, or two processes do it at once,
-    it is left with a database that it can neither use nor mend.
+    MLflow creates its tables one after the other. If that is interrupted, or two processes do it at once, the
+    database is left in a state that MLflow can neither use nor repair.
     """
     store = _local_file(uri)
     if store is None or store.exists():
@@ -196,17 +198,17 @@ def _local_file(uri: str) -> Path | None:
 
 
 def artifact_location(uri: str) -> str | None:
-    """Beside the database of a local store; a server knows itself where it keeps artifacts."""
+    """The folder of artifacts beside a local store's database; None for a server, which has its own place."""
     store = _local_file(uri)
     return (store.parent / LOCAL_ARTIFACTS).as_uri() if store else None
 
 
 @contextmanager
 def fluent(uri: str) -> Iterator[None]:
-    """Point MLflow's fluent API to a store for the length of a `with` block, and leave no trace of it.
+    """Point MLflow's fluent API to a store during a `with` block, and restore everything afterwards.
 
-    MLflow keeps the address in the environment, where the next run of this process would take it for its own.
-    So one thread at a time has this API. It stores models, for which a server may take its time.
+    MLflow keeps the address in the environment, where the next run of this process would read it. So only one
+    thread at a time uses this API. It stores models, for which a server may need more time.
     """
     with _fluent_api:
         names = "MLFLOW_TRACKING_URI", "MLFLOW_HTTP_REQUEST_TIMEOUT"

@@ -1,11 +1,10 @@
-"""MLflow: one parent run a run folder, one child run a round; what of a folder is sent there, and when.
+"""MLflow: one parent run for each run folder, with one child run for each round.
 
-Sending is a step of its own and may be repeated: a run is found again by the identity of its folder, and what
-MLflow has of it is left alone. Each time everything is sent that is missing, so that a server which was away
-for a while gets all in the end. A sending that was cut short leaves no double rows either: a metric bears the
-time of the file it is read from, and MLflow keeps equal rows once. Everything but a model, which MLflow takes
-no other way, goes through a client and a run id: the fluent API's active run belongs to a thread and would
-start stray runs.
+Sending is a separate step and may be repeated: a run is found again by the identity of its folder, and only
+what MLflow lacks is sent, so that a server that was down for a while gets everything in the end. An
+interrupted send leaves no duplicate rows: a metric has the timestamp of its file, and MLflow keeps equal rows
+once. Everything goes through a client and a run id, except models, which need MLflow's fluent API: that API's
+active run belongs to a thread, and would start stray runs.
 """
 
 import json
@@ -44,25 +43,25 @@ from tasks.tracking.mlflow_store import (
 )
 
 PARAMETERS_AT_ONCE = 100
-"""Most parameters of one request to MLflow."""
+"""Most parameters in one request to MLflow."""
 HEADLINES = (
     "validation/accuracy", "heldout/accuracy", "heldout/accuracy_low", "heldout/accuracy_high",
     "heldout/mean_margin", "heldout/snr", "heldout/brier", "heldout/calibration_error",
     "contamination/heldout/exact", "contamination/heldout/near", "contamination/heldout/accuracy",
     "curvature/beta", "curvature/mean_gain", "curvature/worst_gain", "curvature/gamma_curv/0.5",
 )  # fmt: skip
-"""Metrics that the parent carries, beside those of benchmarks: as curves over rounds, and as the result."""
+"""Metrics of the parent run, besides those of benchmarks: as curves over rounds, and as the result."""
 Track = Callable[..., None]
 
 
 @contextmanager
 def tracked(run: RunFolder) -> Iterator[Track]:
-    """Send a run to MLflow as it goes on in a `with` block, and as failed if that ends by an exception.
+    """Send a run to MLflow during a `with` block, and mark it as failed if that raises an exception.
 
-    Yields a function that is told how many rounds are finished, and by `ended=True` that all is written.
+    Yields a function to call with the number of finished rounds, and with `ended=True` when all is written.
 
     Raises:
-        TrackingError: at the beginning, MLflow refuses what no waiting will make it take.
+        TrackingError: at the start, MLflow refuses the data for a reason that waiting does not change.
     """
     delivery = Delivery(run.config.tracking, run.root)
 
@@ -82,7 +81,7 @@ def tracked(run: RunFolder) -> Iterator[Track]:
 
 @task(name="track", task_run_name="{title}", cache_policy=NO_CACHE, persist_result=False)
 def _track(title: str, delivery: Delivery, run: RunFolder, rounds: int, *, ended: bool, first: bool) -> None:
-    """Send MLflow what it has not got of a run's folder; link its page when that is first there."""
+    """Send what MLflow lacks of a run's folder; link its page once it exists."""
 
     def send(client: MlflowClient) -> str:
         return run_address(delivery.config, send_run(client, run, rounds, ended=ended))
@@ -94,7 +93,7 @@ def _track(title: str, delivery: Delivery, run: RunFolder, rounds: int, *, ended
 
 
 def send_run(client: MlflowClient, run: RunFolder, rounds: int, *, ended: bool = False) -> Run:
-    """Bring MLflow up to a run's folder: the run, its first rounds, and its result if it has ended.
+    """Update MLflow from a run's folder: the run, its first `rounds` rounds, and its result if it has ended.
 
     Returns:
         The parent run.
@@ -122,7 +121,7 @@ def _send_start(client: MlflowClient, run: RunFolder, experiment_id: str, known:
     this_start = digest(run.path("config.yaml").read_text(), [part.sha256 for part in sets.values()], tags)
     if parent.data.tags.get("mars.started") == this_start:
         return parent
-    # A parameter of MLflow is set once: the first start's value of an operational key stays, and
+    # MLflow sets a parameter once: an operational key keeps the value of the first start, and
     # config.yaml among the artifacts has the present one.
     parameters = [
         Param(key, str(value)[:6000])
@@ -142,7 +141,7 @@ def _send_start(client: MlflowClient, run: RunFolder, experiment_id: str, known:
 
 
 def _send_round(client: MlflowClient, run: RunFolder, t: int, parent: Run, known: Run | None) -> None:
-    """Send a round as a child run; one that MLflow has is left alone, but for a model that it lacks."""
+    """Send a round as a child run; if MLflow has it, send only a missing model."""
     metrics = run.outputs(f"round-{t}-metrics")[""]
     child = known or client.create_run(
         parent.info.experiment_id,
@@ -171,12 +170,12 @@ def _send_round(client: MlflowClient, run: RunFolder, t: int, parent: Run, known
         client.set_terminated(run_id)
         client.set_tag(run_id, "mars.logged", metrics.sha256)
     if run.config.tracking.models == "all" and run.path(run.of_round(t).model).exists():
-        log_model(client, run, child, t)  # a comparison may have made room before it was to keep all
+        log_model(client, run, child, t)  # a comparison may have removed it before `tracking.models` was all
         client.set_terminated(run_id)
 
 
 def _send_result(client: MlflowClient, run: RunFolder, finished: int, parent: Run) -> None:
-    """Send the figures and model of the round that counts, and the report, to the parent."""
+    """Send the metrics and the model of the best round, and the report, to the parent run."""
     run_id = parent.info.run_id
     rounds = read_metrics(run)[:finished]
     fixed = run.config.evaluation.benchmark_rounds == "last"
@@ -196,7 +195,7 @@ def _send_result(client: MlflowClient, run: RunFolder, finished: int, parent: Ru
             ],
         )
         client.log_artifact(run_id, str(run.path("report.md")))
-        if run.path("figures").exists():  # of a comparison's cells none are drawn
+        if run.path("figures").exists():  # cells of a comparison have none
             client.log_artifacts(run_id, str(run.path("figures")), "figures")
         client.set_tag(run_id, "mlflow.note.content", note_of(report))
     if run.config.tracking.models == "best":
@@ -213,7 +212,7 @@ def _mark_failed(client: MlflowClient, run: RunFolder) -> None:
 
 
 def headlines_of(run: RunFolder) -> tuple[str, ...]:
-    """Metrics that the parent of a run carries: `HEADLINES`, and headline and sections of each benchmark."""
+    """Metrics of the parent run: `HEADLINES`, and headline and sections of each benchmark."""
     suite = run.config.evaluation.suite
     return HEADLINES + tuple(
         f"{key}/{score}" for key, one in suite.items() for score in (one.headline, *one.sections)
@@ -229,7 +228,7 @@ def _round_in_words(run: RunFolder, metrics: dict[str, float]) -> str:
 
 
 def _parameters(run: RunFolder) -> dict[str, Any]:
-    """The resolved configuration by dotted keys, in the characters that MLflow takes."""
+    """The resolved configuration by dotted keys, in characters that MLflow accepts."""
     values = flat(run.config.model_dump(mode="json"))
     return {re.sub(r"[^\w\-./ :]", "_", key): value for key, value in values.items()}
 
