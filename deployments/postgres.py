@@ -88,9 +88,7 @@ def initialise(data: Path, script: Path, environment: Mapping[str, str]) -> None
             "initdb", "--pgdata", str(partial), "--username", user, "--pwfile", password.name,
             "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8",
         )  # fmt: skip
-    with (partial / "postgresql.conf").open(
-        "a"
-    ) as settings:  # this user may not write to Debian's folder
+    with (partial / "postgresql.conf").open("a") as settings:  # this user may not write to Debian's folder
         settings.write("unix_socket_directories = ''\n")
     log = str(partial / "initialising.log")
     call("pg_ctl", "start", "--wait", "--pgdata", str(partial), "--log", log)
