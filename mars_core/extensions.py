@@ -12,7 +12,8 @@ A key that the section already has is refused; an unknown key is an error, as ev
 
 A user's plug-in executes code, so only a configuration can name one, never a checkpoint. Its identity is the
 version that it declares, or else the digest of its source; it is part of the key of every step that reads the
-section. The module must be importable wherever steps, fits and workers run.
+section. A built-in plug-in has an identity only if it declares a version. The module must be importable
+wherever steps, fits and workers run.
 """
 
 import functools
@@ -43,7 +44,8 @@ class Plugin(ABC):  # noqa: B024 - each kind has abstract methods of its own
         """The keys of the plug-in; none by default."""
 
     version: ClassVar[str | None] = None
-    """What stands for a user's plug-in in the keys of steps; by default the digest of its source."""
+    """Raised when its results change: it is part of the keys of steps. A user's plug-in without a version has
+    the digest of its source there."""
 
     def __init__(self, config: Any) -> None:
         """Keep the configuration, which has the keys of `Config`."""
@@ -99,12 +101,13 @@ class ExtensionPoint(Names, Generic[P]):
         return bool(module and attribute)
 
     def identity(self, name: str) -> str | None:
-        """What stands for a user's plug-in in the keys of steps; None for a built-in one."""
-        if not self.is_own(name):
-            return None
+        """What stands for a plug-in in the keys of steps: its version, or the digest of a user's own
+        source."""
         plugin = self.find(name)
+        if plugin.version or not self.is_own(name):
+            return plugin.version
         source = inspect.getsourcefile(plugin)
-        return plugin.version or (sha256_of(Path(source)) if source else name)
+        return sha256_of(Path(source)) if source else name
 
     def _import_own(self, name: str) -> type[P]:
         place, _, attribute = name.partition(":")
@@ -171,7 +174,7 @@ class PluginSection(Configuration):
         return resolved
 
     def identity(self) -> dict[str, str]:
-        """What stands for a user's plug-in in the keys of steps, besides its configuration."""
+        """What stands for the plug-in in the keys of steps, besides its configuration."""
         field, point = self.choice()
         found = point.identity(getattr(self, field))
         return {} if found is None else {f"{field} version": found}

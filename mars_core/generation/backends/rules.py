@@ -22,8 +22,6 @@ from mars_core.files import digest
 from mars_core.generation.backends.backend import Backend
 from mars_core.generation.interface import Answer, Request
 
-VERSION = 4
-"""Raised with every change of the rules that changes a text, so that no older one is taken from the store."""
 WORDS: dict[str, Any] = yaml.safe_load(
     (files("mars_core.generation") / "backends" / "rules.yaml").read_text(encoding="utf-8")
 )
@@ -57,12 +55,13 @@ class RulesBackend(Backend):
     """Paraphrases by synonyms, rewrites by keeping, dropping and framing sentences."""
 
     free = True
+    version = "4"  # part of the keys of answers too, so that no text of older rules is taken from the store
 
     def key(self, request: Request) -> str:
         """See `Backend.key`."""
         asked = (request.prompt, request.chosen, request.rejected)
         material = request.text if request.role.startswith("paraphrase") else asked
-        return digest("rules, raw", VERSION, request.role, material, request.n, request.draw)
+        return digest("rules, raw", self.version, request.role, material, request.n, request.draw)
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """See `Backend.answers`; in order."""
@@ -88,7 +87,7 @@ def _texts(request: Request) -> tuple[str, ...]:
     source = request.source.strip()
     if not source:
         return ()
-    seed = digest(VERSION, request.role, request.text)
+    seed = digest(RulesBackend.version, request.role, request.text)
     write = {"rewrite_rejected": _vaguer, "rewrite_chosen": _clearer}.get(request.role, _reworded)(request)
     tries = (write(Random(f"{seed} {request.draw} {number}")) for number in range(TRIES * request.n))
     is_paraphrase = request.role.startswith("paraphrase")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mars_core.data.dialogue import Turn, transcript, turns
 from mars_core.generation import GenerationConfig, Request
+from mars_core.generation.backends.rules import RulesBackend
 
 BACKEND = GenerationConfig().open()
 PROMPT = "How can I learn to play the piano?"
@@ -143,6 +144,14 @@ def test_the_key_changes_with_everything_that_shapes_the_answer():
         Request("rewrite_rejected", "p", "c", "r", 2, draw=1),
     ]
     assert len({BACKEND.key(request) for request in requests}) == len(requests)
+
+
+def test_the_version_of_the_rules_is_part_of_the_keys_of_steps_and_of_answers(monkeypatch):
+    request = Request("rewrite_rejected", "p", "c", "r", 2)
+    before = GenerationConfig().identity(), BACKEND.key(request)
+    monkeypatch.setattr(RulesBackend, "version", "next")
+    assert GenerationConfig().identity() == {"backend version": "next"} != before[0]
+    assert BACKEND.key(request) != before[1]
 
 
 def test_requests_that_are_added_while_answers_are_taken_are_answered_too():
