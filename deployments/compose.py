@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from deployments.environment import PROJECT, filled
+from deployments.environment import PROJECT, fill
 
 FILE = PROJECT / "docker-compose.yml"
 LOOPBACK = "127.0.0.1"
@@ -56,7 +56,7 @@ def services(state: Path, variables: Mapping[str, str], file: Path = FILE) -> li
     host_with_port = re.compile(rf"(?<![\w.-])({'|'.join(described)})(?=:)")
 
     def local(text: Any, places: Mapping[str, Path]) -> str:
-        put = host_with_port.sub(LOOPBACK, filled(str(text), variables)).replace("0.0.0.0", LOOPBACK)
+        put = host_with_port.sub(LOOPBACK, fill(str(text), variables)).replace("0.0.0.0", LOOPBACK)
         for inside, outside in sorted(places.items(), reverse=True):  # the longer path first
             put = put.replace(inside, str(outside))
         return put
@@ -80,7 +80,7 @@ def services(state: Path, variables: Mapping[str, str], file: Path = FILE) -> li
         places = named | mounted | ({folder: PROJECT} if folder else {})
         program, *arguments = values["command"]
         check = values["healthcheck"]
-        ports = [filled(port, variables).split(":")[1] for port in values.get("ports", ())]
+        ports = [fill(port, variables).split(":")[1] for port in values.get("ports", ())]
         found[name] = Service(
             name=name,
             command=(program, *(local(argument, places) for argument in arguments)),

@@ -54,7 +54,7 @@ def read(file: Path = FILE) -> dict[str, str]:
     return values | {name: os.environ[name] for name in values if name in os.environ}
 
 
-def filled(text: str, variables: Mapping[str, str]) -> str:
+def fill(text: str, variables: Mapping[str, str]) -> str:
     """Replace the variables in a text by their values, by docker-compose's rules.
 
     Raises:

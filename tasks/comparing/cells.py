@@ -25,7 +25,7 @@ from mars_core.report.comparison_report import (
     write,
 )
 from mars_core.report.wording import without_figures
-from tasks.run.prefect_api import tolerated
+from tasks.run.prefect_api import tolerate_outage
 from tasks.run.round_metrics import read_metrics
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import RunFolder, existing_run
@@ -138,7 +138,7 @@ def write_comparison(root: Path, report: ComparisonReport) -> None:
     table = [dict(zip(headers, row, strict=True)) for row in rows]
     name = report.config.name
     page = without_figures(markdown(report))
-    with tolerated():
+    with tolerate_outage():
         create_table_artifact(key="arms", table=table, description=f"Means over seeds of {name}")
         create_markdown_artifact(key="comparison", markdown=page, description=f"Comparison {name}")
 

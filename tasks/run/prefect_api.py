@@ -23,7 +23,7 @@ for _logger in ("prefect.events.clients", "prefect._internal.concurrency"):
 
 
 @contextmanager
-def tolerated() -> Iterator[None]:
+def tolerate_outage() -> Iterator[None]:
     """Try a call to Prefect's API once; if it fails, the `with` block ends, and the work continues.
 
     Otherwise Prefect's client would retry for a minute at every artifact when the server is gone.

@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tasks.run.prefect_api import tolerated
+from tasks.run.prefect_api import tolerate_outage
 from tasks.run.step import tell
 
 ARTIFACT_SECONDS = 3.0
@@ -81,7 +81,7 @@ def _shown(artifact: UUID | None, what: str, percent: float) -> UUID | None:
     """Update the artifact, or make one if there is none yet."""
     if TaskRunContext.get() is None:
         return None
-    with tolerated():
+    with tolerate_outage():
         if artifact:
             update_progress_artifact(artifact, progress=percent)
         else:

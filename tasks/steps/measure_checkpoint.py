@@ -19,7 +19,7 @@ from mars_core.model.loading import has_trained_head
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
 from tasks.run.compute_rewards import scratch
-from tasks.run.prefect_api import tolerated
+from tasks.run.prefect_api import tolerate_outage
 from tasks.steps.evaluate_reward_model import measure
 
 
@@ -57,7 +57,7 @@ def write_summary(file: Path, about: dict[str, Any], metrics: Metrics, notes: li
     text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
     table = [dict(zip(("", "score", "95% interval"), row, strict=True)) for row in headlines(finite)]
-    with tolerated():
+    with tolerate_outage():
         create_table_artifact(key="evaluation", table=table, description=f"Evaluation of {about['model']}")
     return summary
 

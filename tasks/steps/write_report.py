@@ -9,7 +9,7 @@ from mars_core.evaluation.statistics import PairedDifference, paired_difference
 from mars_core.report.run_report import RunReport, markdown, rounds_table, write
 from mars_core.report.text_sections import RoundTexts, hardest
 from mars_core.report.wording import without_figures
-from tasks.run.prefect_api import tolerated
+from tasks.run.prefect_api import tolerate_outage
 from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import ArtifactRef, RunFolder, RunFolderError
 from tasks.run.sources import LEFT_OUT
@@ -104,7 +104,7 @@ def write_report(run: RunFolder) -> RunReport:
     headers, rows = rounds_table(report)
     table = [dict(zip(headers, row, strict=True)) for row in rows]
     page = without_figures(markdown(report))
-    with tolerated():
+    with tolerate_outage():
         create_table_artifact(key="rounds", table=table, description=f"Rounds of {report.name}")
         create_markdown_artifact(key="report", markdown=page, description=f"Report of {report.name}")
     return report

@@ -7,7 +7,7 @@ from prefect.runtime import flow_run
 
 from mars_core.report.wording import without_figures
 from tasks.processes.addresses import shown
-from tasks.run.prefect_api import tolerated
+from tasks.run.prefect_api import tolerate_outage
 from tasks.run.run_config import TrackingConfig
 from tasks.tracking.mlflow_store import (
     LOCAL_PORT,
@@ -33,7 +33,7 @@ def run_address(config: TrackingConfig, run: Run) -> str:
 
 def link_tracking(address: str) -> None:
     """Link a page of MLflow in Prefect."""
-    with tolerated():
+    with tolerate_outage():
         create_link_artifact(key="mlflow", link=address, link_text="This run in MLflow")
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from deployments import automations
 from deployments.compose import services
-from deployments.environment import SECRETS, VARIABLE, EnvironmentFileError, filled, make, read
+from deployments.environment import SECRETS, VARIABLE, EnvironmentFileError, fill, make, read
 from flows.retrain import End
 
 PROJECT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_no_secret_has_a_value_in_the_repository():
 @pytest.mark.parametrize(("name", "values"), SERVERS)
 def test_ports_are_on_the_loopback_only(name, values):
     for port in values.get("ports", ()):
-        host, outside, inside = filled(port, {}).split(":")
+        host, outside, inside = fill(port, {}).split(":")
         assert host == "127.0.0.1"
         assert outside == inside
 
@@ -105,7 +105,7 @@ def test_images_copy_files_that_exist_and_no_secrets():
 
 def test_the_native_stack_runs_the_commands_of_the_compose_file(native, tmp_path):
     for name, service in native.items():
-        wanted = [filled(part, VALUES).replace("0.0.0.0", "127.0.0.1") for part in SERVICES[name]["command"]]
+        wanted = [fill(part, VALUES).replace("0.0.0.0", "127.0.0.1") for part in SERVICES[name]["command"]]
         there = [part.replace(str(tmp_path / "mlflow"), "/var/lib/mlflow") for part in service.command]
         assert there == [re.sub(r"(?<=[=,])mlflow(?=:)", "127.0.0.1", part) for part in wanted]
 
