@@ -37,8 +37,9 @@ class EvaluateConfig(Configuration):
     """The benchmarks."""
     compute: Annotated[SerializeAsAny[ComputeConfig], Operational()] = Field(default_factory=ComputeConfig)
     """Where texts are scored."""
-    data: DataConfig = DataConfig()
-    """Preference pairs, as `heldout`; `where` and `invalid` say which of their rows count."""
+    data: SerializeAsAny[DataConfig] = Field(default_factory=DataConfig)
+    """Preference pairs, as `heldout`; `format` says how they are read, `where` and `invalid` which of their
+    rows count."""
     output: str
     """Folder for the tables and summary.json."""
     mlflow_run: str | None = None

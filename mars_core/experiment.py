@@ -35,7 +35,7 @@ class ExperimentConfig(Configuration):
     """Seed of the subset of originals, the head and the shuffling."""
     rounds: Annotated[int, Operational()] = Field(3, ge=1)
     """Rounds of self-refinement, T; may grow between starts."""
-    data: DataConfig = DataConfig()
+    data: SerializeAsAny[DataConfig] = Field(default_factory=DataConfig)
     """Where the preference pairs come from."""
     model: ModelConfig = ModelConfig()
     """The reward model's backbone."""

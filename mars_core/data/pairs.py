@@ -2,22 +2,28 @@
 
 import hashlib
 from collections import Counter
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from datasets import Dataset
 from pydantic import Field, model_validator
 
-from mars_core.config import Configuration
-from mars_core.data.formats import PairsError, counted, read
+from mars_core.data.formats.format import FORMATS
+from mars_core.data.reading import counted, read
+from mars_core.data.source_rows import PairsError
+from mars_core.extensions import PluginSection
 
 
-class DataConfig(Configuration):
+class DataConfig(PluginSection):
     """Where the preference pairs come from and how they are divided."""
 
     train: str = "sample://preferences"
-    """Source of the originals: sample://preferences, a local .jsonl[.gz], .parquet or .csv file or
-    folder, or a hub dataset NAME[/DIRECTORY]@REVISION[:SPLIT]."""
+    """Source of the originals: sample://preferences, a local .jsonl[.gz], .json[.gz], .parquet or .csv file
+    or folder, or a hub dataset NAME[/DIRECTORY]@REVISION[:SPLIT]."""
+    format: Annotated[str, FORMATS] = "by_columns"
+    """How rows become pairs: by default the columns of each file say; or a format by name, or a class of your
+    own as module:attribute (docs/data_and_models.md)."""
     validation: str | None = None
     """Source of the validation pairs; by default a share of `train`, by hash of the prompt."""
     heldout: str | None = None
@@ -45,30 +51,43 @@ class DataConfig(Configuration):
 
 
 class ThreeSets(NamedTuple):
-    """Train, validation and held-out pairs (columns `COLUMNS`), and how many rows were left out and why."""
+    """Train, validation and held-out pairs, as `mars_core.data.reading` has them."""
 
     train: Dataset
     validation: Dataset
     heldout: Dataset
     dropped: dict[str, int]
+    """How many rows were left out, by reason."""
+    remarks: list[str]
+    """How each source was read."""
 
 
-def three_sets(config: DataConfig, seed: int) -> ThreeSets:
+def three_sets(
+    config: DataConfig, seed: int, refusal: Callable[[str], str | None] | None = None
+) -> ThreeSets:
     """Read the sources of `config` and divide them so that no prompt is in two sets.
 
     Without a source of its own a set is a share of the training source, by the hash of the prompt: a
     pair stays in its set when data are added. A training pair whose prompt occurs in a named held-out
     or validation source is left out and counted, and so is a validation pair whose prompt is held out.
 
+    Args:
+        config: the sources.
+        seed: of the subset and the label noise.
+        refusal: why a stored prompt cannot be used, if so; its rows are invalid.
+
     Raises:
         PairsError: a source cannot be read, a row is invalid, or a set ends up empty.
     """
     dropped: Counter[str] = Counter()
+    remarks = list[str]()
+    reads = config.open()
 
     def read_counted(source: str) -> Dataset:
-        table, reasons = read(source, where=config.where, invalid=config.invalid)
-        dropped.update(reasons)
-        return table
+        found = read(source, reads, where=config.where, invalid=config.invalid, refusal=refusal)
+        dropped.update(found.left_out)
+        remarks.extend(found.remarks)
+        return found.table
 
     pool = read_counted(config.train)
     position = np.array([prompt_position(prompt) for prompt in pool["prompt"][:]])
@@ -99,7 +118,7 @@ def three_sets(config: DataConfig, seed: int) -> ThreeSets:
         train = fixed_subset(train, config.subset, seed)
     if config.flipped:
         train = with_flipped_labels(train, config.flipped, seed)
-    return ThreeSets(train, validation, heldout, dict(dropped))
+    return ThreeSets(train, validation, heldout, dict(dropped), remarks)
 
 
 def fixed_subset(table: Dataset, size: int, seed: int) -> Dataset:

@@ -20,8 +20,8 @@ PARAPHRASE = {"paraphrase": datasets.Value("string")}
 def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
     """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
 
-    If a file has no such column, the weight is 1 and the margin nan (none). With `paraphrases` there is a
-    column paraphrase: a paraphrase of chosen, or null.
+    If a file has no such column, the weight is 1 and the margin nan (none); a margin may also be null. With
+    `paraphrases` there is a column paraphrase: a paraphrase of chosen, or null.
 
     Raises:
         FitError: a file is no such table, there are no rows, or a weight is not positive; the message names
@@ -30,7 +30,6 @@ def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
     tables = []
     for file in files:
         table = _table(file)
-        asks = "margin" in table.column_names
         for name, default in (("weight", 1.0), ("margin", np.nan)):
             if name not in table.column_names:
                 table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
@@ -40,8 +39,8 @@ def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
         table = table.select_columns(list(columns))
         table = table if table.features == columns else table.cast(datasets.Features(columns))
         numbers = table.with_format("numpy").select_columns(["weight", "margin"])[:]
-        weight, asked = numbers["weight"], numbers["margin"] if asks else np.zeros(len(table), np.float32)
-        for row in np.flatnonzero(~((weight > 0) & np.isfinite(weight + asked)))[:1]:
+        weight, asked = numbers["weight"], numbers["margin"]
+        for row in np.flatnonzero(~((weight > 0) & np.isfinite(weight)) | np.isinf(asked))[:1]:
             raise FitError(
                 f"{file}: row {row} has the weight {weight[row]:g} and the margin {asked[row]:g}; a weight "
                 "is positive, and both are finite"
@@ -57,9 +56,13 @@ def _table(file: Path) -> Dataset:
     if not file.is_file():
         raise FitError(f"{file}: no such file of pairs")
     try:
-        table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
+        arrow = pyarrow.parquet.read_table(file, memory_map=True)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise FitError(f"{file}: no Parquet file of pairs can be read from it: {error}") from error
+    if "margin" in arrow.column_names:
+        place = arrow.column_names.index("margin")
+        arrow = arrow.set_column(place, "margin", arrow["margin"].cast(pyarrow.float32()).fill_null(np.nan))
+    table = Dataset(arrow)
     if "synthetic_id" in table.column_names:
         table = table.rename_column("synthetic_id", "pair_id")
     for name in ("pair_id", "prompt", "chosen", "rejected"):

@@ -78,6 +78,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
 
     left_out = "; left out: " + ", ".join(f"{n:,} {why}" for why, n in sets.dropped.items())
     return {
+        "data": "; ".join(sets.remarks),
         "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out"
         + (left_out if sets.dropped else ""),
         "augmentation requests a round": f"at most {requests:,}, for {texts:,} texts; "

@@ -11,7 +11,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.config import ConfigError, scientific, to_yaml
-from mars_core.data import formats, pairs
+from mars_core.data import pairs, reading
+from mars_core.data.source_rows import PairsError
 from mars_core.files import digest, write_whole
 from tasks.retraining.ledger import Cycle, Ledger, LedgerError
 from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, cycle_folder
@@ -137,15 +138,15 @@ def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
     new_train, new_held = _divided(ledger, cycle.deliveries, share, known)
     trusted = [*earlier_held]
     if config.gate.pairs is not None:
-        trusted += _others(_by_content(config.gate.pairs), trusted)
+        trusted += _others(_by_content(config), trusted)
         new_held = [part for new in new_held for part in _others(new, trusted)]
     if cycle.champion is not None and not trusted:
-        raise formats.PairsError(
+        raise PairsError(
             f"{config.name} has a champion, version {cycle.champion}, but no held-out pairs of earlier "
             "deliveries to compare a candidate with it on: name a source of trusted pairs in gate.pairs"
         )
     if not (trusted or new_held):
-        raise formats.PairsError(
+        raise PairsError(
             f"none of {ledger.waiting_pairs():,} accepted pairs is held out by "
             f"refine.data.heldout_share={share:g}: raise it, or min_new_pairs"
         )
@@ -157,7 +158,8 @@ def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
     for name, parts in tables.items():
         counts[name] = sum(map(len, parts))
         if counts[name]:
-            whole = datasets.concatenate_datasets(parts)
+            numbers = {column for part in parts for column in part.column_names} & set(reading.NUMBERS)
+            whole = datasets.concatenate_datasets([reading.with_numbers(part, numbers) for part in parts])
             write_whole(folder / name, whole.to_parquet)
     tell(
         "Cycle %d: %s pairs to train on and validate; held out are %s that decide, and %s new ones.",
@@ -178,7 +180,7 @@ def _divided(
         table = Dataset(pyarrow.parquet.read_table(ledger.accepted(name), memory_map=True))
         new = np.array([pair_id not in known for pair_id in table["pair_id"]])
         texts = zip(table["prompt"], table["rejected"], table["chosen"], strict=True)
-        known.update(table["pair_id"], (formats.content_id(*exchanged) for exchanged in texts))
+        known.update(table["pair_id"], (reading.content_id(*exchanged) for exchanged in texts))
         is_held = np.array([pairs.prompt_position(prompt) < share for prompt in table["prompt"]])
         for part, rows in ((train, new & ~is_held), (held, new & is_held)):
             if rows.any():
@@ -186,14 +188,15 @@ def _divided(
     return train, held
 
 
-def _by_content(source: str) -> Dataset:
-    """The pairs of a source, each known by its texts, as accepted pairs are."""
-    table, _ = formats.read(source)
+def _by_content(config: RetrainConfig) -> Dataset:
+    """The trusted pairs of `gate.pairs`, each known by its texts, as accepted pairs are."""
+    assert config.gate.pairs is not None
+    table = reading.read(config.gate.pairs, config.data.open()).table
     ids = [
-        formats.content_id(*texts)
-        for texts in zip(*(table[name] for name in formats.COLUMNS[1:4]), strict=True)
+        reading.content_id(*texts)
+        for texts in zip(*(table[name] for name in reading.COLUMNS[1:4]), strict=True)
     ]
-    named = table.remove_columns("pair_id").add_column("pair_id", ids).select_columns(list(formats.COLUMNS))
+    named = table.remove_columns("pair_id").add_column("pair_id", ids).select_columns(table.column_names)
     first = {pair_id: row for row, pair_id in reversed(list(enumerate(ids)))}
     return named.select(sorted(first.values()))
 

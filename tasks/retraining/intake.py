@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from mars_core.data import reading
 from mars_core.data.deliveries import Delivery, Intake, UnfinishedError, examine, new_deliveries
 from mars_core.files import write_whole
 from tasks.retraining.ledger import Delivered, Ledger
@@ -25,12 +26,14 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
     """
     found, left = new_deliveries(config.data, ledger.deliveries.keys() - ledger.readmitted, time.time())
     known, refused = ledger.pair_ids("waiting", "undecided", "trusted"), ledger.pair_ids("refused")
+    known_first = ledger.pair_ids("waiting", "undecided", "trusted", reading=1)
+    reads = config.data.open()
     for delivery in found:
         try:
             if delivery.digest in ledger.deliveries:  # readmitted: a person has judged it
-                intake = examine(delivery, known, (), 1.0)
+                intake = examine(delivery, known, (), 1.0, reads, known_first)
             else:
-                intake = examine(delivery, known, refused, config.data.max_bad_share)
+                intake = examine(delivery, known, refused, config.data.max_bad_share, reads, known_first)
         except (UnfinishedError, OSError) as error:
             left[delivery.name] = str(error)
             continue
@@ -73,8 +76,13 @@ def _keep(root: Path, ledger: Ledger, delivery: Delivery, intake: Intake) -> Non
         duplicates=intake.duplicates,
         bad=len(intake.bad),
         seen=datetime.now(UTC).isoformat(timespec="seconds"),
+        reading=reading.VERSION,
     )
     ledger.save()
+    if intake.remark:
+        tell("%s: %s.", delivery.name, intake.remark)
+    for reason, count in intake.left_out.items():
+        tell("%s: left out %s: %s.", delivery.name, f"{count:,}", reason)
     if intake.refusal:
         get_run_logger().warning(
             "%s (%s) is quarantined whole: %s. Its bad rows are in %s.",

@@ -38,6 +38,8 @@ class Delivered(BaseModel):
     bad: int
     seen: str
     """When, in UTC."""
+    reading: int = 1
+    """Version of the reading that its pairs are known by."""
 
 
 class Cycle(BaseModel):
@@ -86,10 +88,12 @@ class Ledger(BaseModel):
         """The deliveries that are to be read again."""
         return {digest for digest, found in self.deliveries.items() if found.state == "readmitted"}
 
-    def pair_ids(self, *states: str) -> set[str]:
-        """Ids of the accepted pairs of the deliveries in one of these states."""
+    def pair_ids(self, *states: str, reading: int | None = None) -> set[str]:
+        """Ids of the accepted pairs of the deliveries in one of these states, and of one reading if given."""
         ids: set[str] = set()
         for digest in self.digests(*states):
+            if reading not in (None, self.deliveries[digest].reading):
+                continue
             table = pyarrow.parquet.read_table(self.accepted(digest), columns=["pair_id"])
             ids.update(table["pair_id"].to_pylist())
         return ids

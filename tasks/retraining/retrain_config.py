@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, SerializeAsAny
 
 from mars_core.config import ConfigError, Configuration, Operational, put, read, validated
 from mars_core.data.deliveries import IntakeConfig
@@ -22,6 +22,7 @@ SET_BY_RETRAINING = (
     "data.train",
     "data.heldout",
     "data.where",
+    "data.format",
     "evaluation.benchmark_rounds",
 )
 """Keys of an experiment that are not for `refine:` to set."""
@@ -36,7 +37,7 @@ class RetrainConfig(Configuration):
     """Folder that holds the retraining's folder."""
     min_new_pairs: int = Field(200, ge=1)
     """A cycle begins when this many accepted pairs are new."""
-    data: IntakeConfig = IntakeConfig()
+    data: SerializeAsAny[IntakeConfig] = Field(default_factory=IntakeConfig)
     """Where new pairs are delivered."""
     gate: GateConfig = GateConfig()
     """When a candidate takes the place of the champion."""

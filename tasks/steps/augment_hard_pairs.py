@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from mars_core.data.reading import NUMBERS
 from mars_core.experiment import ExperimentConfig
 from mars_core.generation import Generator
 from mars_core.method.augmentation import PARTS, Augmentation, Parent, augment, capacity
@@ -74,6 +75,7 @@ def augment_hard_pairs(
         augmentation = augmentation._replace(
             pairs=topped_up(augmentation.pairs, originals, int(budget.sum()), f"r{round}-")
         )
+    augmentation = augmentation._replace(pairs=_with_numbers(augmentation.pairs, pairs))
     tokens = augmentation.tokens + int(run.table(rewrites)["tokens"].sum())
     metrics = {
         "augmentation/pairs": float(made),
@@ -100,6 +102,14 @@ def augment_hard_pairs(
         "variants": run.write_table(paths.variants, augmentation.variants),
     }
     return Made(made_of_it, metrics, also={"dropped": dropped})
+
+
+def _with_numbers(made: Dataset, originals: Dataset) -> Dataset:
+    """Synthetic pairs with the margin and the weight that the data ask for their originals, if any."""
+    for name in (number for number in NUMBERS if number in originals.column_names):
+        asked = pd.Series(originals[name][:], index=originals["pair_id"][:], dtype="float32")
+        made = made.add_column(name, asked.loc[made["parent_id"][:]].to_numpy())
+    return made
 
 
 def _parents(pairs: Dataset, budgets: pd.DataFrame, rewrites: Dataset | None = None) -> list[Parent]:

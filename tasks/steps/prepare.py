@@ -9,10 +9,12 @@ from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, con
 from tasks.run.step import Made, step, tell
 
 
-@step("prepare", version=2, reads=("seed", "data"))
+@step("prepare", version=3, reads=("seed", "data"))
 def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Made[Outputs]:
     """Write the train, validation and held-out pairs of a run, and how many rows were left out and why."""
     sets = pairs.three_sets(run.config.data, run.config.seed)
+    for remark in sets.remarks:
+        tell("%s.", remark)
     for reason, count in sets.dropped.items():
         tell("Left out %s rows: %s.", f"{count:,}", reason)
     both_ways = pairs.exchanged(sets.train)

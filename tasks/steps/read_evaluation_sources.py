@@ -6,8 +6,8 @@ from datasets import Dataset
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.data import formats
 from mars_core.data.pairs import DataConfig
+from mars_core.data.reading import read
 from mars_core.evaluation.evaluation_config import EvaluationConfig, read_benchmarks
 from tasks.run.sources import source_digest
 from tasks.run.step import tell
@@ -27,7 +27,10 @@ def read_evaluation_sources(
     named, suite = evaluation.sources, evaluation.suite
     if data.heldout:
         named["pairs"] = data.heldout
-        tables["pairs"], left_out = formats.read(data.heldout, where=data.where, invalid=data.invalid)
+        tables["pairs"], left_out, read_as = read(
+            data.heldout, data.open(), where=data.where, invalid=data.invalid
+        )
+        remarks += read_as
         remarks += [f"{data.heldout}: left out {count:,} rows: {why}" for why, count in left_out.items()]
     remarks += [
         f"{source} is a built-in miniature: its scores compare with no published ones"

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mars_core.config import Configuration
-from mars_core.data import formats
+from mars_core.data import reading
 from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 from mars_core.method.curvature import measure
 from mars_core.model.moments import Moments
@@ -122,7 +122,7 @@ def _many_pairs(data: Path) -> Dataset:
     """3,000 pairs of HH-RLHF: those of the training files, then the test files'."""
     train = ("hh_helpful_train.jsonl.gz", "hh_harmless_train.jsonl.gz")
     files = [data / name for name in (*train, *HH_TEST) if (data / name).exists()]
-    whole = datasets.concatenate_datasets([formats.read(str(file))[0] for file in files])
+    whole = datasets.concatenate_datasets([reading.read(str(file))[0] for file in files])
     return whole.select(range(min(3_000, len(whole))))
 
 

@@ -13,7 +13,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 
-from mars_core.data import formats
+from mars_core.data import reading
 from mars_core.model.reward_model import ModelConfig, RewardModel
 
 HH_TEST = ("hh_helpful_test.jsonl.gz", "hh_harmless_test.jsonl.gz")
@@ -30,7 +30,7 @@ def preference_pairs(data: Path | None, rows: int) -> Dataset:
     """
     sources = [str(data / name) for name in HH_TEST] if data else ["sample://preferences"]
     share = rows // len(sources)
-    parts = [formats.read(source)[0] for source in sources]
+    parts = [reading.read(source)[0] for source in sources]
     for source, part in zip(sources, parts, strict=True):
         if len(part) < share:
             raise ValueError(f"{source}: {share} pairs are needed, it has {len(part)}")

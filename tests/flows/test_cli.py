@@ -16,7 +16,7 @@ from typer import Exit
 from typer.testing import CliRunner
 
 from flows.cli import _told_errors, app
-from mars_core.data import formats
+from mars_core.data import reading
 from mars_core.model.reward_model import RewardModel
 from tasks.run.preflight import check
 from tasks.run.run_config import RunConfig, load_run
@@ -420,7 +420,7 @@ def test_exported_pairs_are_read_again_as_the_same_pairs(tiny, tmp_path, form):
     result = mars("export", tiny.run().root, "--format", form, "--output", file)
     made = pd.concat(tiny.run().table(f"round-{t}/synthetic.parquet") for t in (1, 2))
     assert f"{len(made)} synthetic pairs written to {file}" in result.stdout
-    again, left_out = formats.read(str(file), invalid="drop")
+    again, left_out, _ = reading.read(str(file), invalid="drop")
     texts = ["prompt", "chosen", "rejected"]
     assert set(again.to_pandas()[texts].itertuples(index=False, name=None)) == set(
         made[texts].itertuples(index=False, name=None)

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mars_core.config import ConfigError
-from mars_core.data.formats import PairsError, content_id
 from mars_core.data.pairs import three_sets
+from mars_core.data.reading import content_id
+from mars_core.data.source_rows import PairsError
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from tasks.retraining.cycle import experiment_file
 from tasks.retraining.ledger import Ledger, LedgerError

@@ -21,7 +21,7 @@ from datasets import Dataset, Value
 from numpy.typing import ArrayLike, NDArray
 
 from mars_core.data import samples
-from mars_core.data.formats import READERS, load_file, load_hub
+from mars_core.data.source_rows import READERS, load_file, load_hub
 from mars_core.errors import MarsError
 from mars_core.evaluation.contamination import Texts
 from mars_core.evaluation.statistics import Interval, PairedDifference, stratified_bootstrap
@@ -112,7 +112,7 @@ class Benchmark(Plugin):
         Raises:
             BenchmarkError: the source is none of these, or lacks a column.
         """
-        table = self._load(source, columns)
+        table = self._load(source)
         missing = [column for column in columns if column not in table.column_names]
         if missing:
             raise BenchmarkError(
@@ -134,7 +134,7 @@ class Benchmark(Plugin):
                 f"{source}: {unknown[0]!r} is no {self.title} subset; the nearest is {nearest!r}"
             )
 
-    def _load(self, source: str, columns: Sequence[str]) -> Dataset:
+    def _load(self, source: str) -> Dataset:
         if source.startswith("sample://"):
             if source != self.sample:
                 raise BenchmarkError(f"{source} is no sample of {self.title}; there is {self.sample}")
@@ -143,7 +143,7 @@ class Benchmark(Plugin):
         if path.name.endswith(tuple(READERS)):
             if not path.is_file():
                 raise BenchmarkError(f"{self.title} file {source} does not exist")
-            return load_file(path, columns)
+            return load_file(path)
         if path.exists() or "/" not in source or "@" not in source:
             raise BenchmarkError(
                 f"cannot read {self.title} from {source!r}: name a file ending in {', '.join(READERS)}, "

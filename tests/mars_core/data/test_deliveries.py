@@ -7,12 +7,12 @@ import time
 
 import pandas as pd
 import pytest
-from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.data.deliveries import Delivery, IntakeConfig, UnfinishedError, examine, new_deliveries
-from mars_core.data.formats import COLUMNS, PairsError, content_id
+from mars_core.data.reading import COLUMNS, content_id
+from mars_core.data.source_rows import PairsError, Part, numbered
 from mars_core.files import sha256_of
 
 LATER = time.time() + 3600
@@ -200,7 +200,8 @@ def test_a_wrong_schema_is_quarantined_whole(examined, tmp_path, kind):
         content = (tmp_path / "made").read_bytes()
     intake = examined(**{f"a_{kind}": content})
     assert intake.accepted is None
-    assert "5 × chosen is missing or null" in intake.refusal
+    assert (intake.rows, intake.bad) == (5, [])
+    assert "no format reads the columns answer, question. Rename them to prompt" in intake.refusal
 
 
 def unfinished():
@@ -236,7 +237,8 @@ def test_a_file_that_changes_while_it_is_read_is_unfinished(folder, tmp_path):
 
 @given(st.lists(st.sampled_from([*ROWS, *map(exchanged, ROWS), {"prompt": "no responses"}]), min_size=1))
 def test_every_row_is_accepted_or_a_duplicate_or_bad(rows):
-    delivery = Delivery("made", "", Dataset.from_list([dict.fromkeys(ROWS[0]) | row for row in rows]))
+    delivered = [dict.fromkeys(ROWS[0]) | row for row in rows]
+    delivery = Delivery("made", "", Part("made", lambda: numbered(delivered)))
     intake = examine(delivery, set(), set(), max_bad_share=1)
     ids = intake.accepted["pair_id"][:] if intake.accepted else []
     assert len(ids) + intake.duplicates + len(intake.bad) == intake.rows == len(rows)

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mars_core.data import formats, pairs
-from mars_core.data.formats import COLUMNS, PairsError
+from mars_core.data import pairs, reading, source_rows
+from mars_core.data.formats.preference import Preference
 from mars_core.data.pairs import DataConfig, fixed_subset, prompt_position, three_sets
+from mars_core.data.reading import COLUMNS
+from mars_core.data.source_rows import Line, PairsError
 
 ROW = {"id": "1", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A fish."}
 PROMPT = "\n\nHuman: What is a lark?\n\nAssistant: A songbird.\n\nHuman: Does it sing?\n\nAssistant:"
@@ -40,7 +42,7 @@ def texts(table):
 
 
 def test_the_built_in_pairs_are_valid():
-    table, left_out = formats.read("sample://preferences")
+    table, left_out, _ = reading.read("sample://preferences")
     assert tuple(table.column_names) == COLUMNS
     assert len(table) >= 600
     assert not left_out
@@ -50,7 +52,7 @@ def test_the_built_in_pairs_are_valid():
 def test_every_file_format_gives_the_same_rows(write, name):
     rows = [ROW | {"id": 7}, ROW | {"id": 8, "chosen": "NA", "rejected": 'None, "said"\nhe'}]
     source = write(rows, name)
-    table, left_out = formats.read(source)
+    table, left_out, _ = reading.read(source)
     assert table[:] == {
         "pair_id": ["7", "8"],
         "prompt": ["What is a lark?"] * 2,
@@ -62,7 +64,7 @@ def test_every_file_format_gives_the_same_rows(write, name):
 
 
 def test_the_ids_of_a_csv_keep_their_leading_zeros(write):
-    table, _ = formats.read(write([ROW | {"id": "007"}], "p.csv"))
+    table, *_ = reading.read(write([ROW | {"id": "007"}], "p.csv"))
     assert list(table["pair_id"]) == ["007"]
 
 
@@ -70,30 +72,30 @@ def test_a_folder_is_the_rows_of_its_files_by_name(write, tmp_path):
     write(numbered(2, first=2), "folder/b.csv")
     write(numbered(2), "folder/a.jsonl.gz")
     (tmp_path / "folder" / "README.md").write_text("no data")
-    table, _ = formats.read(str(tmp_path / "folder"))
+    table, *_ = reading.read(str(tmp_path / "folder"))
     assert list(table["pair_id"]) == ["0", "1", "2", "3"]
 
 
 def test_a_file_that_changed_is_read_anew(write):
-    assert len(formats.read(write(numbered(2)))[0]) == 2
-    assert len(formats.read(write(numbered(3)))[0]) == 3
+    assert len(reading.read(write(numbered(2)))[0]) == 2
+    assert len(reading.read(write(numbered(3)))[0]) == 3
 
 
 def test_where_keeps_the_rows_with_these_values(write):
     rows = [row | {"fold": i % 2, "kind": str(i)} for i, row in enumerate(numbered(6))]
     source = write(rows)
-    assert list(formats.read(source, where={"fold": 1})[0]["pair_id"]) == ["1", "3", "5"]
-    assert list(formats.read(source, where={"fold": 1, "kind": 3})[0]["pair_id"]) == ["3"]
+    assert list(reading.read(source, where={"fold": 1})[0]["pair_id"]) == ["1", "3", "5"]
+    assert list(reading.read(source, where={"fold": 1, "kind": 3})[0]["pair_id"]) == ["3"]
 
 
 def test_where_may_leave_a_file_of_a_folder_without_rows(write, tmp_path):
     write([ROW | {"fold": 0}], "folder/a.jsonl")
     write([ROW | {"fold": 1}], "folder/b.jsonl")
-    assert len(formats.read(str(tmp_path / "folder"), where={"fold": 1})[0]) == 1
+    assert len(reading.read(str(tmp_path / "folder"), where={"fold": 1})[0]) == 1
 
 
 def test_a_source_column_is_kept(write):
-    table, _ = formats.read(write([ROW | {"source": "forum"}]))
+    table, *_ = reading.read(write([ROW | {"source": "forum"}]))
     assert list(table["source"]) == ["forum"]
 
 
@@ -111,15 +113,15 @@ def test_a_source_column_is_kept(write):
 )
 def test_a_source_that_is_not_there_is_named(source, said):
     with pytest.raises(PairsError, match=said) as error:
-        formats.read(source)
+        reading.read(source)
     assert str(error.value).startswith(f"{source}: ")
 
 
 def test_a_hub_source_names_data_set_folder_revision_and_split(monkeypatch):
     asked = []
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)))
-    formats.load_hub("Anthropic/hh-rlhf/helpful-base@09be8c5:test")
-    formats.load_hub("allenai/reward-bench@main", default_split="filtered")
+    source_rows.load_hub("Anthropic/hh-rlhf/helpful-base@09be8c5:test")
+    source_rows.load_hub("allenai/reward-bench@main", default_split="filtered")
     assert asked == [
         (("Anthropic/hh-rlhf",), {"data_dir": "helpful-base", "revision": "09be8c5", "split": "test"}),
         (("allenai/reward-bench",), {"data_dir": None, "revision": "main", "split": "filtered"}),
@@ -143,7 +145,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_cause(tmp_path, name, cont
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(PairsError, match=said) as error:
-        formats.read(str(path))
+        reading.read(str(path))
     assert str(path) in str(error.value)
 
 
@@ -165,14 +167,14 @@ def test_a_line_that_is_no_row_is_named_by_its_number_and_nothing_else_is_said(
     with gzip.open(path, "wb") if name.endswith("gz") else path.open("wb") as file:
         file.write(b"\n".join([good, b"", line, good, line, b""]))
     with pytest.raises(PairsError) as error:
-        formats.read(str(path))
+        reading.read(str(path))
     assert str(error.value) == f"{path}: line 3: {said}"
     assert not caplog.records
 
 
 def test_a_folder_with_no_data_is_named(tmp_path):
     with pytest.raises(PairsError, match=r"no \.jsonl, .*\.csv file in this folder"):
-        formats.read(str(tmp_path))
+        reading.read(str(tmp_path))
 
 
 # Forms of a row
@@ -203,7 +205,7 @@ def test_a_folder_with_no_data_is_named(tmp_path):
 )
 @pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
 def test_text_and_conversations_are_stored_alike(write, row, name):
-    table, _ = formats.read(write([row], name))
+    table, *_ = reading.read(write([row], name))
     assert texts(table) == [(STORED, "Yes.", "No.")]
 
 
@@ -213,29 +215,32 @@ def test_a_single_turn_is_stored_as_its_plain_text(write):
         {"prompt": "  What is a lark? "},
         {"prompt": ASKED[:1]},
     ]
-    table, _ = formats.read(
+    table, *_ = reading.read(
         write([{"id": i, "chosen": "a", "rejected": "b"} | form for i, form in enumerate(forms)])
     )
     assert list(table["prompt"]) == ["What is a lark?"] * 3
 
 
-def test_transcripts_are_split_at_their_last_common_assistant_turn(write):
+@pytest.mark.parametrize("prompt", [None, PROMPT], ids=["transcripts", "prompt"])
+def test_responses_after_which_further_turns_come_are_named(write, prompt):
     longer = "\n\nHuman: And?\n\nAssistant: That is all."
     row = {"chosen": f"{PROMPT} Yes.{longer}", "rejected": f"{PROMPT} Yes!{longer}"}
-    table, _ = formats.read(write([row]))
-    assert texts(table) == [(STORED, f"Yes.{longer}", f"Yes!{longer}")]
-
-
-def test_a_turn_that_only_begins_alike_is_no_place_to_split(write):
-    row = {"chosen": f"{PROMPT} Yes.\n\nAssistant: Oh", "rejected": f"{PROMPT} Yes.\n\nAssistant; oh"}
-    table, _ = formats.read(write([row]))
-    assert list(table["prompt"]) == [STORED]
+    if prompt:
+        row = {"prompt": prompt, "chosen": f" Yes.{longer}", "rejected": " Yes!"}
+    with pytest.raises(PairsError, match=r"differ before their last turn|chosen goes on with further turns"):
+        reading.read(write([row]))
 
 
 def test_a_prompt_that_quotes_a_transcript_is_kept_whole(write):
     quoting = "Summarise:\n\nHuman: Hi\n\nAssistant: Hello"
-    table, _ = formats.read(write([ROW | {"prompt": quoting}]))
+    table, *_ = reading.read(write([ROW | {"prompt": quoting}]))
     assert list(table["prompt"]) == [quoting]
+
+
+def stored_prompt(text):
+    reader = Preference(Preference.Config())
+    [made] = reading.readings([Line(1, ROW | {"prompt": text}, "")], reader, "made")
+    return made.pairs[0]["prompt"]
 
 
 TURNS = st.lists(st.sampled_from(["Human:", "Assistant:", "\n\n", " ", "lark"])).map("".join)
@@ -243,25 +248,25 @@ TURNS = st.lists(st.sampled_from(["Human:", "Assistant:", "\n\n", " ", "lark"]))
 
 @given(TURNS.filter(lambda text: "lark" in text))
 def test_what_is_stored_is_stored_alike_when_it_is_read_again(text):
-    stored = formats.row_texts(ROW | {"prompt": text})[0]
-    assert formats.row_texts(ROW | {"prompt": stored})[0] == stored
+    stored = stored_prompt(text)
+    assert stored_prompt(stored) == stored
 
 
 def test_a_pair_without_an_id_is_known_by_its_texts(write):
     rows = [{key: row[key] for key in ("prompt", "chosen", "rejected")} for row in numbered(3)]
-    ids = list(formats.read(write(rows))[0]["pair_id"])
+    ids = list(reading.read(write(rows))[0]["pair_id"])
     assert len(set(ids)) == 3
-    assert list(formats.read(write(rows[::-1]))[0]["pair_id"]) == ids[::-1]
+    assert list(reading.read(write(rows[::-1]))[0]["pair_id"]) == ids[::-1]
     for nothing in (None, ""):
-        assert list(formats.read(write([row | {"id": nothing} for row in rows]))[0]["pair_id"]) == ids
+        assert list(reading.read(write([row | {"id": nothing} for row in rows]))[0]["pair_id"]) == ids
 
 
 def test_what_was_read_can_be_written_and_read_again(write, tmp_path):
-    table, _ = formats.read(
+    table, *_ = reading.read(
         write([ROW, {"pair_id": "2", "prompt": PROMPT, "chosen": "Yes.", "rejected": "No."}])
     )
     table.to_parquet(str(tmp_path / "again.parquet"))
-    assert formats.read(str(tmp_path / "again.parquet"))[0][:] == table[:]
+    assert reading.read(str(tmp_path / "again.parquet"))[0][:] == table[:]
 
 
 # Invalid rows
@@ -270,14 +275,14 @@ def test_what_was_read_can_be_written_and_read_again(write, tmp_path):
 @pytest.mark.parametrize("column", ["chosen", "rejected"])
 def test_a_missing_column_is_named_with_those_there_are(write, column):
     source = write([{key: value for key, value in ROW.items() if key != column}])
-    with pytest.raises(PairsError, match=f"no column '{column}'; found id, prompt, ") as error:
-        formats.read(source)
+    with pytest.raises(PairsError, match=r"no format reads the columns .*prompt.*\. Rename them") as error:
+        reading.read(source)
     assert source in str(error.value)
 
 
 def test_a_where_column_that_is_not_there_is_named(write):
     with pytest.raises(PairsError, match=r"no column 'fold', which data\.where names; found id"):
-        formats.read(write([ROW]), where={"fold": 1})
+        reading.read(write([ROW]), where={"fold": 1})
 
 
 @pytest.mark.parametrize(
@@ -297,7 +302,7 @@ def test_a_where_column_that_is_not_there_is_named(write):
 def test_an_invalid_row_is_named_with_its_file_row_and_fault(write, change, reason):
     source = write([*numbered(1), ROW, ROW | {"id": "2"} | change])
     with pytest.raises(PairsError, match=f"1 invalid row:\n  {source}: row 3: {reason}"):
-        formats.read(source)
+        reading.read(source)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +316,7 @@ def test_an_invalid_row_is_named_with_its_file_row_and_fault(write, change, reas
         ),
         (
             {"chosen": [*ASKED, {"role": "assistant", "content": None}], "rejected": ASKED + answer("b")},
-            "chosen is neither text nor a list of turns",
+            "chosen has a turn with content: null",
         ),
         ({"chosen": "Yes.", "rejected": "No."}, "neither a prompt nor a common Assistant turn"),
         (
@@ -332,12 +337,12 @@ def test_an_invalid_row_is_named_with_its_file_row_and_fault(write, change, reas
 )
 def test_a_row_of_the_wrong_form_says_what_is_wrong(write, row, reason):
     with pytest.raises(PairsError, match=reason):
-        formats.read(write([row]))
+        reading.read(write([row]))
 
 
 def test_only_some_of_many_invalid_rows_are_named_and_the_others_counted(write):
     with pytest.raises(PairsError, match="7 invalid rows:") as error:
-        formats.read(write([row | {"chosen": ""} for row in numbered(7)]))
+        reading.read(write([row | {"chosen": ""} for row in numbered(7)]))
     assert "row 5: chosen is empty\n  and 2 more\n" in str(error.value)
     assert "row 6" not in str(error.value)
 
@@ -346,34 +351,34 @@ def test_the_row_of_an_invalid_pair_is_that_of_the_file_also_with_where(write):
     rows = [row | {"fold": i % 2} for i, row in enumerate(numbered(6))]
     rows[5]["chosen"] = ""
     with pytest.raises(PairsError, match="row 6: chosen is empty"):
-        formats.read(write(rows), where={"fold": 1})
+        reading.read(write(rows), where={"fold": 1})
 
 
 def test_a_duplicate_id_names_both_places(write, tmp_path):
     write(numbered(2), "folder/a.jsonl")
     write(numbered(2, first=1), "folder/b.jsonl")
     with pytest.raises(PairsError, match=r"b\.jsonl: row 1: duplicate id: '1', first in .*a\.jsonl: row 2"):
-        formats.read(str(tmp_path / "folder"))
+        reading.read(str(tmp_path / "folder"))
 
 
 def test_invalid_rows_may_be_dropped_and_are_counted_by_reason(write):
     bad = [{"id": "a", "chosen": ""}, {"id": "b", "chosen": ""}, {"id": "0"}, {"id": "c", "prompt": None}]
-    table, left_out = formats.read(write([*numbered(2), *(ROW | row for row in bad)]), invalid="drop")
+    table, left_out, _ = reading.read(write([*numbered(2), *(ROW | row for row in bad)]), invalid="drop")
     assert list(table["pair_id"]) == ["0", "1"]
     assert left_out == {"chosen is empty": 2, "duplicate id": 1, "prompt is missing or null": 1}
 
 
 def test_an_invalid_row_does_not_take_the_id_of_a_valid_one(write):
-    table, _ = formats.read(write([ROW | {"chosen": ""}, ROW]), invalid="drop")
+    table, *_ = reading.read(write([ROW | {"chosen": ""}, ROW]), invalid="drop")
     assert texts(table) == [("What is a lark?", "A songbird.", "A fish.")]
 
 
 def test_a_source_without_a_pair_says_why(write):
     source = write([ROW | {"chosen": ""}])
     with pytest.raises(PairsError, match=r"no pairs; left out: 1 × chosen is empty"):
-        formats.read(source, invalid="drop")
+        reading.read(source, invalid="drop")
     with pytest.raises(PairsError, match=r"no pairs where \{'id': 'x'\}"):
-        formats.read(source, where={"id": "x"})
+        reading.read(source, where={"id": "x"})
 
 
 # Three sets

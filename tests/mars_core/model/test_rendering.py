@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, trainers
 
-from mars_core.data import formats
+from mars_core.data import reading
 from mars_core.model.checkpoints import locate
 from mars_core.model.rendering import Renderer, RenderingError
 
@@ -95,7 +95,7 @@ def test_the_same_turns_give_the_same_ids_whatever_their_form(tmp_path, minilm, 
     for row in rows:
         file = tmp_path / f"{row['id']}.jsonl"
         file.write_text(json.dumps(row))
-        forms.append(formats.read(str(file))[0][0])
+        forms.append(reading.read(str(file))[0][0])
     for tokenizer in (minilm, chat_decoder):
         of_text, of_conversation = (rendered(tokenizer, form["prompt"], form["chosen"]) for form in forms)
         assert of_text == of_conversation == rendered(tokenizer, PROMPT, RESPONSE)

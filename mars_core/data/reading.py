@@ -1,0 +1,324 @@
+"""Sources of preference pairs → one table, and which rows are valid.
+
+Everything downstream sees one table with the columns `COLUMNS`, and with `margin` and `weight` where the data
+have them. A prompt is in the stored form of `mars_core.data.dialogue`; a response is plain text.
+"""
+
+import hashlib
+import re
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain, islice
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+from datasets import Dataset
+
+from mars_core.data import dialogue
+from mars_core.data.formats.by_columns import ByColumns
+from mars_core.data.formats.format import COMMON, Format, LeftOut, Pair, number_of
+from mars_core.data.source_rows import Line, PairsError, Part, Row, parts
+
+COLUMNS = ("pair_id", "prompt", "chosen", "rejected", "source")
+NUMBERS = ("margin", "weight")
+"""Further columns, where the data have them: the margin asked for in the fit, null for none; the weight."""
+
+VERSION = 2
+"""Counted up whenever a row is read to other texts than before; 1 is `mars_core.data.first_reading`."""
+
+FIRST_ROWS = 100
+"""The rows that a format is recognised by."""
+NAMED_ROWS = 5
+"""How many invalid rows an error names; it counts the others."""
+ROWS_AT_ONCE = 10_000
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # which JSON can spell, and UTF-8 cannot
+_SCHEMA = pa.schema(dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(NUMBERS, pa.float32()))
+
+
+class Pairs(NamedTuple):
+    """What a source holds."""
+
+    table: Dataset
+    """The columns `COLUMNS`, and those of `NUMBERS` that some pair has."""
+    left_out: Counter[str]
+    """How many rows or comparisons were left out, by reason."""
+    remarks: list[str]
+    """How the source was read: its format, and the columns that were not used."""
+
+
+class Reading(NamedTuple):
+    """What a row says, or several that make pairs together."""
+
+    line: Line
+    """The row, or the first of them."""
+    pairs: list[dict[str, Any]]
+    """Its pairs, with `COLUMNS` and `NUMBERS`."""
+    left_out: list[str]
+    """Reasons why comparisons in it make no pair."""
+    problem: str
+    """Why it is invalid, as `reason` or `reason: detail`; empty if it is not."""
+
+
+def read(
+    source: str,
+    reads: Format | None = None,
+    *,
+    where: Mapping[str, Any] | None = None,
+    invalid: Literal["error", "drop"] = "error",
+    refusal: Callable[[str], str | None] | None = None,
+) -> Pairs:
+    """Read the pairs of a source.
+
+    A pair is known by the row's pair_id or id, or else by a digest of its texts; of pairs with one id the
+    first counts.
+
+    Args:
+        source: as of `mars_core.data.source_rows.parts`.
+        reads: the format; by default the one that the columns say.
+        where: columns, and the values that rows must have in them.
+        invalid: what becomes of invalid rows.
+        refusal: why a stored prompt cannot be used, if so.
+
+    Raises:
+        PairsError: the source is not there or has a wrong form, or (`invalid="error"`) a row is.
+    """
+    sieve = _Sieve(refusal)
+    remarks = dict[str, list[str]]()
+
+    def pairs() -> Iterator[dict[str, Any]]:
+        for part in parts(source):
+            columns = dict[str, None]()  # in their order
+            lines = _selected(part, where or {}, columns)
+            first = next(lines, None)
+            if first is None:  # no row has what `where` asks for
+                continue
+            reader, lines = recognised(chain([first], lines), reads, part.name)
+            for reading in readings(lines, reader, source):
+                yield from sieve.valid(reading, part.name)
+            remarks.setdefault(remark(reader, columns), []).append(part.name)
+
+    table = as_table(pairs())
+    if sieve.named and invalid == "error":
+        total = sieve.invalid.total()
+        unnamed = total - len(sieve.named)
+        listed = "\n  ".join([*sieve.named, *([f"and {unnamed} more"] if unnamed else [])])
+        raise PairsError(
+            f"{total} invalid row{'s' if total > 1 else ''}:\n  {listed}\n"
+            "Repair what is named, or set data.invalid=drop to leave it out."
+        )
+    left_out = sieve.left_out + sieve.invalid
+    if not len(table):
+        condition = f" where {dict(where)}" if where else ""
+        raise PairsError(f"{source}: no pairs{condition}; left out: {counted(left_out)}")
+    said = [
+        f"{source if len(remarks) == 1 else ', '.join(names)}: {remark}" for remark, names in remarks.items()
+    ]
+    return Pairs(table, left_out, said)
+
+
+def recognised(lines: Iterator[Line], reads: Format | None, name: str) -> tuple[Format, Iterator[Line]]:
+    """The format that reads these lines, and the lines.
+
+    Args:
+        lines: of one file.
+        reads: the configured format; by default the one that the columns say.
+        name: what messages call the file.
+
+    Raises:
+        PairsError: no format does; names the columns and what formats there are.
+    """
+    first = list(islice(lines, FIRST_ROWS))
+    rows = [line.row for line in first if not line.problem]
+    columns = {column for row in rows for column in row}
+    try:
+        reader = (reads or ByColumns(ByColumns.Config())).at(columns, rows)
+    except ValueError as error:
+        raise PairsError(f"{name}: {error}") from error
+    return reader, chain(first, lines)
+
+
+def readings(lines: Iterable[Line], reader: Format, default_source: str) -> Iterator[Reading]:
+    """What each row says; rows that make pairs together come last, and are held in memory."""
+    groups: dict[Hashable, list[Line]] = {}
+    for line in lines:
+        if line.problem:
+            yield Reading(line, [], [], line.problem)
+            continue
+        group = reader.group(line.row)
+        if group is None:
+            yield _reading([line], reader, default_source)
+        else:
+            groups.setdefault(group, []).append(line)
+    for together in groups.values():
+        yield _reading(together, reader, default_source)
+
+
+def remark(reader: Format, columns: Iterable[str]) -> str:
+    """What a run says of a source: its format, the columns that it uses, and those that it does not."""
+    there = set(columns)
+    used = reader.used(there)
+    unused = [column for column in columns if column not in COMMON.union(used)]
+    package, _, module = type(reader).__module__.rpartition(".")
+    name = module if package == Format.__module__.rpartition(".")[0] else type(reader).__qualname__
+    also = [number for number in NUMBERS if number in there]
+    return f"read as {name} ({', '.join([*used, *also])})" + (
+        f"; not used: {', '.join(unused)}" if unused else ""
+    )
+
+
+def as_table(pairs: Iterator[dict[str, Any]]) -> Dataset:
+    """Pairs as a memory-mapped table with `COLUMNS`, and those of `NUMBERS` that one of them has.
+
+    Its file has no name, and is gone with the table.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
+        with pa.ipc.new_file(file.name, _SCHEMA) as written:
+            while some := list(islice(pairs, ROWS_AT_ONCE)):
+                written.write_batch(pa.RecordBatch.from_pylist(some, schema=_SCHEMA))
+        arrow = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+    asked = {name for name in NUMBERS if arrow[name].null_count < len(arrow)}
+    return with_numbers(Dataset(arrow, fingerprint=uuid.uuid4().hex), asked)
+
+
+def with_numbers(table: Dataset, numbers: Set[str]) -> Dataset:
+    """A table of pairs with just those of the columns `NUMBERS` that are asked for.
+
+    Where the table knows nothing, a margin is null and a weight 1.
+    """
+    arrow = table.with_format("arrow")[:]
+    for name in NUMBERS:
+        if name in numbers and name not in table.column_names:
+            arrow = arrow.append_column(name, pa.nulls(len(arrow), pa.float32()))
+    kept = [name for name in NUMBERS if name in numbers]
+    arrow = arrow.select([*COLUMNS, *kept])
+    if "weight" in kept:
+        place = arrow.column_names.index("weight")
+        arrow = arrow.set_column(place, "weight", arrow["weight"].fill_null(1.0))
+    return Dataset(arrow, fingerprint=uuid.uuid4().hex)  # or else all texts are hashed for one
+
+
+def content_id(prompt: str, chosen: str, rejected: str) -> str:
+    """What a pair is known by that has no id of its own: a digest of its texts."""
+    return hashlib.sha256("\0".join((prompt, chosen, rejected)).encode()).hexdigest()[:16]
+
+
+def counted(reasons: Counter[str]) -> str:
+    """How often each reason occurred, in words."""
+    return ", ".join(f"{count:,} × {reason}" for reason, count in reasons.items()) or "nothing"
+
+
+class _Sieve:
+    """Lets valid pairs through; counts the others, and names the first of the invalid rows."""
+
+    def __init__(self, refusal: Callable[[str], str | None] | None) -> None:
+        self.refusal = refusal
+        self.left_out, self.invalid = Counter[str](), Counter[str]()
+        self.named: list[str] = []
+        self._first: dict[str, tuple[str, int]] = {}
+
+    def valid(self, reading: Reading, name: str) -> Iterator[dict[str, Any]]:
+        """The valid pairs of a row of the file `name`."""
+        self.left_out.update(reading.left_out)
+        problem, place = reading.problem, (name, reading.line.number)
+        for pair in reading.pairs:
+            problem = self._problem(pair, place)
+            if problem:
+                break
+            yield pair
+        if problem:
+            self.invalid[problem.partition(":")[0]] += 1
+            if len(self.named) < NAMED_ROWS:
+                self.named.append(f"{name}: row {reading.line.number}: {problem}")
+
+    def _problem(self, pair: Mapping[str, Any], place: tuple[str, int]) -> str:
+        refused = self.refusal(pair["prompt"]) if self.refusal else None
+        if refused:
+            return refused
+        first = self._first.setdefault(pair["pair_id"], place)
+        if first is place:
+            return ""
+        return (
+            f"duplicate id: {pair['pair_id']!r}, first in {first[0]}: row {first[1]} "
+            "(a row without an id is known by its texts)"
+        )
+
+
+def _selected(part: Part, where: Mapping[str, Any], columns: dict[str, None]) -> Iterator[Line]:
+    """The rows whose columns have the wanted values; `columns` gets the names of all columns there are."""
+    any_row = False
+    for line in part.lines():
+        if line.problem:
+            raise PairsError(f"{part.name}: line {line.number}: {line.problem}")
+        any_row = True
+        columns.update(dict.fromkeys(line.row))
+        if all(_is(line.row.get(column), wanted) for column, wanted in where.items()):
+            yield line
+    if not any_row:
+        raise PairsError(f"{part.name}: no rows")
+    for column in where:
+        if column not in columns:
+            raise PairsError(
+                f"{part.name}: no column {column!r}, which data.where names; found {', '.join(columns)}"
+            )
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    return value == wanted or str(value) == str(wanted)
+
+
+def _reading(lines: Sequence[Line], reader: Format, default_source: str) -> Reading:
+    pairs, left_out = list[dict[str, Any]](), list[str]()
+    rows = [line.row for line in lines]
+    try:
+        for made in reader.pairs(rows):
+            if isinstance(made, LeftOut):
+                left_out.append(made.reason)
+            else:
+                pairs.append(_stored(made, rows, default_source))
+    except ValueError as error:
+        return Reading(lines[0], [], [], str(error))
+    for number, pair in enumerate(pairs if len(pairs) > 1 else ()):
+        if pair["pair_id"] is not None:
+            pair["pair_id"] += f"-{number}"
+    for pair in pairs:
+        pair["pair_id"] = pair["pair_id"] or content_id(pair["prompt"], pair["chosen"], pair["rejected"])
+    return Reading(lines[0], pairs, left_out, "")
+
+
+def _stored(pair: Pair, rows: Sequence[Row], default_source: str) -> dict[str, Any]:
+    """A pair in the columns of the table.
+
+    Raises:
+        ValueError: it is invalid.
+    """
+    row = rows[0]
+    chosen, rejected = pair.chosen.strip(), pair.rejected.strip()
+    source = str(row.get("source") or default_source)
+    for name, text in (
+        ("prompt", "".join(turn.content for turn in pair.asked)), ("chosen", chosen), ("rejected", rejected),
+        ("source", source),
+    ):  # fmt: skip
+        if not text.strip():
+            raise ValueError(f"{name} is empty")
+        if _HALF_CHARACTER.search(text):
+            raise ValueError(f"{name} holds half a character, which no table can store")
+    if chosen == rejected:
+        raise ValueError("chosen equals rejected")
+    own = row if len(rows) == 1 else {}  # what several rows say is not one pair's
+    margin, weight = (number_of(own.get(name), name) for name in NUMBERS)
+    if weight is not None and weight <= 0:
+        raise ValueError(f"weight is not positive: {weight:g}")
+    if pair.weight is not None:
+        weight = pair.weight * (weight or 1)
+    return {
+        "pair_id": next((str(own[key]) for key in ("pair_id", "id") if own.get(key) not in (None, "")), None),
+        "prompt": dialogue.transcript(pair.asked),
+        "chosen": chosen,
+        "rejected": rejected,
+        "source": source,
+        "margin": pair.margin if margin is None else margin,
+        "weight": weight,
+    }
