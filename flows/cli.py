@@ -65,6 +65,15 @@ def mars(
 
     Begin with:  mars refine deployments/experiments/quickstart.yaml
     """
+    _ask_this_machine_directly()
+
+
+def _ask_this_machine_directly() -> None:
+    """Leave the servers on this machine out of what a proxy of the environment is asked for."""
+    hosts = ["localhost", "127.0.0.1", "::1"]
+    for name in ("no_proxy", "NO_PROXY"):
+        given = [host for host in os.environ.get(name, "").split(",") if host.strip()]
+        os.environ[name] = ",".join([*given, *(host for host in hosts if host not in given)])
 
 
 @app.command()

@@ -28,6 +28,9 @@ NUMBERS = ("margin", "weight")
 VERSION = 2
 """Counted up whenever a row is read to other texts than before; 1 is `mars_core.data.first_reading`."""
 
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+"""Columns of what the texts may be about; where one is filled, the texts alone are not what was judged."""
+
 FIRST_ROWS = 100
 """The rows that a format is recognised by."""
 NAMED_ROWS = 5
@@ -295,6 +298,9 @@ def _stored(pair: Pair, rows: Sequence[Row], default_source: str) -> dict[str, A
         ValueError: it is invalid.
     """
     row = rows[0]
+    for name in MEDIA:
+        if row.get(name):
+            raise ValueError(f"{name} is not empty; a reward model reads text alone")
     chosen, rejected = pair.chosen.strip(), pair.rejected.strip()
     source = str(row.get("source") or default_source)
     for name, text in (

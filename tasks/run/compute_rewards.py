@@ -2,6 +2,7 @@
 results."""
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from mars_core.model.scoring import ScoreSpec, TextsSpec
 from tasks.compute.compute import Compute
 from tasks.run.progress import progress
 from tasks.run.run_folder import ArtifactRef, RunFolder
+from tasks.run.step import tell
 
 
 class Scored(NamedTuple):
@@ -53,7 +55,10 @@ def scored(compute: Compute, spec: ScoreSpec, title: str, texts: int) -> Iterato
     try:
         with progress(title, texts, "texts") as advance:
             compute.run(spec, advance)
-        yield Scored(spec.output, json.loads((spec.output / "cut.json").read_text()))
+        results = Scored(spec.output, json.loads((spec.output / "cut.json").read_text()))
+        for name in spec.pairs:
+            _tell_equal_rewards(results.pairs(name), f"{title}, {name}", spec)
+        yield results
     finally:
         shutil.rmtree(spec.output, ignore_errors=True)
 
@@ -79,6 +84,19 @@ def score_pairs(
     texts = 2 * sum(part.rows or 0 for part in pairs.values())
     with scored(run.config.compute.open(), spec, title, texts) as results:
         yield results
+
+
+def _tell_equal_rewards(table: pd.DataFrame, title: str, spec: ScoreSpec) -> None:
+    """Name pairs that the model cannot tell apart; they count as wrong."""
+    equal = table.loc[table["reward_chosen"] == table["reward_rejected"], "pair_id"]
+    if len(equal):
+        tell(
+            "%s: %s of %s pairs have equal rewards, which count as wrong; if their responses are the same tokens, "
+            "by the cut at model.max_length=%d or by the tokenizer, nothing can be learnt: %s%s.",
+            title, f"{len(equal):,}", f"{len(table):,}", spec.reward_model.max_length,
+            ", ".join(equal.iloc[:5]), ", …" if len(equal) > 5 else "",
+            level=logging.WARNING,
+        )  # fmt: skip
 
 
 def spec_of(run: RunFolder, model: ArtifactRef) -> ScoreSpec:

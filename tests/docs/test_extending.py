@@ -13,6 +13,7 @@ import yaml
 from datasets import Dataset
 
 from mars_core.config import ConfigError, to_yaml, validated
+from mars_core.data.reading import read
 from mars_core.data.samples import preferences
 from mars_core.errors import ModelError
 from mars_core.evaluation.evaluation_config import read_benchmarks
@@ -107,6 +108,17 @@ def fitted(folder, headless):
 
 
 # Configuration
+
+
+def test_the_format_of_the_page_reads_its_pairs(folder):
+    rows = [{"title": "A?", "answers": [{"text": t, "votes": v} for t, v in votes]} for votes in (
+        [("low", 1), ("high", 9), ("middle", 4)], [("low", 0), ("high", 1)])]  # fmt: skip
+    (folder / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = yaml.safe_load(next(block for block in blocks("text") if "Votes" in block))
+    config = validated(RunConfig, experiment(**values), "docs/extending.md").data
+    found = read(str(folder / config.train), config.open())
+    assert [(row["chosen"], row["rejected"]) for row in found.table] == [("high", "low")]
+    assert found.left_out == {"too few votes": 1}
 
 
 def test_the_five_blocks_of_yaml_are_one_configuration(config):

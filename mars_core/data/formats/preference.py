@@ -34,7 +34,12 @@ from mars_core.data.formats.one_against_many import OneAgainstMany
 from mars_core.data.formats.stored import Stored
 from mars_core.data.source_rows import Row
 
-RESPONSES = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("response_j", "response_k"))
+RESPONSES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("response_chosen", "response_rejected"),
+    ("response_j", "response_k"),
+)
 SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"))
 GOES_ON = ("\n\nHuman:", "\n\nAssistant:")
 

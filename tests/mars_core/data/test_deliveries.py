@@ -150,6 +150,36 @@ def test_a_pair_that_the_gate_refused_is_not_accepted_in_another_file(examined):
     assert len(corrected.accepted) == 10
 
 
+def said(question, answer):
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+FIRST_READ = {
+    "CR LF": ({"prompt": "Human: A?\r\n\r\nAssistant: B.\r\n\r\nHuman: C?", "chosen": "D.", "rejected": "E."},
+              ("Human: A?\r\n\r\nAssistant: B.\r\n\r\nHuman: C?", "D.", "E.")),
+    "system": ({"system": "Be brief.", "prompt": "A?", "chosen": "D.", "rejected": "E."}, ("A?", "D.", "E.")),
+    "repeated": ({"prompt": "A?", "chosen": "A?\nD.", "rejected": "A?\nE."}, ("A?", "A?\nD.", "A?\nE.")),
+    "empty turn": ({"prompt": "", "chosen": said("A?", "D."), "rejected": said("A?", "E.")},
+                   ("Human: \n\nHuman: A?", "D.", "E.")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "then"), FIRST_READ.values(), ids=FIRST_READ)
+def test_a_pair_is_known_that_the_first_version_read_to_other_texts(folder, row, then):
+    [delivery], _ = folder(a_jsonl=lines([row]))
+    assert examine(delivery, (), (), 0).accepted["pair_id"][:] != [content_id(*then)]
+    intake = examine(delivery, (), (), 0, known_first={content_id(*then)})
+    assert (intake.accepted, intake.duplicates) == (None, 1)
+
+
+def test_deliveries_have_formats_of_their_own_and_keep_margins(examined):
+    rows = [{"prompt": "A?", "answers": [{"answer": text, "rank": i} for i, text in enumerate("bcd")]}]
+    intake = examined(a_jsonl=lines(rows))
+    assert (intake.rows, len(intake.accepted)) == (1, 3)
+    assert sum(intake.accepted["weight"]) == pytest.approx(1)
+    assert intake.remark == "read as ranking (prompt, answers)"
+
+
 def test_garbage_is_quarantined_by_row_and_reason_and_the_rest_accepted(examined):
     content = lines(ROWS[:9]) + "\x00\x01 garbage\n"
     intake = examined(a_jsonl=content)

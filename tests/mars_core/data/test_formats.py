@@ -71,6 +71,8 @@ SAME = {
         name: str(value).replace("}, {", "}\n {") for name, value in conversations().items()
     },
     "question": {"question": Q, "chosen": C, "rejected": R},
+    "other responses": {"question": Q, "history": [], "response_chosen": C, "response_rejected": R},
+    "input alone": {"system": None, "input": Q, "chosen": C, "rejected": R, "rating": [9.0, 7.0]},
     "instruction": {"instruction": Q, "input": "", "chosen": C, "rejected": R},
     "messages": {"messages": [said("user", Q)], "chosen": C, "rejected": R},
     "messages of the chosen": {"messages": turns(Q, C), "chosen": C, "rejected": R},
@@ -190,6 +192,8 @@ def calling(text):
          "rejected looks like turns that were written out as text, and does not parse"),
         ({"prompt": "Why?"} | conversations(), "the prompt and the conversations begin differently"),
         ({"system": "Hm."} | conversations(said("system", "Be brief.")), "system is not the system prompt"),
+        (PAIR | {"images": ["a.jpg"]}, "images is not empty; a reward model reads text alone"),
+        (conversations() | {"rejected": turns(Q, R, "And?", "Hm.")}, "chosen and rejected differ before"),
         (PAIR | {"margin": "much"}, "margin is no finite number: 'much'"),
         (PAIR | {"weight": -1}, "weight is not positive"),
         ({"prompt": Q, "response_0": C, "response_1": R, "better_response_id": 7},
@@ -197,8 +201,8 @@ def calling(text):
         ({"prompt": Q, "answers": [{"answer": C, "rank": 1}, {"answer": R, "rank": "last"}]},
          "rank is no finite number"),
     ],
-    ids=["calls", "null", "tool", "image", "keys", "cut", "question", "system", "margin", "weight", "label",
-         "rank"],
+    ids=["calls", "null", "tool", "image", "keys", "cut", "question", "system", "images", "goes on", "margin",
+         "weight", "label", "rank"],
 )  # fmt: skip
 def test_what_cannot_be_read_is_named_by_file_row_and_cause(source, row, cause):
     file = source(row)
@@ -281,6 +285,13 @@ def test_scores_of_chosen_and_rejected_count_where_configured(source):
     assert read(source(*rows)).table.column_names[-1] == "source"
     found = read(source(*rows), DataConfig(min_gap=1, gap_as_margin=True).open())
     assert (list(found.table["margin"]), found.left_out.total()) == ([5.0], 1)
+
+
+def test_columns_that_are_null_in_all_first_rows_are_read_where_they_are_filled(source):
+    rows = [PAIR | {"id": i, "system": None} for i in range(300)] + [
+        PAIR | {"id": "z", "system": "Be brief."}
+    ]
+    assert read(source(*rows)).table[-1]["prompt"] == f"System: Be brief.\n\nHuman: {Q}"
 
 
 # Margins and weights

@@ -239,6 +239,11 @@ def test_a_margin_is_asked_of_the_pairs_whose_file_has_such_a_column(tmp_path):
     assert list(table["weight"]) == [1.0] * 4
 
 
+def test_a_pair_may_ask_for_no_margin_in_a_file_that_has_the_column(tmp_path):
+    pd.DataFrame(ROWS[:2]).assign(margin=[0.5, None]).to_parquet(tmp_path / "some.parquet")
+    np.testing.assert_array_equal(training_pairs([tmp_path / "some.parquet"])["margin"], [0.5, np.nan])
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
 def test_a_weight_that_is_none_is_named_by_its_row(spec, weight):
     rows = [row | {"weight": 1.0} for row in SHORT[:3]] + [SHORT[3] | {"weight": weight}]

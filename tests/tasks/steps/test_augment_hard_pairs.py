@@ -38,7 +38,7 @@ class Paraphraser:
 def spent(tmp_path, in_flow, tiny_decoder):
     """Spend budgets of three originals: the pairs, and the run."""
 
-    def spend(budgets, q=(0.5, 0.4, 0.1), mute="", echoed="", **changes):
+    def spend(budgets, q=(0.5, 0.4, 0.1), mute="", echoed="", numbers=None, **changes):
         values = {
             "name": digest(budgets, str(changes))[:8], "folder": str(tmp_path), "guards": OPEN,
             "model": {"max_length": 64, "precision": "float32"},
@@ -47,7 +47,7 @@ def spent(tmp_path, in_flow, tiny_decoder):
             ids = list("abc")
             train = run.write_table("train.parquet", pd.DataFrame(
                 {"pair_id": ids, "prompt": [f"Ask {i}?" for i in ids], "chosen": [f"Yes {i}." for i in ids],
-                 "rejected": [f"No {i}." for i in ids]}))  # fmt: skip
+                 "rejected": [f"No {i}." for i in ids]} | (numbers or {})))  # fmt: skip
             allocation = run.write_table("a.parquet", pd.DataFrame(
                 {"pair_id": ids, "margin": 0.0, "probability": q, "budget": budgets}))  # fmt: skip
             rewrites = run.write_table(
@@ -76,6 +76,13 @@ def test_every_original_gets_the_pairs_that_its_budget_says(spent):
 
 def test_what_an_original_cannot_use_moves_by_q_and_keeps_the_cap(spent):
     assert counts(spent([6, 2, 2], mute="Ask a?", selection={"cap": 6})[0]) == {"b": 6, "c": 4}
+
+
+def test_synthetic_pairs_have_the_margin_and_the_weight_of_their_original(spent):
+    pairs, _ = spent([2, 1, 1], numbers={"margin": [1.5, None, 0.0], "weight": [2.0, 1.0, 0.5]}, name="asked")
+    found = pairs.to_pandas().groupby("parent_id")[["margin", "weight"]].first()
+    assert found["weight"].to_dict() == {"a": 2.0, "b": 1.0, "c": 0.5}
+    assert found["margin"].dropna().to_dict() == {"a": 1.5, "c": 0.0}
 
 
 def test_some_of_the_dropped_paraphrases_are_written_with_the_reason(spent, tmp_path):
