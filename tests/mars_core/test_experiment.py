@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -168,15 +169,23 @@ def test_only_scientific_keys_change_the_digest(write):
     assert len({of(), of("seed=1"), of("selection.cap=3"), of("data.where.fold=1")}) == 4
 
 
-def test_the_digest_is_the_same_in_another_process(write):
-    file = write()
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """What another process that reads a configuration has of it: the file, its digest, what it imported."""
+    file = tmp_path_factory.mktemp("elsewhere") / "tiny.yaml"
+    file.write_text(to_yaml(ExperimentConfig(name="tiny")))
     program = (
-        "import sys; from mars_core.config import scientific; from mars_core.experiment import load;"
+        "import json, sys; from mars_core.config import scientific; from mars_core.experiment import load;"
         "from mars_core.files import digest; "
-        "print(digest(scientific(load(sys.argv[1]))))"
+        "print(json.dumps([digest(scientific(load(sys.argv[1]))), list(sys.modules)]))"
     )
-    other = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == digest(scientific(load(file)))
+    done = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=True)
+    return file, *json.loads(done.stdout)
+
+
+def test_the_digest_is_the_same_in_another_process(elsewhere):
+    file, there, _ = elsewhere
+    assert there == digest(scientific(load(file)))
 
 
 def test_every_key_is_explained():
@@ -215,8 +224,6 @@ def test_a_budget_of_paraphrases_is_refused_where_pairs_are_counted(augmentation
         validated(ExperimentConfig, values | {"selection": {"budget_unit": "paraphrases"}}, "here")
 
 
-def test_a_configuration_is_read_without_what_only_a_model_needs():
+def test_a_configuration_is_read_without_what_only_a_model_needs(elsewhere):
     slow = {"transformers.modeling_utils", "torch._dynamo", "torch.distributed.tensor", "peft", "matplotlib"}
-    code = f"import sys, mars_core.experiment; print(sorted({slow} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert slow.isdisjoint(elsewhere[2])
