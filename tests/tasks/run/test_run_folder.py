@@ -1,11 +1,11 @@
 """The run folder is the one truth about what is done, and has one owner."""
 
 import math
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -15,19 +15,11 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.config import ConfigError, to_yaml
+from mars_core.config import ConfigError
 from mars_core.files import sha256_of
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import RunFolderError, existing_run, open_run
 
-OWNER = """
-import sys, time
-from tasks.run.run_config import load_run
-from tasks.run.run_folder import open_run
-with open_run(load_run(sys.argv[1])):
-    print("open", flush=True)
-    time.sleep(1000)
-"""
 FOLDERS = st.dictionaries(st.sampled_from(["a", "b", "sub/a", "sub/b"]), st.binary(max_size=3))
 
 
@@ -111,22 +103,24 @@ def test_folders_have_one_digest_exactly_if_they_hold_the_same_files(one, other)
     assert (digests[0] == digests[1]) == (one == other)
 
 
+def own(config, opened):
+    with open_run(config):
+        opened.set()
+        time.sleep(1000)
+
+
 def test_a_second_process_is_refused_until_the_owner_is_gone_even_by_kill_9(tmp_path):
-    config = configuration(tmp_path)
-    file = tmp_path / "experiment.yaml"
-    file.write_text(to_yaml(config))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(file)], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    config, forking = configuration(tmp_path), multiprocessing.get_context("fork")
+    opened = forking.Event()
+    owner = forking.Process(target=own, args=[config, opened])
+    owner.start()
     try:
-        assert owner.stdout.readline() == "open\n"
+        assert opened.wait(60)
         with pytest.raises(RunFolderError, match=r"tiny is in use by another process"), open_run(config):
             pass
     finally:
         owner.kill()
-        owner.wait()
-        owner.stdout.close()
+        owner.join()
     with open_run(config) as run:
         assert run.config == config
 
