@@ -1,6 +1,8 @@
 import json
 import re
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -17,7 +19,7 @@ from mars_core.data.samples import preferences
 from mars_core.errors import ModelError
 from mars_core.fit import train as fitting
 from mars_core.fit.specification import FitConfig, FitError, FitSpec
-from mars_core.fit.train import _effective_batches, fit, main
+from mars_core.fit.train import _effective_batches, fit
 from mars_core.fit.training_curve import CurveFile
 from mars_core.fit.training_pairs import training_pairs
 from mars_core.model.reward_model import ModelConfig, RewardModel
@@ -58,16 +60,30 @@ def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name][: len(before[name])])}
 
 
-def run_modules(tmp_path, *specs):
-    """Run each fit in a process of its own, side by side: (exit status, standard output, standard error)."""
-    children = []
-    for spec in specs:
-        file = tmp_path / f"{spec.output.name}.json"
-        file.write_text(spec.model_dump_json())
-        command = [sys.executable, "-m", "mars_core.fit.train", str(file)]
-        children.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    outputs = [child.communicate() for child in children]
-    return [(child.returncode, *output) for child, output in zip(children, outputs, strict=True)]
+def written(spec):
+    """The file of a specification."""
+    file = spec.output.with_suffix(".json")
+    file.write_text(spec.model_dump_json())
+    return str(file)
+
+
+def command(spec):
+    return [sys.executable, "-m", "mars_core.fit.train", written(spec)]
+
+
+@pytest.fixture
+def last_words(monkeypatch):
+    """Run the module in this process with some arguments; what it ends with, as a failure does."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("mars_core.fit.train", run_name="__main__")
+        return ended.value.code
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 # Fits
@@ -95,13 +111,14 @@ def test_the_loss_falls_on_pairs_that_can_be_learnt(spec):
     assert model.score(["Question 77?"], ["Yes, 77."]) > model.score(["Question 77?"], ["No! 77"])
 
 
-def test_two_processes_with_one_seed_end_with_equal_weights(spec, tmp_path):
+def test_two_processes_with_one_seed_end_with_equal_weights(spec):
     specs = [spec(SHORT[:10], name=name, dropout=0.1, epochs=2) for name in ("one", "other")]
-    (status, output, errors), other = run_modules(tmp_path, *specs)
-    assert (status, other[0]) == (0, 0), errors
+    child = subprocess.run(command(specs[0]), capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    fit(specs[1])
     assert not changed(*(weights(one_spec.output) for one_spec in specs))
 
-    lines = [json.loads(line) for line in output.splitlines()]
+    lines = [json.loads(line) for line in child.stdout.splitlines()]
     curve = [json.loads(line) for line in specs[0].log.read_text().splitlines()]
     assert curve == lines[:-1]
     assert [step["step"] for step in curve] == [1, 2, 3, 4, 5, 6]
@@ -274,21 +291,12 @@ def test_a_file_without_a_column_or_of_another_kind_is_named(spec, tmp_path):
         fit(nameless)
 
 
-def test_the_module_tells_how_a_specification_looks_and_what_is_wrong_with_one(tmp_path):
-    def said(*arguments):
-        run = subprocess.run(
-            [sys.executable, "-m", "mars_core.fit.train", *arguments], capture_output=True, text=True
-        )
-        assert run.returncode == 1
-        return run.stderr
-
-    example = re.search(r"\{.*\}", said("--help"), re.DOTALL).group()
-    spec = FitSpec.model_validate_json(example)
-    assert spec.fit.epochs == 1
+def test_the_module_tells_how_a_specification_looks_and_what_is_wrong_with_one(last_words, tmp_path):
+    example = re.search(r"\{.*\}", last_words("--help"), re.DOTALL).group()
+    assert FitSpec.model_validate_json(example).fit.epochs == 1
     (tmp_path / "spec.json").write_text('{"model": "a", "pears": []}')
-    with pytest.raises(FitError, match="pears"):
-        main(str(tmp_path / "spec.json"))
-    assert "Traceback" not in said(str(tmp_path / "absent.json"))
+    assert "pears" in last_words(str(tmp_path / "spec.json"))
+    assert "No such file" in last_words(str(tmp_path / "absent.json"))
 
 
 def test_each_round_has_the_same_head_and_an_order_of_its_own(spec):
@@ -383,43 +391,40 @@ def test_a_fit_that_was_interrupted_goes_on_to_equal_weights(spec, trainable):
     assert {path.name for path in stopped.output.parent.iterdir() if path.name.startswith(".")} == set()
 
 
-def test_a_killed_process_goes_on_when_it_is_started_again(spec, tmp_path):
+def test_a_killed_process_goes_on_when_it_is_started_again(spec):
     about = {"dropout": 0.1, "epochs": 20, "snapshot_minutes": 0}
     undisturbed, killed = (spec(SHORT[:10], name=name, **about) for name in ("undisturbed", "killed"))
-    file = tmp_path / "killed.json"
-    file.write_text(killed.model_dump_json())
-    command = [sys.executable, "-m", "mars_core.fit.train", str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command(killed), stdout=subprocess.PIPE, text=True) as child:
         for _ in range(8):
             child.stdout.readline()
         child.kill()
     assert not killed.output.exists()
 
-    again = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    first = json.loads(again.stdout.splitlines()[0])["step"]
-    assert first > 8 - 1
+    again, curve = [], CurveFile(killed.log)
+    fit(killed, lambda figures: again.append(figures["step"]) or curve.add(figures))
+    assert again[0] > 8 - 1
     fit(undisturbed)
     assert not changed(*(weights(one.output) for one in (undisturbed, killed)))
-    curve = [json.loads(line)["step"] for line in killed.log.read_text().splitlines()]
-    assert curve == list(range(1, 61))
-
-
-def test_a_process_that_is_asked_to_end_goes_on_where_it_was_however_young_it_is(spec, tmp_path):
-    about = {"dropout": 0.1, "epochs": 20}
-    undisturbed, asked = (spec(SHORT[:10], name=name, **about) for name in ("undisturbed", "asked"))
-    file = tmp_path / "asked.json"
-    file.write_text(asked.model_dump_json())
-    command = [sys.executable, "-m", "mars_core.fit.train", str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        steps = [json.loads(child.stdout.readline())["step"] for _ in range(8)]
-        child.terminate()
-        rest, errors = child.communicate()
-    steps += [json.loads(line)["step"] for line in rest.splitlines()]
-    assert f"asked to end after step {steps[-1]}; the next start goes on from there" in errors
-    assert child.returncode == 1
-
-    fit(asked, lambda figures: steps.append(figures["step"]))
+    steps = [json.loads(line)["step"] for line in killed.log.read_text().splitlines()]
     assert steps == list(range(1, 61))
+
+
+def test_one_that_is_asked_to_end_goes_on_where_it_was_however_young_it_is(spec, last_words, monkeypatch):
+    about = {"dropout": 0.1, "epochs": 4}
+    undisturbed, asked = (spec(SHORT[:10], name=name, **about) for name in ("undisturbed", "asked"))
+    add, steps = CurveFile.add, []
+
+    def ask_at_the_eighth(curve, figures):
+        add(curve, figures)
+        steps.append(figures["step"])
+        if len(steps) == 8:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CurveFile, "add", ask_at_the_eighth)
+        assert "asked to end after step 8; the next start goes on from there" in last_words(written(asked))
+    fit(asked, lambda figures: steps.append(figures["step"]))
+    assert steps == list(range(1, 13))
     fit(undisturbed)
     assert not changed(*(weights(one.output) for one in (undisturbed, asked)))
 
@@ -478,7 +483,9 @@ def test_a_broken_margin_keeps_the_last_good_snapshot(spec, monkeypatch):
     assert steps == [2]
 
 
-def test_margins_that_are_no_numbers_name_their_pairs_and_leave_no_checkpoint(spec, tmp_path, tiny_decoder):
+def test_margins_that_are_no_numbers_name_their_pairs_and_leave_no_checkpoint(
+    spec, last_words, tmp_path, tiny_decoder
+):
     model = RewardModel.load(str(tiny_decoder), FLOAT32)
     mark = model.tokenizer("~", add_special_tokens=False)["input_ids"][0]
     with torch.no_grad():
@@ -487,14 +494,8 @@ def test_margins_that_are_no_numbers_name_their_pairs_and_leave_no_checkpoint(sp
     rows = [row | {"rejected": row["rejected"] + "~" * (place == 2)} for place, row in enumerate(SHORT[:4])]
     broken = spec(rows, model=tmp_path / "broken")
     message = f"step 1: margins are NaN or infinite, on the pairs {rows[2]['pair_id']};"
-    with pytest.raises(FitError, match=message):
-        fit(broken)
+    assert last_words(written(broken)).startswith(message)
     assert not broken.output.exists()
-
-    [(status, _, errors)] = run_modules(tmp_path, broken)
-    assert status == 1
-    assert errors.splitlines()[-1].startswith(message)
-    assert "Traceback" not in errors
 
 
 def test_a_gradient_that_overflows_stops_the_fit(spec, monkeypatch):
