@@ -338,16 +338,18 @@ def test_what_kills_a_forked_fit_is_told(spec):
         fit(spec(epochs=10**6), kill_at_the_first)
 
 
-def test_a_forked_fit_that_does_not_end_at_its_deadline_is_killed_after_the_grace(spec):
-    stopped = []
+def test_a_forked_fit_that_does_not_end_at_its_deadline_is_killed_after_the_grace(spec, monkeypatch):
+    stopped, ends, timer = [], [], threading.Timer
 
     def on_line(line):
         if not stopped:
             stopped.extend(forks(os.getpid())[1])
             stopped[0].suspend()  # no request to end reaches it
+            ends[0]()
 
+    monkeypatch.setattr(threading, "Timer", lambda seconds, end: ends.append(end) or timer(seconds, end))
     with pytest.raises(ChildError, match="after its deadline"):
-        fit(spec(epochs=10**6), on_line, deadline_seconds=10)
+        fit(spec(epochs=10**6), on_line)
     assert end_soon([stopped[0].pid])
 
 
