@@ -45,9 +45,13 @@ def test_a_command_that_launches_fits_is_found_beside_python(fitted):
     assert fitted(ACCELERATE)["fit/steps"] == 2
 
 
-def test_several_processes_fit_together_on_a_cpu(fitted):
-    metrics = fitted(["torchrun", "--standalone", "--nproc_per_node", "2"])
+def test_several_processes_fit_together_on_a_cpu_and_what_is_printed_beside_the_figures_is_logged(
+    fitted, tmp_path
+):
+    torchrun = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc_per_node", "2"]
+    metrics = fitted(["sh", "-c", 'echo "rank 0: NCCL INFO"; exec "$0" "$@"', *torchrun])
     assert (metrics["fit/processes"], metrics["fit/steps"]) == (2, 2)
+    assert "rank 0: NCCL INFO" in (tmp_path / "tiny/round-0/fit.log").read_text()
 
 
 def test_a_command_that_is_not_there_is_told_in_a_sentence(fitted):
@@ -68,9 +72,3 @@ def test_a_fit_is_forked_on_a_cpu_alone(device, launch, expected):
     values = {"name": "tiny", "model": {"device": device}, "fit": {"launch": launch}}
     command = _command(RunConfig.model_validate(values))
     assert [Path(part).name for part in command] == [Path(part).name for part in expected]
-
-
-def test_what_a_library_prints_beside_the_figures_goes_into_the_log(fitted, tmp_path):
-    talking = ["sh", "-c", 'echo "rank 0: NCCL INFO"; exec "$0" "$@"', sys.executable]
-    assert fitted(talking)["fit/steps"] == 2
-    assert "rank 0: NCCL INFO" in (tmp_path / "tiny/round-0/fit.log").read_text()
