@@ -306,8 +306,7 @@ def run(folder, fitted, prefect_server):
         rounds=1,
         data={"train": "sample://preferences", "subset": 40, "validation_share": 0.05, "heldout_share": 0.08},
         model={"backbone": str(spec.output), "max_length": 64, "precision": "float32"},
-        # A Python of its own for the fit reads the path anew.
-        fit={"learning_rate": 3.0e-3, "batch_pairs": 8, "launch": ["python"]},
+        fit={"learning_rate": 3.0e-3, "batch_pairs": 8},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
