@@ -1,6 +1,7 @@
 """`kill -9` in the middle of a step, with real processes; then the same command again.
 
-Here the fit's, which has processes of its own; with MARS_BAD_DAYS=1 (`make bad-days`) every kind of step.
+Here the fit's, which has processes of its own, of a command that has a Prefect server of its own, too; with
+MARS_BAD_DAYS=1 (`make bad-days`) every kind of step.
 """
 
 import json
@@ -57,6 +58,15 @@ class Command:
             time.sleep(0.1)
         return left
 
+    def server(self):
+        """The address of the Prefect server that the command has started, and which answers; else None."""
+        found = re.search(r"Prefect: (http://\S+)", self.log.read_text())
+        if found is None:
+            return None
+        assert httpx.get(f"{found[1]}/api/health").is_success
+        assert any("prefect server start" in line for line in processes(self.mark))
+        return found[1]
+
     def ends(self):
         assert self.process.wait(PATIENCE_SECONDS) == 0, self.log.read_text()[-3000:]
 
@@ -82,6 +92,17 @@ class Kill(NamedTuple):
     """How much later the kill comes."""
     held_up: str | None = None
     """An artifact that the step cannot finish to write, however late the kill comes."""
+
+
+class Aftermath(NamedTuple):
+    """What there is after a kill, and what there was before."""
+
+    server: str | None
+    """The address of the Prefect server that the command had started."""
+    left: list[str]
+    """Command lines of its processes that live on."""
+    finished: set[str]
+    """Its finished steps."""
 
 
 def kills(root, store, log):
@@ -145,39 +166,35 @@ def start():
 
 
 @pytest.fixture(scope="module")
-def prefect_address(prefect_server):
-    from prefect.settings import get_current_settings
-
-    return {"PREFECT_API_URL": get_current_settings().api.url}
-
-
-@pytest.fixture(scope="module")
-def runs(start, prefect_address, experiment, tiny_decoder):
+def runs(start, prefect_server, experiment, tiny_decoder):
     """A run that nothing disturbed, and one whose command was killed in the middle of steps.
 
     The third value says for each kill what lived on after it, and which steps were finished.
     """
+    from prefect.settings import get_current_settings
+
     made = [experiment(rounds=1, model={"backbone": str(tiny_decoder)}, fit={"epochs": 4}) for _ in range(2)]
-    undisturbed = start(made[0], "undisturbed", **prefect_address)
+    made[0].start("name=undisturbed", "generation.store=generations-undisturbed")
     killed = made[1].run("killed")
     places = (killed.root, made[1].folder / "generations-killed", made[1].folder / "killed.log")
+    shared, own = ({"PREFECT_API_URL": address} for address in (get_current_settings().api.url, ""))
     aftermath = {}
     for kind in KINDS:
         kill = kills(*places)[kind]
         with held_up(killed.root / kill.held_up) if kill.held_up else nullcontext():
-            command = start(made[1], "killed", **prefect_address)
+            command = start(made[1], "killed", **(own if kind == "fit" else shared))
             command.wait_until(kill.seen)
             time.sleep(kill.seconds)
-            aftermath[kind] = command.kill(), set(killed.steps())
-    start(made[1], "killed", **prefect_address).ends()
-    undisturbed.ends()
-    return made[0], made[1], aftermath
+            server = command.server()
+            aftermath[kind] = Aftermath(server, command.kill(), set(killed.steps()))
+    again = start(made[1], "killed", **own)
+    again.ends()
+    return made[0], made[1], aftermath, again
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_process_lives_on_after_kill_9_in_the_middle_of(runs, kind):
-    _, _, aftermath = runs
-    left, finished = aftermath[kind]
+    _, left, finished = runs[2][kind]
     assert left == []
     assert not any(step.endswith(kind) for step in finished), "the kill came too late to be in this step"
 
@@ -211,17 +228,11 @@ def test_mlflow_has_one_run_of_each_round_however_often_the_command_was_killed(r
     assert runs[1].runs_in_mlflow() == {("run", "FINISHED"): 1, ("round", "FINISHED"): 2}
 
 
-def test_a_server_of_its_own_ends_with_a_killed_command_and_the_next_start_works(runs, start):
-    made = runs[1]
-    local = {"PREFECT_API_URL": ""}
-    command = start(made, "killed", **local)
-    command.wait_until(lambda: re.search(r"Prefect: (http://\S+)", command.log.read_text()))
-    address = re.search(r"Prefect: (http://\S+)", command.log.read_text())[1]
-    assert httpx.get(f"{address}/api/health").is_success
-    assert any("prefect server start" in line for line in processes(command.mark))
-    assert command.kill() == []
+def test_a_server_of_its_own_ends_with_a_killed_command_and_the_next_start_has_another(runs):
+    server, again = runs[2]["fit"].server, runs[3]
+    assert server is not None
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{address}/api/health")
-    again = start(made, "killed", **local)
-    again.ends()
+        httpx.get(f"{server}/api/health")
+    assert f"Prefect: {server}" not in again.log.read_text()
+    assert "Prefect: http://" in again.log.read_text()
     assert processes(again.mark) == []
