@@ -1,5 +1,6 @@
 """Every test runs offline, quietly, and with a cache of data sets that ends with it."""
 
+import gc
 import gzip
 import json
 import os
@@ -7,6 +8,7 @@ import tempfile
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 # The libraries read these on import, which test modules do after this one; child processes inherit them.
 _CACHE = tempfile.TemporaryDirectory(prefix="mars-tests-")
@@ -25,6 +27,13 @@ os.environ |= {
 
 hypothesis.settings.register_profile("mars", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("mars")
+
+
+def pytest_collection_finish():
+    """What is there once all tests are imported is no garbage; each full collection would look at it."""
+    gc.collect()
+    gc.freeze()
+
 
 END, BEGIN, PARTS = "<|end|>", "<|begin|>", ["<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
@@ -159,6 +168,21 @@ def _save_llama(folder, kind, bpe, special, **settings):
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory):
+    """A database with MLflow's tables to copy; making them takes it seconds."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the other test processes look there, too
+    store = folder / "mlflow.db"
+    with FileLock(f"{store}.lock"):
+        if not store.exists():
+            MlflowClient(f"sqlite:///{store}").search_experiments()
+    return store
 
 
 @pytest.fixture(scope="session")

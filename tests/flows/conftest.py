@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def killed_when(prefect_server):
 
 
 @pytest.fixture(scope="session")
-def experiment(tmp_path_factory, headless):
+def experiment(tmp_path_factory, headless, mlflow_store):
     """Write a folder with an experiment that differs from `EXPERIMENT` by some keys of some sections."""
 
     def write(**changes):
@@ -130,6 +131,7 @@ def experiment(tmp_path_factory, headless):
         for key, value in changes.items():
             values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
         file.write_text(yaml.safe_dump(values), encoding="utf-8")
+        shutil.copy(mlflow_store, folder)
         return Experiment(folder, file)
 
     return write

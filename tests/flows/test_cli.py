@@ -247,6 +247,7 @@ def test_an_error_in_the_middle_of_the_flow_has_no_stack_trace_either(place, pre
 def test_a_dry_run_estimates_and_leaves_nothing(before_anything_starts, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(before_anything_starts.folder)
+    Path("mlflow.db").unlink()
     result = mars("refine", before_anything_starts.file, "--dry-run")
     assert result.exit_code == 0, result.output
     for figure in ("requests", "tokens", "optimizer steps", "disk", "hours"):

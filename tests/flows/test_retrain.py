@@ -100,7 +100,7 @@ class Retraining:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, headless):
+def written(tmp_path_factory, headless, mlflow_store):
     """Write a retraining into a folder."""
 
     def write():
@@ -109,6 +109,7 @@ def written(tmp_path_factory, headless):
         values["refine"]["model"]["backbone"] = str(headless)
         made.file.write_text(yaml.safe_dump(values))
         made.deliver("first.jsonl", rows(FIRST))
+        shutil.copy(mlflow_store, made.folder)
         return made
 
     return write
@@ -311,8 +312,19 @@ def test_a_second_retraining_is_skipped(retraining):
     assert retraining.states() == {"first.jsonl": "trusted"}
 
 
-def test_one_that_was_killed_goes_on_with_the_same_cycle(fresh, killed_when):
-    killed_when(fresh.folder, ["retrain", str(fresh.file)], fresh.root / "runs/tiny-1/.steps/prepare.json")
+class Crash(BaseException):
+    """What no handler in the code expects."""
+
+
+def test_one_that_crashed_goes_on_with_the_same_cycle(fresh, monkeypatch):
+    def crash(*_):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.refine.measure_semantic_distances", crash)
+        with pytest.raises(Crash):
+            fresh.start()
+    assert (fresh.root / "runs/tiny-1/.steps/prepare.json").exists()
     fresh.deliver("later.jsonl", rows(SECOND))
     assert fresh.ledger.open_cycle is not None
     outcome = fresh.start()

@@ -1,13 +1,13 @@
-"""A real MLflow server that is killed and started again, and one that refuses: what a run does meanwhile."""
+"""A real MLflow server that goes away and comes back, and one that refuses: what a run does meanwhile."""
 
 import logging
-import os
-import signal
-import subprocess
+import shutil
+import socket
+import socketserver
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -16,53 +16,96 @@ import pytest
 from mlflow import MlflowClient
 
 from tasks.processes.addresses import answers, free_port
+from tasks.processes.local_server import serving
 from tasks.run.run_config import RunConfig, TrackingConfig
 from tasks.run.run_folder import open_run
 from tasks.tracking import run_tracking as tracking
 from tasks.tracking.mlflow_store import TrackingError, check_tracking, shown
 
-PATIENCE_SECONDS = 90
 PROMPT_SECONDS = 20
 """A run may not stand still for longer, whatever has become of the server."""
 
 
+class Line(socketserver.BaseRequestHandler):
+    """A connection with the server behind."""
+
+    def handle(self):
+        with socket.create_connection(self.server.behind) as other, self.server.lines(self.request, other):
+            threading.Thread(target=pass_on, args=(other, self.request), daemon=True).start()
+            pass_on(self.request, other)
+
+
+def pass_on(source, target):
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+class Exchange(socketserver.ThreadingTCPServer):
+    """An address at which another is answered; closed, all connections are cut."""
+
+    allow_reuse_address = daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, port, behind):
+        self.behind, self.open = ("127.0.0.1", behind), set()
+        super().__init__(("127.0.0.1", port), Line)
+        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
+
+    @contextmanager
+    def lines(self, *ends):
+        self.open.update(ends)
+        yield
+        self.open.difference_update(ends)
+
+    def close(self):
+        self.shutdown()
+        self.server_close()
+        for end in list(self.open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
 class Server:
-    """`mlflow server` on SQLite, at one address however often it is started."""
+    """`mlflow server` on SQLite, behind an address at which it can be away.
+
+    Starting it takes seconds; the tests of services kill real ones.
+    """
 
     def __init__(self, folder):
-        self.folder, self.port = folder, free_port()
+        self.port, self.exchange = free_port(), None
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process = None
+        self.behind = free_port()
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--port", str(self.behind), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--allowed-hosts", "*",
+            "--artifacts-destination", str(folder / "artifacts"),
+        ]  # fmt: skip
+        self.running = serving(
+            command,
+            f"http://127.0.0.1:{self.behind}/health",
+            folder / "server.log",
+            {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        )
 
-    def start(self):
-        if self.process:
-            return
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1",
-                "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
-                "--artifacts-destination", str(self.folder / "artifacts"),
-            ],
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=(self.folder / "server.log").open("a"), stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        started = time.monotonic()
-        while not answers(f"{self.uri}/health"):
-            assert time.monotonic() - started < PATIENCE_SECONDS, (self.folder / "server.log").read_text()
-            time.sleep(0.2)
+    def come_back(self):
+        self.exchange = self.exchange or Exchange(self.port, self.behind)
 
-    def kill(self):
-        if self.process:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+    def go_away(self):
+        if self.exchange:
+            self.exchange.close()
+            self.exchange = None
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("mlflow"))
-    yield server
-    server.kill()
+def server(tmp_path_factory, mlflow_store):
+    folder = tmp_path_factory.mktemp("mlflow")
+    shutil.copy(mlflow_store, folder / "mlflow.db")
+    server = Server(folder)
+    with server.running:
+        yield server
+        server.go_away()
 
 
 @pytest.fixture
@@ -118,14 +161,14 @@ def said(caplog):
 def test_what_a_server_misses_while_it_is_away_is_sent_when_it_is_back(run, server, in_flow, caplog):
     def story():
         with tracking.tracked(run) as track:
-            server.kill()
+            server.go_away()
             track(1)
             track(1)
-            server.start()
+            server.come_back()
             track(2)
             track(2, ended=True)
 
-    server.start()
+    server.come_back()
     in_flow(story)
     assert sent(run) == ALL
     away, back = said(caplog)
@@ -139,7 +182,7 @@ def test_a_server_that_dies_in_the_middle_of_a_round_holds_nothing_up(
     curve, seconds = tracking._training_curve, []
 
     def dies(file):
-        server.kill()
+        server.go_away()
         return curve(file)
 
     def story():
@@ -151,14 +194,14 @@ def test_a_server_that_dies_in_the_middle_of_a_round_holds_nothing_up(
             track(2, ended=True)
             seconds.append(time.monotonic() - started)
 
-    server.start()
+    server.come_back()
     in_flow(story)
     assert seconds[0] < PROMPT_SECONDS
     first, last = said(caplog)
     assert "The run goes on" in first
     assert "once it is back, the same command sends what is missing" in last
     monkeypatch.undo()
-    server.start()
+    server.come_back()
     caplog.clear()
     in_flow(lambda: tracking.send_run(MlflowClient(server.uri), run, 2, ended=True))
     assert sent(run) == ALL
@@ -171,13 +214,13 @@ def test_a_run_begins_and_ends_without_its_server_and_the_next_start_sends_all(r
             track(2)
             track(2, ended=True)
 
-    server.kill()
+    server.go_away()
     started = time.monotonic()
     check_tracking(run.config.tracking)
     in_flow(story)
     assert time.monotonic() - started < PROMPT_SECONDS
     assert len(said(caplog)) == 2
-    server.start()
+    server.come_back()
     in_flow(story)
     assert sent(run) == ALL
 
@@ -187,13 +230,13 @@ def test_an_error_of_the_run_is_the_one_that_is_told_when_the_server_is_away_too
         with tracking.tracked(run):
             raise ZeroDivisionError("the run's own")
 
-    server.kill()
+    server.go_away()
     with pytest.raises(ZeroDivisionError, match="the run's own"):
         in_flow(story)
 
 
 def test_a_deleted_experiment_is_told_before_the_work(run, server):
-    server.start()
+    server.come_back()
     client = MlflowClient(server.uri)
     client.delete_experiment(client.create_experiment(run.config.tracking.experiment))
     with pytest.raises(TrackingError, match="was deleted; restore it, or name another"):
@@ -201,7 +244,7 @@ def test_a_deleted_experiment_is_told_before_the_work(run, server):
 
 
 def test_a_place_for_artifacts_that_cannot_be_written_is_told_before_the_work(run, server, in_flow):
-    server.start()
+    server.come_back()
     MlflowClient(server.uri).create_experiment(
         run.config.tracking.experiment, artifact_location="file:///proc/nowhere"
     )

@@ -36,9 +36,9 @@ CURVE = {"loss": 0.7, "accuracy": 0.5, "margin": 0.1, "learning_rate": 1e-5, "to
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Address of a database whose tables are there: making them takes MLflow seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+def store(tmp_path_factory, mlflow_store):
+    """Address of a database whose tables are there."""
+    return f"sqlite:///{shutil.copy(mlflow_store, tmp_path_factory.mktemp('mlflow'))}"
 
 
 @pytest.fixture(autouse=True)
