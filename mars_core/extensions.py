@@ -104,8 +104,9 @@ class ExtensionPoint(Names, Generic[P]):
         """What stands for a plug-in in the keys of steps: its version, or the digest of a user's own
         source."""
         plugin = self.find(name)
-        if plugin.version or not self.is_own(name):
-            return plugin.version
+        declared: str | None = vars(plugin).get("version")  # a base class's says nothing of its subclass
+        if declared or not self.is_own(name):
+            return declared
         source = inspect.getsourcefile(plugin)
         return sha256_of(Path(source)) if source else name
 

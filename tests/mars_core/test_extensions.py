@@ -12,6 +12,7 @@ from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS
 from mars_core.extensions import ExtensionError
 from mars_core.files import sha256_of
 from mars_core.generation.backends.backend import BACKENDS
+from mars_core.generation.backends.rules import RulesBackend
 from mars_core.method.selection import SelectionConfig
 from mars_core.method.strategies.strategy import STRATEGIES, Signals
 from mars_core.objectives.objective import OBJECTIVES
@@ -319,9 +320,10 @@ def test_a_users_own_counts_by_the_version_that_it_declares_instead(key, own, tm
     assert version_of(chosen(key, f"{raised}:Mine"), key) == "3"
 
 
-def test_plug_ins_of_the_package_count_by_their_name_and_keys_alone():
+def test_plug_ins_of_the_package_count_by_their_name_their_keys_and_a_version_that_they_declare():
     config = chosen("evaluation.benchmarks", "rewardbench", **{"selection.strategy": "hardest"})
-    assert [version_of(config, key) for key in SCIENTIFIC] == [None] * 4
+    versions = {key: version_of(config, key) for key in SCIENTIFIC}
+    assert versions == dict.fromkeys(SCIENTIFIC) | {"generation.backend": RulesBackend.version}
     assert scientific(config)["selection"] == {
         "strategy": "hardest",
         "margin": "signed",
