@@ -91,8 +91,8 @@ def _tell_equal_rewards(table: pd.DataFrame, title: str, spec: ScoreSpec) -> Non
     equal = table.loc[table["reward_chosen"] == table["reward_rejected"], "pair_id"]
     if len(equal):
         tell(
-            "%s: %s of %s pairs have equal rewards, which count as wrong; if their responses are the same tokens, "
-            "by the cut at model.max_length=%d or by the tokenizer, nothing can be learnt: %s%s.",
+            "%s: %s of %s pairs have equal rewards, which count as wrong; if their responses are the same "
+            "tokens, by the cut at model.max_length=%d or by the tokenizer, nothing can be learnt: %s%s.",
             title, f"{len(equal):,}", f"{len(table):,}", spec.reward_model.max_length,
             ", ".join(equal.iloc[:5]), ", …" if len(equal) > 5 else "",
             level=logging.WARNING,
