@@ -156,7 +156,7 @@ def said(question, answer):
 
 FIRST_READ = {
     "CR LF": ({"prompt": "Human: A?\r\n\r\nAssistant: B.\r\n\r\nHuman: C?", "chosen": "D.", "rejected": "E."},
-              ("Human: A?\r\n\r\nAssistant: B.\r\n\r\nHuman: C?", "D.", "E.")),
+              ("A?\r\n\r\nAssistant: B.\r\n\r\nHuman: C?", "D.", "E.")),
     "system": ({"system": "Be brief.", "prompt": "A?", "chosen": "D.", "rejected": "E."}, ("A?", "D.", "E.")),
     "repeated": ({"prompt": "A?", "chosen": "A?\nD.", "rejected": "A?\nE."}, ("A?", "A?\nD.", "A?\nE.")),
     "empty turn": ({"prompt": "", "chosen": said("A?", "D."), "rejected": said("A?", "E.")},
