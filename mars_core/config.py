@@ -58,6 +58,13 @@ class Operational:
     """
 
 
+class Later:
+    """Marks a scientific field that was added after the first release of its section.
+
+    At its default it is in no key, so that what was computed before there was such a field is found again.
+    """
+
+
 class ByContent:
     """Marks a field that names a model, which counts in the keys of steps by what is in it if it is a
     folder."""
@@ -75,6 +82,8 @@ def scientific(config: BaseModel, content: Callable[[str], str] | None = None) -
         if any(isinstance(mark, Operational) for mark in field.metadata):
             continue
         value = getattr(config, name)
+        if value == field.default and any(isinstance(mark, Later) for mark in field.metadata):
+            continue
         if isinstance(value, BaseModel):
             values[name] = scientific(value, content)
         elif (

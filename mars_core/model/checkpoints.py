@@ -14,6 +14,9 @@ from mars_core.errors import ModelError
 from mars_core.files import digest, sha256_of
 from mars_core.model.packaged import identity_of, packaged_checkpoint
 
+OWN_TOKENIZER = 2
+"""Raised when adapters with a tokenizer of their own are read in another way."""
+
 
 class Location(NamedTuple):
     """What the loaders of `transformers` take: a folder or a hub name, and the hub revision."""
@@ -63,4 +66,6 @@ def content_of_checkpoint(reference: str) -> str:
     base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
     if base is None:
         return sha256_of(folder)
-    return digest(sha256_of(folder), content_of_checkpoint(str(base)))
+    # Adapters with a tokenizer of their own were once rendered by their base's.
+    own_tokenizer = [OWN_TOKENIZER] if (folder / "tokenizer_config.json").is_file() else []
+    return digest(sha256_of(folder), content_of_checkpoint(str(base)), *own_tokenizer)

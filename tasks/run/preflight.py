@@ -9,7 +9,7 @@ from mars_core.model.loading import has_trained_head
 from tasks.run import vllm_command
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import claimed_run
-from tasks.run.sources import check_originals, read_sources
+from tasks.run.sources import check_originals, check_rendering, read_sources
 
 
 def check(*configs: RunConfig) -> None:
@@ -21,8 +21,10 @@ def check(*configs: RunConfig) -> None:
         RunFolderError: its folder is in use, or was made with other scientific keys.
         PairsError: the data cannot be used.
         BenchmarkError: a benchmark cannot be used.
+        RenderingError: the model's chat template cannot render a dialogue.
         SelectionError: the budget exceeds what the originals can take.
-        ModelError: the backbone or the embedder is missing, or a trained head is of another objective.
+        ModelError: the backbone or the embedder is missing, or a trained head is of another objective or has a
+            name that is not read.
         GenerationError: texts have to be written, and no server answers, or this machine cannot run the
             server that the run has to launch.
     """
@@ -30,13 +32,16 @@ def check(*configs: RunConfig) -> None:
     for config in configs:
         generation = config.generation
         with claimed_run(config) as run:
-            if not run.path(run.of_round(0).metrics).exists():  # later starts have checked their data already
-                data = digest(config.seed, scientific(config.data), scientific(config.evaluation))
-                if data not in originals:
-                    originals[data] = len(read_sources(config)[0].train)
-                check_originals(originals[data], config)
-            has_trained_head(config.model.backbone, config.fit.objective)
+            has_trained_head(config.model.backbone, config.model, config.fit.objective)
             locate(config.semantics.embedder)
+            if not run.path(run.of_round(0).metrics).exists():  # later starts have checked their data already
+                sections = (config.data, config.evaluation, config.model)
+                data = digest(config.seed, *map(scientific, sections))
+                if data not in originals:
+                    sets, benchmarks = read_sources(config)
+                    check_rendering(config, sets, benchmarks)
+                    originals[data] = len(sets.train)
+                check_originals(originals[data], config)
             written = run.path(run.of_round(config.rounds).augmented).exists()
             if generation.launch and not (written or generation.offline):
                 vllm_command.check(generation, generation.launch)

@@ -21,6 +21,6 @@ def initial_reward_model(run: RunFolder, train: ArtifactRef, validation: Artifac
     The margins of a newly initialised head are noise, and no budget should be spent on noise.
     """
     backbone = run.config.model.backbone
-    if has_trained_head(backbone, run.config.fit.objective):
+    if has_trained_head(backbone, run.config.model, run.config.fit.objective):
         return _adopt_backbone(run, 0, Checkpoint(backbone))
     return fit_reward_model(run, 0, Checkpoint(backbone), train, [], validation)

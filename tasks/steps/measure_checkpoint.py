@@ -16,6 +16,7 @@ from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.measure import Metrics
 from mars_core.files import write_whole
 from mars_core.model.loading import has_trained_head
+from mars_core.model.reward_model import renderer_of
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
 from tasks.run.compute_rewards import scratch
@@ -34,8 +35,9 @@ def measure_checkpoint(
         infinite.
     """
     files, metrics, notes = [], Metrics(), list[str]()
-    if not has_trained_head(spec.model, spec.objective):
+    if not has_trained_head(spec.model, spec.reward_model, spec.objective):
         notes.append("the checkpoint has no trained head: it got a random one, whose rewards mean nothing")
+    notes.append(f"texts are rendered {renderer_of(spec.model, spec.reward_model).description}")
     with scratch(folder / ".rows") as place:
         rows = {name: place / f"{name}.parquet" for name in tables}
         for name, table in tables.items():

@@ -6,6 +6,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.evaluation.statistics import PairedDifference, paired_difference
+from mars_core.model.reward_model import renderer_of
 from mars_core.report.run_report import RunReport, markdown, rounds_table, write
 from mars_core.report.text_sections import RoundTexts, hardest
 from mars_core.report.wording import without_figures
@@ -51,10 +52,21 @@ def run_report(run: RunFolder) -> RunReport:
         budgets={t: table["budget"].to_numpy() for t, table in allocations.items()},
         heldout=heldout,
         synthetic=synthetic,
-        data_notes=[f"Left out {count:,.0f} rows: {why}." for why, count in left_out.items()],
+        data_notes=[
+            *(f"Left out {count:,.0f} rows: {why}." for why, count in left_out.items()),
+            *_rendering(run),
+        ],
         texts=_texts(run, max(synthetic)) if synthetic else None,
         is_drawn=run.config.shared_steps is None,
     )
+
+
+def _rendering(run: RunFolder) -> list[str]:
+    """A sentence on how the run's models render texts, where the first of them is still there."""
+    model = run.path(run.of_round(0).model)
+    if not model.is_dir():
+        return []
+    return [f"Texts are rendered {renderer_of(str(model), run.config.model).description}."]
 
 
 def _texts(run: RunFolder, t: int) -> RoundTexts:

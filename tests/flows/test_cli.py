@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,6 +195,16 @@ def test_a_backbone_whose_head_has_two_outputs_is_told(before_anything_starts, t
     network.save_pretrained(tmp_path)
     message = refusal("refine", before_anything_starts.file, f"model.backbone={tmp_path}")
     assert f"{tmp_path}: its head has 2 outputs" in message
+
+
+def test_a_chat_template_that_cannot_render_the_pairs_is_told(
+    before_anything_starts, tiny_chat_decoder, tmp_path
+):
+    folder = shutil.copytree(tiny_chat_decoder, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('for tools only') }}")
+    message = refusal("refine", before_anything_starts.file, f"model.backbone={folder}")
+    assert "the chat template refuses" in message
+    assert "for tools only" in message
 
 
 def test_a_run_folder_that_another_process_uses_is_told(before_anything_starts):

@@ -157,6 +157,7 @@ def test_a_backbone_without_a_head_is_said_to_have_a_random_one(place, headless)
         headless, "--pairs", rows_file(place / "pairs.jsonl", PAIRS), "model.max_length=64"
     ).stdout
     assert "Note: the checkpoint has no trained head" in said
+    assert "Note: texts are rendered as plain transcripts" in said
 
 
 def test_wrong_counts_are_noted_and_strictness_refuses_them(place, tiny_decoder):

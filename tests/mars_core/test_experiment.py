@@ -142,6 +142,13 @@ def test_operational_keys_are_not_scientific():
     assert not {"base_url", "concurrency", "store"} & (set(served) | set(served["options"]))
 
 
+def test_a_key_that_came_later_changes_no_digest_until_it_is_set(write):
+    plain = scientific(load_run(write()))
+    assert not {"head", "rendering"} & set(plain["model"])
+    for change in ("model.head=v_head", "model.rendering=pair"):
+        assert digest(scientific(load_run(write(), [change]))) != digest(plain)
+
+
 def test_models_count_by_what_the_caller_says_is_in_them():
     config = ExperimentConfig(name="lark", generation={"backend": "vllm", "model": "m"})
     values = scientific(config, lambda reference: f"what is in {reference}")

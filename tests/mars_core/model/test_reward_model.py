@@ -360,7 +360,7 @@ def test_adapters_give_the_same_rewards_merged_and_apart(name, head, request, tm
     apart, merged = (
         RewardModel.load(str(tmp_path / form), FLOAT32).score(*TEXTS) for form in ("apart", "merged")
     )
-    assert has_trained_head(str(tmp_path / "apart"))
+    assert has_trained_head(str(tmp_path / "apart"), FLOAT32)
     np.testing.assert_allclose(apart, merged, rtol=0, atol=1e-5)
     assert np.abs(apart - model.score(*TEXTS)).max() > 0.01
 
@@ -375,7 +375,7 @@ def test_adapters_are_a_reward_model_only_with_a_trained_head(decoder, tmp_path)
         adapted = peft.get_peft_model(network, settings)
         adapted.peft_config["default"].task_type = kind
         adapted.save_pretrained(tmp_path / kind)
-    assert not has_trained_head(str(tmp_path / "SEQ_CLS"))
+    assert not has_trained_head(str(tmp_path / "SEQ_CLS"), FLOAT32)
     with pytest.raises(ModelError, match="adapters for CAUSAL_LM; those of a reward model are for SEQ_CLS"):
         RewardModel.load(str(tmp_path / "CAUSAL_LM"), FLOAT32)
 
@@ -428,10 +428,10 @@ def test_a_seed_fixes_the_new_head_and_nothing_else():
     assert {name for name in one if not torch.equal(one[name], other[name])} == {"classifier.weight"}
 
 
-def test_only_a_classifier_with_one_output_counts_as_a_reward_model(tiny_decoder, saved_head):
-    assert has_trained_head(str(tiny_decoder))
-    assert not has_trained_head(MINILM)
-    assert not has_trained_head(saved_head(architectures=["LlamaForCausalLM"]))
+def test_only_a_model_with_a_trained_head_counts_as_a_reward_model(tiny_decoder, headless):
+    assert has_trained_head(str(tiny_decoder), FLOAT32)
+    assert not has_trained_head(MINILM, FLOAT32)
+    assert not has_trained_head(str(headless), FLOAT32)
 
 
 def test_a_decoder_gets_a_pad_token_that_is_not_its_end_token(decoder):
@@ -500,6 +500,56 @@ def test_a_processor_without_bfloat16_computes_in_float32_and_says_so_once(minil
     ]
 
 
+@pytest.mark.parametrize("unpadded", [True, False])
+def test_an_encoder_of_sentence_pairs_scores_as_in_plain_transformers(unpadded, minilm, tmp_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm.tokenizer.name_or_path)
+    settings = transformers.BertConfig(
+        vocab_size=len(tokenizer), num_labels=1, pad_token_id=tokenizer.pad_token_id, **TINY
+    )
+    torch.manual_seed(0)
+    network = transformers.BertForSequenceClassification(settings)
+    torch.nn.init.normal_(network.bert.embeddings.token_type_embeddings.weight, std=1.0)
+    network.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = RewardModel.load(str(tmp_path), FLOAT32.model_copy(update={"rendering": "pair"}))
+    if not unpadded:
+        model.call_whole_layers()
+    texts = ["Why?", "What is a lark?", "Who?"], ["No.", "A small songbird that sings.", "I, said the fly."]
+    with torch.no_grad():
+        expected = [
+            network.eval()(**tokenizer(*pair, return_tensors="pt")).logits.item()
+            for pair in zip(*texts, strict=True)
+        ]
+    np.testing.assert_allclose(model.score(*texts), expected, atol=1e-5)
+    model.keep_features(tmp_path / "vectors.sqlite")
+    np.testing.assert_allclose(model.score(*texts), expected, atol=1e-5)
+    model.save(tmp_path / "saved")
+    np.testing.assert_allclose(
+        RewardModel.load(str(tmp_path / "saved"), FLOAT32).score(*texts), expected, atol=1e-5
+    )
+
+
+def test_features_of_sentence_pairs_and_of_plain_texts_do_not_mix(minilm, tmp_path):
+    plain, pairs = (
+        RewardModel.load(MINILM, FLOAT32.model_copy(update={"rendering": rendering}), seed=1)
+        for rendering in ("auto", "pair")
+    )
+    types = [model.network.bert.embeddings.token_type_embeddings.weight for model in (plain, pairs)]
+    with torch.no_grad():
+        types[1].copy_(torch.nn.init.normal_(types[0], std=1.0))
+    texts = ["Human: a [SEP]"], ["b"]  # the transcript writes a separator where the pair has one
+    (ids,) = plain.renderer.render(*texts).ids
+    end = ids.index(plain.tokenizer.sep_token_id)
+    as_pair = [plain.tokenizer.decode(ids[1:end])], [plain.tokenizer.decode(ids[end + 1 : -1])]
+    assert pairs.renderer.render(*as_pair).ids == [ids]
+    alone = pairs.score(*as_pair)
+    for model in (plain, pairs):
+        model.keep_features(tmp_path / "vectors.sqlite")
+    other = plain.score(*texts)
+    np.testing.assert_allclose(pairs.score(*as_pair), alone, atol=1e-6)
+    assert abs(other[0] - alone[0]) > 1e-3
+
+
 # What cannot be loaded
 
 
@@ -518,11 +568,13 @@ def test_a_model_that_is_not_there_is_named(reference, message):
         RewardModel.load(reference, FLOAT32)
 
 
-def test_a_head_with_two_outputs_is_refused(saved_head):
-    folder = saved_head(id2label={"0": "worse", "1": "better"})
-    for load in (has_trained_head, lambda reference: RewardModel.load(reference, FLOAT32)):
+def test_a_head_with_two_outputs_is_refused(tiny_decoder, headless, tmp_path):
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(headless, num_labels=2)
+    network.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(headless).save_pretrained(tmp_path)
+    for load in (has_trained_head, RewardModel.load):
         with pytest.raises(ModelError, match="its head has 2 outputs; a reward model has one"):
-            load(folder)
+            load(str(tmp_path), FLOAT32)
 
 
 def test_pickled_weights_are_read_only_where_this_is_allowed(tiny_decoder, tmp_path, decoder):

@@ -1,5 +1,7 @@
 """The report of a run as its folder has it, in files and in Prefect."""
 
+import shutil
+
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
@@ -83,6 +85,12 @@ def test_a_report_reaches_as_far_as_the_run_has_come(run):
     report = run_report(run)
     assert (len(report.rounds), report.best, report.difference, report.budgets) == (1, 0, None, {})
     assert report.data_notes == ["Left out 2 rows: empty chosen."]
+
+
+def test_a_report_says_how_texts_are_rendered(run, tiny_chat_decoder):
+    finish_round(run, 0, 0.5)
+    run.write(run.of_round(0).model, lambda folder: shutil.copytree(tiny_chat_decoder, folder))
+    assert run_report(run).data_notes[-1] == "Texts are rendered by the tokenizer's chat template."
 
 
 def test_the_best_round_is_compared_with_round_0_pair_by_pair(run):
