@@ -1,18 +1,21 @@
-"""A real browser: Debian's chromium."""
+"""A real browser: Debian's chromium. MARS_SCREENSHOTS names a folder to keep its pictures in."""
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
 
 SEARCH_BOX = "document.querySelector('input[role=searchbox]')"
 CLOSE_ASSISTANT = "document.querySelector('[data-component-id$=\"chat_panel.close\"]')?.click()"
+PATIENCE_SECONDS = 120
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +26,7 @@ def chromium():
 
 @contextmanager
 def _chromium(profile, script="", headers=None):
-    """A browser without a window: opens a page, fills its search box, waits for a text, keeps a picture."""
+    """A browser without a window: opens a page, fills its search box, waits for texts, takes a picture."""
     program = shutil.which("chromium")
     assert program, "chromium is not installed; on Debian: apt-get install chromium"
     browser = subprocess.Popen(
@@ -58,22 +61,23 @@ def _chromium(profile, script="", headers=None):
             def evaluated(expression):
                 return command("Runtime.evaluate", session, expression=expression)["result"].get("value")
 
-            def page(url, awaited, picture, search=""):
+            def page(url, *awaited, picture="", search=""):
                 command("Page.navigate", session, url=url)
-                started, text = time.monotonic(), ""
-                while awaited not in text:
-                    assert time.monotonic() - started < 90, f"{url} shows no {awaited!r}, but:\n{text[:2000]}"
+                started, shown = time.monotonic(), ""
+                while missing := [text for text in awaited if text not in shown]:
+                    late = time.monotonic() - started > PATIENCE_SECONDS
+                    assert not late, f"{url} does not show {missing}, but:\n{shown[:2000]}"
                     time.sleep(1)
                     if search and evaluated(f"{SEARCH_BOX}.value") != search:
                         evaluated(f"{SEARCH_BOX}.select()")
                         command("Input.insertText", session, text=search)
                     else:
-                        text = evaluated("document.body.innerText") or ""
-                evaluated(CLOSE_ASSISTANT)
-                time.sleep(5)  # what is drawn after it is written, such as graphs
-                drawn = command("Page.captureScreenshot", session)["data"]
-                picture.write_bytes(base64.b64decode(drawn))
-                return evaluated("document.body.innerText")
+                        shown = evaluated("document.body.innerText") or ""
+                if picture and (folder := os.environ.get("MARS_SCREENSHOTS")):
+                    evaluated(CLOSE_ASSISTANT)
+                    time.sleep(5)  # what is drawn after it is written, such as graphs
+                    drawn = command("Page.captureScreenshot", session)["data"]
+                    (Path(folder) / f"{picture}.png").write_bytes(base64.b64decode(drawn))
 
             yield page
     finally:
