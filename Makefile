@@ -45,11 +45,12 @@ test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile
 
 .PHONY: bad-days
-bad-days: install ## Before a release: kill a run in the middle of each kind of step, and resume it.
+bad-days: install ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk.
 	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/flows/test_resume.py
+	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/services/test_operations.py -m services
 
 .PHONY: services-test
-services-test: install ## Follow the README on a clone; services and their bad days; vLLM. ONLY=readme: these alone.
+services-test: install ## Follow the README on a clone; services; vLLM. ONLY=readme: these alone.
 ifdef ONLY
 	@$(BIN)/pytest tests/services -m services -k "$(ONLY)"
 else

@@ -1,7 +1,9 @@
 """A team's services on this machine, PostgreSQL, Prefect, MLflow and a worker: ordinary days and bad ones.
 
 One stack for all, as `make services` starts it, on free ports, with secrets of its own. Stories are told in
-order: what a later one looks for, such as a secret in a log, an earlier one may have left.
+order: what a later one looks for, such as a secret in a log, an earlier one may have left. While one waits
+for a heartbeat that stays away, or for the schedule, others are told. Of each kind of kill one is always
+here; the others, and a full disk, are with MARS_BAD_DAYS=1 (`make bad-days`).
 """
 
 import base64
@@ -32,7 +34,9 @@ PROJECT = Path(__file__).parents[2]
 START_SECONDS = 300
 RUN_SECONDS = 400
 DEAD_SECONDS = 120
-NEVER = "0 0 1 1 *"
+NEVER, EVERY_MINUTE = "0 0 1 1 *", "* * * * *"
+BAD_DAYS = bool(os.environ.get("MARS_BAD_DAYS"))
+bad_day = pytest.mark.skipif(not BAD_DAYS, reason="a bad day: make bad-days")
 EXPERIMENT = {
     "name": "tiny",
     "rounds": 1,
@@ -95,11 +99,28 @@ class Services:
     def ask(self, path, **body):
         return self.prefect.post(path, json=body).raise_for_status().json()
 
-    def start(self, deployment, *overrides):
+    def deployment(self, name):
+        return self.prefect.get(f"/deployments/name/{name}").raise_for_status().json()
+
+    def start(self, deployment, *overrides, file="tiny.yaml"):
         """Have the worker run a deployment; the id of the flow run."""
-        found = self.prefect.get(f"/deployments/name/{deployment}").raise_for_status().json()
-        parameters = {"file": "tiny.yaml", "overrides": list(overrides)}
-        return self.ask(f"/deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
+        parameters = {"file": file, "overrides": list(overrides)}
+        place = f"/deployments/{self.deployment(deployment)['id']}/create_flow_run"
+        return self.ask(place, parameters=parameters)["id"]
+
+    def end_schedule(self, deployment):
+        """Let a deployment run no more by itself, and wait for the run that it may have started."""
+        found = self.deployment(deployment)
+        for schedule in found["schedules"]:
+            place = f"/deployments/{found['id']}/schedules/{schedule['id']}"
+            self.prefect.patch(place, json={"active": False}).raise_for_status()
+        under_way = {
+            "deployments": {"id": {"any_": [found["id"]]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}},
+        }
+        self.wait(
+            lambda: self.ask("/flow_runs/filter", **under_way) == [], RUN_SECONDS, f"end of {deployment}"
+        )
 
     def run(self, run_id):
         return self.prefect.get(f"/flow_runs/{run_id}").raise_for_status().json()
@@ -151,12 +172,13 @@ class Services:
         ]
         return leashes[0].children()[0]
 
-    def engine(self):
+    def engine(self, run_id):
         """The process of a flow that the worker runs."""
         return next(
             process
             for process in self.process("worker").children(recursive=True)
             if "prefect.engine" in " ".join(process.cmdline())
+            and process.environ().get("PREFECT__FLOW_RUN_ID") == run_id
         )
 
     def last_words(self):
@@ -238,20 +260,17 @@ def test_a_request_for_another_host_is_refused_by_mlflow(services):
     assert asked.status_code == 403
 
 
-def test_deploying_again_changes_nothing(services):
-    services.deploy()
-    deployments = services.ask("/deployments/filter")
-    assert {found["entrypoint"] for found in deployments} == {
-        f"flows.{name}.{name}" for name in ("refine", "compare", "evaluate", "retrain")
-    }
-    assert len(deployments) == 4
-    assert len(services.ask("/work_pools/filter")) == 1
-    names = [automation["name"] for automation in services.ask("/automations/filter")]
-    assert sorted(names) == ["mars: crashed runs", "mars: dead runs"]
+@pytest.fixture(scope="module")
+def ordinary(services):
+    """How a deployed run ended, and what a person saw who ran an experiment meanwhile: status and output."""
+    run_id = services.start("refine/mars", "name=ordinary")
+    services.until(run_id, "runs/ordinary/.steps/distances.json")  # MLflow's experiment is there
+    by_hand = services.mars("refine", "tiny.yaml", "name=by-hand", "generation.store=generations-by-hand")
+    return services.ends(run_id), by_hand
 
 
-def test_a_deployed_run_is_run_by_the_worker_and_tracked(services):
-    ended = services.ends(services.start("refine/mars", "name=ordinary"))
+def test_a_deployed_run_is_run_by_the_worker_and_tracked(services, ordinary):
+    ended, _ = ordinary
     assert ended["name"] == "Completed", ended["message"]
     assert (services.work / "runs/ordinary/report.md").exists()
     found = services.mlflow.post(
@@ -261,46 +280,34 @@ def test_a_deployed_run_is_run_by_the_worker_and_tracked(services):
     assert [run["info"]["status"] for run in found] == ["FINISHED"]
 
 
-def test_a_person_runs_an_experiment_against_the_services(services):
-    status, said = services.mars("refine", "tiny.yaml", "name=by-hand")
+def test_a_person_runs_an_experiment_against_the_services(services, ordinary):
+    _, (status, said) = ordinary
     assert status == 0, said[-3000:]
     assert services.shell["PREFECT_API_URL"].removesuffix("/api") in said
     assert not (services.work / "mlflow.db").exists()
 
 
-@pytest.mark.parametrize("service", ["prefect", "postgres", "mlflow"])
-def test_a_run_goes_on_when_a_server_is_killed_and_comes_back(services, service):
-    name = f"without-{service}"
-    run_id = services.start("refine/mars", f"name={name}")
-    services.until(run_id, f"runs/{name}/train.parquet")
-    services.process(service).send_signal(signal.SIGKILL if service == "prefect" else signal.SIGQUIT)
+KILLS = {"postgres": "train.parquet", "prefect": "round-0/metrics.json", "mlflow": "round-1/metrics.json"}
+"""Server → what a run of two rounds has written when it is killed."""
+ALONE = [pytest.param([server], id=server) for server in KILLS] if BAD_DAYS else []
+
+
+@pytest.mark.parametrize("killed", [pytest.param(list(KILLS), id="one-after-the-other"), *ALONE])
+def test_a_run_goes_on_when_servers_are_killed_and_come_back(services, killed):
+    name = f"without-{'-'.join(killed)}"
+    run_id = services.start("refine/mars", f"name={name}", "rounds=2")
+    for server in killed:
+        services.until(run_id, f"runs/{name}/{KILLS[server]}")
+        services.process(server).send_signal(signal.SIGKILL if server == "prefect" else signal.SIGQUIT)
     ended = services.ends(run_id)
     assert ended["name"] == "Completed", ended["message"]
     assert services.states(run_id).count("Running") == 1
     assert (services.work / f"runs/{name}/report.md").exists()
+    search = "/api/2.0/mlflow/experiments/search?max_results=1"
+    services.wait(lambda: services.mlflow.get(search).is_success, START_SECONDS, "MLflow")
 
 
-def test_a_run_whose_worker_was_killed_crashes_is_started_again_and_goes_on(services):
-    run_id = services.start("refine/mars", "name=orphan", "rounds=2")
-    services.until(run_id, "runs/orphan/round-1/metrics.json")
-    worker = services.process("worker")
-    family = worker.children(recursive=True)
-    assert any("prefect.engine" in " ".join(process.cmdline()) for process in family)
-    finished = {
-        path: path.stat().st_mtime_ns for path in services.work.glob("runs/orphan/.steps/round-[01]-*")
-    }
-    worker.kill()
-    killed = datetime.now(UTC)
-    _, alive = psutil.wait_procs(family, timeout=20)
-    assert alive == []
-    services.wait(lambda: "Crashed" in services.states(run_id), RUN_SECONDS, "state Crashed")
-    assert (services.times(run_id)["Crashed"] - killed).total_seconds() < DEAD_SECONDS
-    ended = services.ends(run_id)
-    assert ended["name"] == "Completed", ended["message"]
-    assert services.run(run_id)["run_count"] == 2
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
-
-
+@bad_day
 def test_a_run_waits_for_prefect_when_it_is_away_at_the_start(services):
     run_id = services.start("refine/mars", "name=patient")
     services.process("prefect").send_signal(signal.SIGKILL)
@@ -309,6 +316,7 @@ def test_a_run_waits_for_prefect_when_it_is_away_at_the_start(services):
     assert (services.work / "runs/patient/report.md").exists()
 
 
+@bad_day
 def test_a_run_that_lives_though_it_was_taken_for_dead_is_not_started_beside_itself(services):
     run_id = services.start("refine/mars", "name=undead", "rounds=2")
     services.until(run_id, "runs/undead/round-0/metrics.json")
@@ -321,6 +329,7 @@ def test_a_run_that_lives_though_it_was_taken_for_dead_is_not_started_beside_its
     assert "Failed" not in services.states(run_id)
 
 
+@bad_day
 def test_a_run_that_crashes_for_ever_is_given_up(services):
     run_id = services.start("refine/mars", "name=cursed")
     for attempt in range(1, automations.RETRIES + 2):
@@ -330,7 +339,7 @@ def test_a_run_that_crashes_for_ever_is_given_up(services):
             return run["state_type"] == "RUNNING" and run["run_count"] == attempt
 
         services.wait(running, RUN_SECONDS, f"attempt {attempt}")
-        services.engine().kill()  # the worker sees it at once
+        services.engine(run_id).kill()  # the worker sees it at once
         services.wait(
             lambda attempt=attempt: services.states(run_id).count("Crashed") == attempt, RUN_SECONDS, "crash"
         )
@@ -338,6 +347,7 @@ def test_a_run_that_crashes_for_ever_is_given_up(services):
     assert services.run(run_id)["state_type"] == "CRASHED"
 
 
+@bad_day
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(services):
     disk = services.work / "small"
@@ -356,8 +366,30 @@ def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(services):
 
 
 @pytest.fixture(scope="module")
+def orphan(services):
+    """A run whose worker was killed: its id, when that was, the steps that were finished, what lived on."""
+    run_id = services.start("refine/mars", "name=orphan", "rounds=2")
+    services.until(run_id, "runs/orphan/round-1/metrics.json")
+    family = services.process("worker").children(recursive=True)
+    assert services.engine(run_id) in family
+    finished = {
+        path: path.stat().st_mtime_ns for path in services.work.glob("runs/orphan/.steps/round-[01]-*")
+    }
+    services.process("worker").kill()
+    killed = datetime.now(UTC)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    return run_id, killed, finished, alive
+
+
+def test_a_run_ends_with_its_killed_worker(orphan):
+    *_, alive = orphan
+    assert alive == []
+
+
+@pytest.fixture(scope="module")
 def retraining(services):
-    """The deployed retraining with a tiny model, every minute; three deliveries, the last one poisoned."""
+    """The deployed retraining with a tiny model, every minute, and its first delivery: when that was made,
+    the next one, a poisoned one, and what is announced."""
     services.retrain = "deployments/experiments/retrain.yaml"
     values = yaml.safe_load((PROJECT / services.retrain).read_text())
     experiment = yaml.safe_load((services.work / "tiny.yaml").read_text())
@@ -381,25 +413,16 @@ def retraining(services):
     ]
     poisoned = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[160:]]
     with listening() as (address, heard):
-        services.deploy(cron="* * * * *", webhook=address)
-        yield {"first": pairs[:100], "second": pairs[100:160], "poisoned": poisoned, "heard": heard}
+        services.deploy(cron=EVERY_MINUTE, webhook=address)
+        since = delivered(services, "first", pairs[:100])
+        yield {"since": since, "second": pairs[100:160], "poisoned": poisoned, "heard": heard}
 
 
 def delivered(services, name, pairs, more=""):
-    """Put a file into the folder that the schedule looks into; when that was."""
+    """Put a file into the folder that a retraining looks into; when that was."""
     lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
     (services.work / "incoming" / f"{name}.jsonl").write_text(lines + more)
     return datetime.now(UTC).isoformat()
-
-
-def retrained(services, ending, since):
-    """Wait until a retraining has ended so after a time; its flow run."""
-
-    def found():
-        ended = {"state": {"name": {"any_": [ending]}}, "end_time": {"after_": since}}
-        return next(iter(services.ask("/flow_runs/filter", flow_runs=ended)), None)
-
-    return services.wait(found, RUN_SECONDS, f"retraining that ends as {ending}")
 
 
 def champion(services):
@@ -410,20 +433,68 @@ def champion(services):
     return found.raise_for_status().json()["model_version"]["version"]
 
 
+def test_deploying_again_adds_nothing_twice(services, retraining):
+    deployments = services.ask("/deployments/filter")
+    assert {found["entrypoint"] for found in deployments} == {
+        f"flows.{name}.{name}" for name in ("refine", "compare", "evaluate", "retrain")
+    }
+    assert len(deployments) == 4
+    assert len(services.ask("/work_pools/filter")) == 1
+    names = [automation["name"] for automation in services.ask("/automations/filter")]
+    assert sorted(names) == ["mars: crashed runs", "mars: dead runs", "mars: refused gates"]
+
+
+def test_mlflow_compares_arms_by_name_in_a_browser(services, chromium):
+    experiment = yaml.safe_load((services.work / "tiny.yaml").read_text())
+    del experiment["name"]
+    experiment["rewriting"] = {"enabled": False}
+    experiment["fit"] |= {"trainable": "head"}
+    arms = {"uniform": {"selection.tau": 0}, "hardest": {"selection.strategy": "hardest"}}
+    values = {"name": "arms", "seeds": 2, "baselines": ["uniform"], "experiment": experiment, "arms": arms}
+    (services.work / "arms.yaml").write_text(yaml.safe_dump(values))
+    status, said = services.mars("compare", "arms.yaml")
+    assert status == 0, said[-3000:]
+    names = {f"{arm}-seed{seed}" for arm in arms for seed in (0, 1)}
+    compared_in_mlflow(chromium, services, "tags.`mars.arm` LIKE '%'", names, "operations-mlflow-arms")
+
+
 def test_the_schedule_retrains_on_what_is_delivered_and_promotes(services, retraining):
-    since = delivered(services, "first", retraining["first"])
-    assert retrained(services, "Promoted", since)["auto_scheduled"]
+    ended = {"state": {"name": {"any_": ["Promoted"]}}, "end_time": {"after_": retraining["since"]}}
+    [run] = services.wait(
+        lambda: services.ask("/flow_runs/filter", flow_runs=ended), RUN_SECONDS, "a retraining that promotes"
+    )
+    assert run["auto_scheduled"]
     assert champion(services) == "1"
 
 
-def test_bad_rows_and_bad_files_are_kept_out_and_a_killed_retraining_goes_on(services, retraining):
+def test_a_run_whose_worker_was_killed_crashes_is_started_again_and_goes_on(services, orphan):
+    run_id, killed, finished, _ = orphan
+    ended = services.ends(run_id)
+    assert ended["name"] == "Completed", ended["message"]
+    assert (services.times(run_id)["Crashed"] - killed).total_seconds() < DEAD_SECONDS
+    assert services.run(run_id)["run_count"] == 2
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+@pytest.fixture(scope="module")
+def by_request(services, retraining):
+    """Starts the retraining, whose schedule has ended, so that no test waits for the next minute; its id."""
+    services.end_schedule("retrain/mars")
+    return lambda: services.start("retrain/mars", file=services.retrain)
+
+
+def test_bad_rows_and_bad_files_are_kept_out_and_a_killed_retraining_goes_on(
+    services, retraining, by_request
+):
     delivered(services, "schema", [{"question": "What?", "answer": "That."}] * 5)
     delivered(services, "half-written", retraining["second"][:2], more='{"prompt": "What is thi')
-    since = delivered(services, "second", retraining["second"], more="garbage\n" * 6)
+    delivered(services, "second", retraining["second"], more="garbage\n" * 6)
     root = services.work / "retraining/helpful"
+    run_id = by_request()
     services.wait((root / "cycles/2/experiment.yaml").exists, RUN_SECONDS, "second cycle")
-    services.engine().kill()
-    retrained(services, "Promoted", since)
+    services.engine(run_id).kill()
+    ended = services.ends(run_id)
+    assert ended["name"] == "Promoted", ended["message"]
     assert champion(services) == "2"
     ledger = json.loads((root / "ledger.json").read_text())
     assert [cycle["state"] for cycle in ledger["cycles"]] == ["promoted", "promoted"]
@@ -436,9 +507,17 @@ def test_bad_rows_and_bad_files_are_kept_out_and_a_killed_retraining_goes_on(ser
     (services.work / "incoming/half-written.jsonl").unlink()
 
 
-def test_a_poisoned_delivery_is_refused_by_the_gate_which_is_announced(services, retraining):
-    since = delivered(services, "poisoned", retraining["poisoned"])
-    assert retrained(services, "Refused", since)["auto_scheduled"]
+@pytest.fixture(scope="module")
+def refused(services, retraining, by_request):
+    """The retraining on a poisoned delivery: its id, and how it ended."""
+    delivered(services, "poisoned", retraining["poisoned"])
+    run_id = by_request()
+    return run_id, services.ends(run_id)
+
+
+def test_a_poisoned_delivery_is_refused_by_the_gate_which_is_announced(services, retraining, refused):
+    _, ended = refused
+    assert ended["name"] == "Refused", ended["message"]
     assert champion(services) == "2"
     services.wait(lambda: retraining["heard"], 60, "announcement")
     [announcement] = retraining["heard"]
@@ -446,82 +525,49 @@ def test_a_poisoned_delivery_is_refused_by_the_gate_which_is_announced(services,
     assert "held-out accuracy" in announcement["text"]
 
 
-def test_a_delivery_that_came_before_is_nothing_new(services, retraining):
-    since = delivered(services, "first-again", retraining["first"])
-    assert retrained(services, "Nothing new", since)["auto_scheduled"]
-    assert champion(services) == "2"
-
-
-def test_a_rollback_restores_the_previous_champion(services, retraining):
-    def rolled_back():
-        status, said = services.mars("retrain", services.retrain, "--rollback")
-        assert status == 0 or "in use" in said, said[-3000:]  # the schedule's run owns the folder
-        return status == 0
-
-    services.wait(rolled_back, 120, "a rollback")
-    assert champion(services) == "1"
-
-
-def test_both_interfaces_show_the_retraining_in_a_browser(services, retraining, chromium, tmp_path):
-    pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
-    run = retrained(services, "Refused", since="2000-01-01T00:00:00Z")
+def test_both_interfaces_show_the_retraining_in_a_browser(services, refused, chromium, tmp_path):
+    run_id, _ = refused
     credentials = base64.b64encode(services.shell["PREFECT_API_AUTH_STRING"].encode()).decode()
     login = f"localStorage.setItem('prefect-password', '{credentials}')"
     address = services.shell["PREFECT_API_URL"].removesuffix("/api")
     with chromium(tmp_path / "prefect", script=login) as page:
-        shown = page(
-            f"{address}/runs/flow-run/{run['id']}", "helpful", pictures / "operations-prefect-graph.png"
-        )
-        assert "Refused" in shown
+        page(f"{address}/runs/flow-run/{run_id}", "helpful", "Refused", picture="operations-prefect-graph")
         artifacts = services.ask(
-            "/artifacts/filter", artifacts={"flow_run_id": {"any_": [run["id"]]}}, sort="CREATED_DESC"
+            "/artifacts/filter", artifacts={"flow_run_id": {"any_": [run_id]}}, sort="CREATED_DESC"
         )
         decision = next(found for found in artifacts if found["key"].startswith("gate"))
         page(
             f"{address}/artifacts/artifact/{decision['id']}",
             "held-out accuracy",
-            pictures / "operations-prefect-gate.png",
+            picture="operations-prefect-gate",
         )
-    picture = pictures / "operations-mlflow-rounds.png"
-    shown = compared_in_mlflow(chromium, services, "tags.`mars.kind` = 'round'", "helpful-2", picture)
-    assert {"helpful-2 · round 0", "helpful-2 · round 1"} <= shown
+    rounds = {"helpful-2 · round 0", "helpful-2 · round 1"}
+    found_by = "tags.`mars.kind` = 'round' AND attributes.run_name LIKE 'helpful-2%'"
+    compared_in_mlflow(chromium, services, found_by, rounds, "operations-mlflow-rounds")
 
 
-def test_mlflow_compares_arms_by_name_in_a_browser(services, chromium, tmp_path):
-    experiment = yaml.safe_load((services.work / "tiny.yaml").read_text())
-    del experiment["name"]
-    experiment["rewriting"] = {"enabled": False}
-    experiment["fit"] |= {"trainable": "head"}
-    arms = {"uniform": {"selection.tau": 0}, "hardest": {"selection.strategy": "hardest"}}
-    values = {"name": "arms", "seeds": 2, "baselines": ["uniform"], "experiment": experiment, "arms": arms}
-    (services.work / "arms.yaml").write_text(yaml.safe_dump(values))
-    status, said = services.mars("compare", "arms.yaml")
-    assert status == 0, said[-3000:]
-    pictures = Path(os.environ.get("MARS_SCREENSHOTS", tmp_path))
-    shown = compared_in_mlflow(
-        chromium, services, "tags.`mars.arm` LIKE '%'", "", pictures / "operations-mlflow-arms.png"
-    )
-    assert shown == {f"{arm}-seed{seed}" for arm in arms for seed in (0, 1)}
-
-
-def compared_in_mlflow(chromium, services, found_by, beginning, picture):
-    """Those of the runs' names that MLflow's page shows which compares them."""
+def compared_in_mlflow(chromium, services, found_by, names, picture):
+    """Look at MLflow's page that compares the runs of a search, which have these names: it shows them all."""
     search = {"experiment_ids": ["1", "2"], "filter": found_by}
     runs = services.mlflow.post("/api/2.0/mlflow/runs/search", json=search).raise_for_status().json()["runs"]
-    chosen = [run["info"] for run in runs if run["info"]["run_name"].startswith(beginning)]
+    assert {run["info"]["run_name"] for run in runs} == names
     ids, experiments = (
-        json.dumps(sorted({info[key] for info in chosen}), separators=(",", ":"))
+        json.dumps(sorted({run["info"][key] for run in runs}), separators=(",", ":"))
         for key in ("run_id", "experiment_id")
     )
     address = services.shell["MLFLOW_TRACKING_URI"]
     password = base64.b64encode(f"mars:{services.variables['MLFLOW_PASSWORD']}".encode()).decode()
-    names = [info["run_name"] for info in chosen]
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,  # its children outlive it
         chromium(profile, headers={"Authorization": f"Basic {password}"}) as page,
     ):
-        shown = page(f"{address}/#/compare-runs?runs={ids}&experiments={experiments}", names[0], picture)
-    return {name for name in names if name in shown}
+        page(f"{address}/#/compare-runs?runs={ids}&experiments={experiments}", *names, picture=picture)
+
+
+def test_a_rollback_restores_the_previous_champion(services, by_request):
+    status, said = services.mars("retrain", services.retrain, "--rollback")
+    assert status == 0, said[-3000:]
+    assert champion(services) == "1"
 
 
 def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_the_repository(services):
