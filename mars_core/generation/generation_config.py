@@ -30,7 +30,8 @@ class Sampling(Configuration):
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Share of the probability mass that tokens are drawn from."""
     max_tokens: int = Field(default=512, gt=0)
-    """Length limit of one text in tokens; a text that reaches it is cut off and not used."""
+    """Length limit of one text in tokens. Of a rewrite that reaches it the whole sentences are used; any
+    other text is dropped."""
     max_growth: float = Field(default=2.0, gt=0)
     """Limit by the source's length: so many times its tokens, at three bytes each, and 32 more."""
 

@@ -12,6 +12,8 @@ Role = Literal[
 ]  # fmt: skip
 CUT_OFF = frozenset({"length", "abort", "error", "content_filter", "repetition"})
 """Finish reasons of a text that did not end by itself."""
+DECLINED = "refusal"
+"""Finish reason of a text by which a server says that its model declines."""
 Message = dict[str, str]
 """One chat message: `role` (system or user) and `content`."""
 

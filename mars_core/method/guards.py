@@ -35,15 +35,26 @@ from mars_core.config import Configuration
 from mars_core.data.dialogue import turns
 from mars_core.files import digest
 from mars_core.generation import CUT_OFF, Answer, Request
-from mars_core.generation.cleaning import clean, is_refusal, is_task_talk
+from mars_core.generation.cleaning import (
+    clean,
+    has_markup,
+    is_several_versions,
+    is_task_talk,
+    is_whole,
+    whole_sentences,
+    without_tokens,
+)
 from mars_core.generation.instructions import Prompts
+from mars_core.generation.interface import DECLINED
+from mars_core.generation.refusals import is_refusal
 from mars_core.method.semantics import Embedder
 
 logger = logging.getLogger(__name__)
 
 Reason = Literal[
-    "cut off", "empty", "refusal", "talk about the task", "another turn", "copy", "length", "language",
-    "not distinct", "meaning lost", "not farther", "beside the prompt", "order flipped", "surplus",
+    "cut off", "empty", "refusal", "markup", "talk about the task", "several versions", "another turn",
+    "copy", "length", "language", "repetition", "not distinct", "meaning lost", "not farther",
+    "beside the prompt", "order flipped", "surplus",
 ]  # fmt: skip
 """Why a generated text is not used."""
 
@@ -94,7 +105,14 @@ CONFIDENCE = 0.9
 """Probability from which a language counts as known; of a short text it seldom is."""
 FEW_CHARACTERS = 100
 """Lengths below it count as this one: a short text may well double."""
+SHORT_SENTENCE = 15
+"""Characters up to which a sentence may stand in a text twice."""
+LONGEST_LOOP = 8
+"""Words of the longest phrase that is looked for over and over."""
+FEW_REPEATS = 3
+"""How often a phrase may follow itself."""
 _WORD = re.compile(r"\w+")
+_SENTENCE_END = re.compile(r"[.!?…。！？\n]+")
 
 
 class GuardsConfig(Configuration):
@@ -114,13 +132,17 @@ class GuardsConfig(Configuration):
     order_tolerance: float = Field(0.1, ge=0)
     """ε, the margin by which a rewrite may put the rejected response above the chosen one."""
     cut_off: bool = True
-    """Drop what ended at the token limit or was broken off."""
+    """Drop what ended at the token limit or was broken off; of a rewrite that ended at the limit the whole
+    sentences stay."""
     refusals: bool = True
     """Drop a text that declines where its source does not."""
     task_talk: bool = True
-    """Drop a text that still speaks of paraphrasing or rewriting after it was cleaned."""
+    """Drop a text that still speaks of paraphrasing or rewriting after it was cleaned, holds control tokens,
+    JSON or a stray code fence, or is a choice of several versions, where its source is none of these."""
     language: bool = True
     """Drop a text in another language than its source, where both are long enough to be told."""
+    repetition: bool = True
+    """Drop a text that says a sentence twice, or a few words over and over, where its source does not."""
 
 
 class Guards:
@@ -258,15 +280,23 @@ def screen(
     `told` are sentences of what the model was told, which no text may repeat.
     """
     for raw, finish_reason in zip(answer.texts, answer.finish_reasons, strict=True):
-        text = cleaned(raw, request)
+        text = cleaned(raw, request, finish_reason)
         judged = verdicts(text, finish_reason, request, config, told)
         fault = next((verdict for verdict in judged if not verdict.passed), None)
         yield text if fault else request.whole(text), fault
 
 
-def cleaned(raw: str, request: Request) -> str:
-    """A sample without what a model says around the text that it was asked for."""
-    return clean(raw, request.source, introduced=request.role not in ("paraphrase_prompt", "respond"))
+def cleaned(raw: str, request: Request, finish_reason: str) -> str:
+    """A sample without what a model says around the text that it was asked for.
+
+    Of a rewrite that was cut off at its limit the whole sentences, if it has any.
+    """
+    if request.role == "respond":  # a text of its own, with whatever the model says in it
+        return without_tokens(raw, request.source)
+    text = clean(raw, request.source, introduced=request.role != "paraphrase_prompt")
+    if finish_reason == "length" and _is_rewrite(request):
+        return whole_sentences(text) or text
+    return text
 
 
 def verdicts(
@@ -274,25 +304,36 @@ def verdicts(
 ) -> Iterator[Verdict]:
     """What the guards that look at a cleaned text alone say of it, one after the other, cheap ones first."""
     source = request.source
-    yield Verdict("cut off", not (config.cut_off and finish_reason in CUT_OFF))
+    has_ended = finish_reason not in CUT_OFF or (
+        finish_reason == "length" and _is_rewrite(request) and is_whole(text)
+    )
+    yield Verdict("cut off", has_ended or not config.cut_off)
     yield Verdict("empty", bool(text))
-    if request.role == "respond":  # a text of its own, which may be long, short or a refusal
+    if request.role == "respond":  # it may be long, short or a refusal
+        yield Verdict("markup", not (config.task_talk and has_markup(text, source)))
         yield Verdict("another turn", _speakers(text) <= 1)
         return
-    declines = config.refusals and is_refusal(text) and not is_refusal(source)
-    yield Verdict("refusal", not declines)
+    declines = finish_reason == DECLINED or (is_refusal(text) and not is_refusal(source))
+    yield Verdict("refusal", not (config.refusals and declines))
+    yield Verdict("markup", not (config.task_talk and has_markup(text, source)))
     echoes = any(sentence in text and sentence not in source for sentence in told)
     talks = config.task_talk and (echoes or is_task_talk(text, source))
     yield Verdict("talk about the task", not talks)
+    several = is_several_versions(text, source, paraphrase=not _is_rewrite(request))
+    yield Verdict("several versions", not (config.task_talk and several))
     yield Verdict("another turn", _speakers(text) <= max(1, _speakers(source)) and _fits(text, request))
     most = config.max_word_overlap
     copied = is_copy(text, source, most)
     yield Verdict("copy", not copied, overlap(text, source) if copied else math.nan, most)
-    is_rewrite = request.role.startswith("rewrite")
-    longest = config.max_rewrite_length_ratio if is_rewrite else config.max_length_ratio
+    longest = config.max_rewrite_length_ratio if _is_rewrite(request) else config.max_length_ratio
     ratio = length_ratio(text, source)
     yield Verdict("length", ratio <= longest, ratio, longest)
     yield Verdict("language", not (config.language and differ_in_language(text, source)))
+    yield Verdict("repetition", not (config.repetition and repeats(text) and not repeats(source)))
+
+
+def _is_rewrite(request: Request) -> bool:
+    return request.role.startswith("rewrite")
 
 
 def _fits(text: str, request: Request) -> bool:
@@ -342,6 +383,30 @@ def differ_in_language(a: str, b: str) -> bool:
     """Whether two texts are in different languages, as far as both can be told."""
     first, second = _language(a), _language(b)
     return "und" not in (first, second) and first != second
+
+
+def repeats(text: str) -> bool:
+    """Whether a text says a sentence twice, or a phrase of a few words more than `FEW_REPEATS` times on end.
+
+    Case and punctuation do not count, nor do sentences of up to `SHORT_SENTENCE` characters.
+
+    >>> repeats("Larks sing in flight. They are small. Larks sing in flight!")
+    True
+    """
+    said = [" ".join(_WORD.findall(sentence)) for sentence in _SENTENCE_END.split(text.casefold())]
+    long = [sentence for sentence in said if len(sentence) > SHORT_SENTENCE]
+    return len(set(long)) < len(long) or _loops(_WORD.findall(text.casefold()))
+
+
+def _loops(words: Sequence[str]) -> bool:
+    """Whether words go round in a loop: one of few words may go round more often."""
+    for length in range(1, LONGEST_LOOP + 1):
+        equal = 0
+        for word, earlier in zip(words[length:], words, strict=False):
+            equal = equal + 1 if word == earlier else 0
+            if equal >= max(FEW_REPEATS * length, LONGEST_LOOP):
+                return True
+    return False
 
 
 def flips_order(before: ArrayLike, after: ArrayLike, tolerance: float) -> NDArray[np.bool_]:

@@ -214,7 +214,7 @@ def _exchange(
     if answer.error:
         yield f"It failed: {answer.error}"
     for number, (raw, finish) in enumerate(zip(answer.texts, answer.finish_reasons, strict=True), 1):
-        text = cleaned(raw, request)
+        text = cleaned(raw, request, finish)
         told = config.generation.told.sentences(request.role) if config.generation.told else ()
         found = list(verdicts(text, finish, request, config.guards, told))
         if all(verdict.passed for verdict in found):

@@ -13,7 +13,7 @@ from tasks.run.step import Made, step, tell
 
 @step(
     "rewriting",
-    version=6,
+    version=7,
     reads=("rewriting", "augmentation", "generation", "guards", "semantics", "model", "fit.objective"),
     works_with=("generator",),
 )

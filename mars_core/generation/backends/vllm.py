@@ -45,7 +45,7 @@ from mars_core.generation import GenerationConfig
 from mars_core.generation.backends.backend import Backend
 from mars_core.generation.concurrency import ConcurrencyLimit
 from mars_core.generation.instructions import continues, ends_at
-from mars_core.generation.interface import CUT_OFF, Answer, Enough, GenerationError, Request
+from mars_core.generation.interface import CUT_OFF, DECLINED, Answer, Enough, GenerationError, Request
 from mars_core.model.checkpoints import content_of_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -529,10 +529,22 @@ def _samples(completion: dict[str, Any]) -> list[tuple[str, str]]:
         ValueError, LookupError, TypeError, AttributeError: it is not formed like a chat completion, or
             holds no text at all.
     """
-    choices = completion["choices"]
-    samples = [(choice["message"]["content"] or "", choice["finish_reason"]) for choice in choices]
+    samples = [_sample(choice["message"], choice["finish_reason"]) for choice in completion["choices"]]
     if not any(text.strip() or reason in CUT_OFF for text, reason in samples):
         raise ValueError("it holds no text")
     if not all(isinstance(reason, str) for _, reason in samples):
         raise ValueError("a finish_reason is no text")
     return [(text.encode("utf-8", "replace").decode(), reason) for text, reason in samples]
+
+
+def _sample(message: dict[str, Any], finish_reason: str) -> tuple[str, str]:
+    """(text, finish reason) of a message whose content is a text or a list of parts, or that declines.
+
+    Of the parts the texts count: others hold what the model thought, or a sound.
+    """
+    content = message["content"] or ""
+    if not content and message.get("refusal"):
+        return message["refusal"], DECLINED
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] in ("text", "output_text"))
+    return content, finish_reason

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from mars_core.generation import Answer, Request
 from mars_core.generation.instructions import Prompts
-from mars_core.method.guards import SHOWN, Guards, GuardsConfig, flips_order, is_copy, length_ratio, screen
+from mars_core.method.guards import (
+    SHOWN,
+    Guards,
+    GuardsConfig,
+    flips_order,
+    is_copy,
+    length_ratio,
+    repeats,
+    screen,
+)
 from mars_core.method.semantics import Embedder, SemanticsConfig
 
 PROMPT = "What is a lark, and where does it sing? I have never seen one."
@@ -47,7 +56,10 @@ def test_a_good_paraphrase_passes_and_what_stood_around_it_is_gone():
         ("", "empty"),
         ("<think>\nThe user wants", "talk about the task"),
         ("I have rephrased it for you without changing the meaning. " + OTHER, "talk about the task"),
-        (f"Version 1: {OTHER}\n\nVersion 2: {OTHER}", "talk about the task"),
+        (f"Version 1: {OTHER}\n\nVersion 2: {OTHER}", "several versions"),
+        (f"{OTHER}<|im_end|>\n<|im_start|>user\nThank you!", "markup"),
+        ("Das darf ich leider nicht umformulieren.", "refusal"),
+        ("Larks sing in flight, they say. It is so. Larks sing in flight, they say!", "repetition"),
         (f"{OTHER} This stays close to the original text.", "talk about the task"),
         (REFUSAL, "refusal"),
         (f"{OTHER}\n\nHuman: Thank you!", "another turn"),
@@ -66,6 +78,16 @@ def test_the_first_guard_that_a_text_fails_names_the_reason(text, expected):
 @pytest.mark.parametrize("finish_reason", ["length", "abort", "content_filter"])
 def test_a_text_that_did_not_end_by_itself_is_cut_off_however_good_it_looks(finish_reason):
     assert reason(OTHER, finish_reason) == "cut off"
+
+
+def test_a_rewrite_that_ended_at_its_limit_keeps_its_whole_sentences():
+    cut = f"{OTHER} They eat ins"
+    judged = screen(request("rewrite_rejected"), answer(cut, finish_reason="length"), GuardsConfig())
+    assert list(judged) == [(OTHER, None)]
+    assert reason("Larks are little birds that", "length", role="rewrite_rejected") == "cut off"
+    assert reason(cut, "abort", role="rewrite_rejected") == "cut off"
+    assert reason(cut, "length") == "cut off"
+    assert reason("Yes. Larks are", "length", role="rewrite_chosen", chosen=CHOSEN * 5) == "length"
 
 
 def test_what_the_source_has_itself_is_no_fault():
@@ -88,7 +110,9 @@ def test_short_texts_are_judged_neither_by_length_nor_by_language():
 
 
 def test_a_rewrite_may_change_its_length_more_than_a_paraphrase():
-    long = OTHER + " They eat insects and seeds." * 5
+    long = OTHER + "".join(
+        f" They eat {food} in summer." for food in ("ants", "flies", "seeds", "oats", "rye")
+    )
     assert reason(long) == "length"
     assert reason(long, role="rewrite_chosen") is None
 
@@ -117,11 +141,14 @@ def test_a_reworded_prompt_that_answers_itself_is_dropped(prompt):
         ({"cut_off": False}, OTHER, "length"),
         ({"refusals": False, "max_length_ratio": 9}, REFUSAL, "stop"),
         ({"task_talk": False}, f"{OTHER} That is the original text.", "stop"),
+        ({"task_talk": False}, f"Yes. <|im_end|> {OTHER}", "stop"),
+        ({"task_talk": False}, f"Version 1: {OTHER}", "stop"),
+        ({"repetition": False}, "Larks sing in flight, they say. Larks sing in flight, they say.", "stop"),
         ({"language": False}, GERMAN, "stop"),
         ({"max_word_overlap": 1}, CHOSEN.replace("small", "little"), "stop"),
-        ({"max_length_ratio": 9}, OTHER + " They eat insects and seeds." * 8, "stop"),
+        ({"max_length_ratio": 9, "repetition": False}, OTHER + " They eat insects and seeds." * 8, "stop"),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value[:20],
 )
 def test_each_guard_can_be_loosened(switched_off, text, finish_reason):
     tight = GuardsConfig(max_word_overlap=0.9)
@@ -227,6 +254,34 @@ def test_a_text_without_words_is_a_copy_of_itself_alone():
 @given(st.text(), st.text())
 def test_a_length_ratio_is_symmetric_and_at_least_one(a, b):
     assert length_ratio(a, b) == length_ratio(b, a) >= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Larks sing in flight. They are small. LARKS sing, in flight!",
+        "It is very " + "very " * 9 + "small.",
+        "He sings and sings " * 4,
+        "云雀在飞行中为我们大家不停地放声歌唱。它们很小。云雀在飞行中为我们大家不停地放声歌唱。",
+    ],
+)
+def test_a_text_that_says_the_same_again_is_dropped_unless_its_source_does_too(text):
+    source = "Larks sing a long song while they fly, high above all fields."
+    config = GuardsConfig(max_length_ratio=9, max_word_overlap=1, language=False)
+    assert reason(text, chosen=source, config=config) == "repetition"
+    assert reason(text, chosen=f"{source} {source}", config=config) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ha, ha, ha, ha! That is so funny.",
+        "Rise early. Listen. Rise early.",
+        "Larks sing.\n\nLarks sing well.",
+    ],
+)
+def test_short_words_and_sentences_may_come_again(text):
+    assert not repeats(text)
 
 
 finite = st.floats(-1e3, 1e3, width=32)
