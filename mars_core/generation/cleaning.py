@@ -117,7 +117,7 @@ _AROUND = (
 )
 _FENCE = re.compile(r"^(`{3,}|~{3,})[^\n`]*\n(.*?)\n?[ \t]*\1$", re.DOTALL)
 _FENCES = re.compile(r"^[ \t]*(?:`{3,}|~{3,})", re.MULTILINE)
-_JSON = re.compile(r"""[{\[]\s*["'][\w -]{1,40}["']\s*:""")
+_JSON = re.compile(rf"""^[{{\[]\s*["']|[{{,]\s*["'](?:\w+[_ ])?{_TASK}\s*["']\s*:""", re.IGNORECASE)
 _NEW_TEXT = re.compile(rf"{_TASK}|^(?:(?:new|final)\b|{_THING}$|{_VERSION}$|content$)", re.IGNORECASE)
 # What gives an answer away that cannot be mended: talk without an end to cut at, tags.
 _TALK = tuple(
@@ -131,9 +131,10 @@ _TALK = tuple(
 )
 _SPEAKS_OF_TASK = re.compile(r"\b(?:paraphras|reword|rephras|rewrit|rewrote|restat)\w*", re.IGNORECASE)
 _VERSIONS = re.compile(
-    # "Version 1:", "Option A", "Variante 2", "版本一"
-    rf"^\W*(?:{_TASK}|{_VERSION}|varian\w+|versi\w+|opci\w+|opç\w+|opzion\w+|вариант|版本|选项)(?: {_THING})?"
-    r"\s?#?\s?(?:\d|[a-c]\b|one\b|i+\b|一)"
+    # "Version 1:", "**Option A**", "Variante 2 :", "版本一："
+    rf"^\W*(?:{_TASK}|version|variant\w*|variation|alternativ\w+|option|draft|versi\w+|opci\w+|opç\w+"
+    rf"|opzion\w+"
+    rf"|вариант|版本|选项)(?: {_THING})?\s?#?\s?(?:\d+|[a-c]|one|i+|一)[ *_]*[:：.)\n–—-]"
     # a paragraph "Or:" between two
     r"|\n[ \t]*[*_]*(?:or|alternatively|oder|o bien|或者?)[*_]*[,:：]?[*_]*[ \t]*\n",
     re.IGNORECASE,

@@ -126,8 +126,10 @@ def test_a_degenerate_answer_is_cleaned_in_no_time():
         "```\nLarks sing.",
         "```\nLarks sing.\n```\nThis is shorter.",
         'This is it: {"paraphrase": "Larks sing."}',
+        'This is it: {"original": "A lark sings.", "rewritten_text": "Larks sing."}',
         '{"paraphrase": "Larks si',
         '{"version_1": "Larks sing.", "version_2": "A lark sings."}',
+        '["Larks sing.", "A lark sings."]',
     ],
 )
 def test_markup_that_cannot_be_taken_off_is_found_unless_the_source_has_it(text):
@@ -148,6 +150,13 @@ def test_markup_that_cannot_be_taken_off_is_found_unless_the_source_has_it(text)
 def test_a_choice_of_versions_is_found_unless_the_source_is_a_list(text):
     assert is_several_versions(text, "A lark is singing.")
     assert not is_several_versions(text, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["Take a break. Or two.", "Option A is better.", "Version 2 was built in 1921."]
+)
+def test_a_text_about_versions_is_none(text):
+    assert not is_several_versions(text, "Larks sing.")
 
 
 def test_a_rewrite_may_be_a_list_unless_each_item_is_a_whole_answer():

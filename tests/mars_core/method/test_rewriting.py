@@ -231,6 +231,17 @@ def test_a_response_that_comes_back_unchanged_is_no_rewrite(rewritten, guards):
     assert guards.dropped == {"copy": 2, "not farther": 1}
 
 
+@pytest.mark.parametrize(
+    "refusal", [REFUSAL, "Das möchte ich lieber nicht schreiben.", "我不能回答这个问题。"]
+)
+def test_a_refusal_is_no_rewrite_though_it_is_the_farthest(rewritten, guards, refusal):
+    table, _ = rewritten(
+        {(PROMPT, "rewrite_rejected", 0): [refusal] * 2, (PROMPT, "rewrite_rejected", 1): [refusal, ABOUT]}
+    )
+    assert (table["rewritten"].item(), table["rejected"].item()) == ("rejected", ABOUT)
+    assert guards.dropped == {"refusal": 3}
+
+
 # What the prompt asks
 
 
