@@ -16,8 +16,7 @@ _VERSION = (
 )
 _TAG = (
     rf"(?:(?:text|dispreferred|preferred)(?:-\d+)?|{_TASK}(?:[_ -]\w+)?|(?:new|final)[_ -]\w+|answer|output"
-    rf"|result"
-    r"|response|reply|message)"
+    r"|result|response|reply|message)"
 )
 _THOUGHT = r"(?:think|thinking|thought|reasoning|reflection)"
 _YES = (
@@ -25,7 +24,6 @@ _YES = (
     r"|klar|gerne|natürlich|bien sûr|claro(?: que sí)?|por supuesto|certo|certamente|zeker|конечно"
     r"|当然(?:可以)?|好的)"
 )
-
 _START = r"^[^\w{\[]*"
 
 # What a model says before its answer.
@@ -50,8 +48,8 @@ _INTRODUCTIONS = (
     # "Sure, here's my attempt at it:", "Here is how I would put it:"
     re.compile(
         rf"{_START}(?:{_YES}[!,.:]?\s+)?(?:here(?:['’]s| is| are) (?:(?:[\w'’-]+ ){{0,4}}?{_VERSION}"
-        rf"|how (?:i|you|one))"
-        r"\b|(?:i|you|one) (?:would|could|might|can) (?:say|put|phrase|write))[^\n:]{0,60}:[*_\s]*",
+        r"|how (?:i|you|one))\b|(?:i|you|one) (?:would|could|might|can) (?:say|put|phrase|write))"
+        r"[^\n:]{0,60}:[*_\s]*",
         re.IGNORECASE,
     ),
     # "Hier ist eine Umformulierung:", "Voici le texte reformulé :", "以下是改写后的文本："
@@ -99,18 +97,17 @@ _AROUND = (
     # "Let me know if you need anything else!"
     re.compile(
         r"(?:(?<=[.!?…)\"”*。！？])\s+|(?<=\S)(?:[ \t]*\n)+[ \t]*)[^\w\n]{0,4}(?:(?:and |but |so |please,? "
-        r"|just "
-        r"|feel free to |(?:don['’]t|do not) hesitate to )*(?:let me know|tell me (?:if|whether)|reach out)\b"
+        r"|just |feel free to |(?:don['’]t|do not) hesitate to )*"
+        r"(?:let me know|tell me (?:if|whether)|reach out)\b"
         r"|(?:please )?feel free to\b|(?:please )?(?:don['’]t|do not) hesitate to\b"
-        r"|(?:i (?:really )?)?hope (?:this|that|it) (?:helps?|works|meets|is (?:what|helpful|useful"
-        r"|better))\b"
-        r"|is there anything else\b|would you like (?:another|a different|me to (?:make|try|adjust|change"
-        r"|shorten)) |does (?:this|that) (?:work|help)\b"
+        r"|(?:i (?:really )?)?hope (?:this|that|it) (?:helps?|works|meets|is (?:what|helpful|better))\b"
+        r"|would you like (?:another|a different|me to (?:make|try|adjust|change|shorten)) "
+        r"|is there anything else\b|does (?:this|that) (?:work|help)\b"
         r"|i(?:['’]d| would) be (?:happy|glad) to (?:adjust|revise|refine|change|rewrite|try)\b"
         r"|ich hoffe, (?:das|dies)|lass(?:en sie)? (?:es )?mich wissen|sag(?:en sie)? (?:mir )?bescheid"
         r"|n['’]hésitez pas|j['’]espère que (?:cela|ça)|espero que (?:esto|te|le|isso)|avísame|déjame saber"
-        r"|spero che (?:questo|ti)|fammi sapere|laat (?:het )?(?:me|mij) weten|дайте (?:мне )?знать"
-        r"|надеюсь, это"
+        r"|spero che (?:questo|ti)|fammi sapere|laat (?:het )?(?:me|mij) weten"
+        r"|дайте (?:мне )?знать|надеюсь, это"
         r"|希望(?:这|對|对)|如果(?:您|你)(?:还|需要|有)|如有(?:需要|其他))[^\n.!?。！？]*[.!?。！？]*[^\w\n]*$",
         re.IGNORECASE,
     ),
@@ -132,9 +129,8 @@ _TALK = tuple(
 _SPEAKS_OF_TASK = re.compile(r"\b(?:paraphras|reword|rephras|rewrit|rewrote|restat)\w*", re.IGNORECASE)
 _VERSIONS = re.compile(
     # "Version 1:", "**Option A**", "Variante 2 :", "版本一："
-    rf"^\W*(?:{_TASK}|version|variant\w*|variation|alternativ\w+|option|draft|versi\w+|opci\w+|opç\w+"
-    rf"|opzion\w+"
-    rf"|вариант|版本|选项)(?: {_THING})?\s?#?\s?(?:\d+|[a-c]|one|i+|一)[ *_]*[:：.)\n–—-]"
+    rf"^\W*(?:{_TASK}|version|variant\w*|variation|alternativ\w+|option|draft|versi\w+|opci\w+"
+    rf"|opç\w+|opzion\w+|вариант|版本|选项)(?: {_THING})?\s?#?\s?(?:\d+|[a-c]|one|i+|一)[ *_]*[:：.)\n–—-]"
     # a paragraph "Or:" between two
     r"|\n[ \t]*[*_]*(?:or|alternatively|oder|o bien|或者?)[*_]*[,:：]?[*_]*[ \t]*\n",
     re.IGNORECASE,
@@ -143,8 +139,8 @@ _ITEM = re.compile(r"^[*_ ]*(?:\(?\d{1,2}[.):]|[-•*])[*_]*[ \t]+", re.MULTILIN
 _ONLY_ITEM = re.compile(r"^[*_ ]*\(?1[.):][*_]*[ \t]+(?=\D)")
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "「": "」"}
 _SENTENCE_END = re.compile(  # behind no numbers of lists and no abbreviations
-    r"(?<!\b\d)(?<!\b\d\d)(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bMs)(?<!\bMrs)(?<!\bSt)(?<!\be\.g)(?<!\bi\.e)"
-    r"(?<!\bvs)(?<!\betc)"
+    r"(?<!\b\d)(?<!\b\d\d)(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bMs)(?<!\bMrs)(?<!\bSt)"
+    r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\betc)"
     r"[.!?…][\"”’')\]*_]*(?=\s)|[。！？][」』”’）]*"
 )
 _WHOLE = re.compile(r"[.!?…。！？][\"”’')\]*_」』）]*\s*$")
