@@ -161,6 +161,13 @@ def retrain(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Restore the previous champion; train nothing.")
     ] = False,
+    promote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="Make a version champion that you have judged, such as the challenger; train nothing.",
+        ),
+    ] = None,
     readmit: Annotated[
         str | None,
         typer.Option(
@@ -176,12 +183,10 @@ def retrain(
     with _told_errors():
         from tasks.retraining.ledger import Ledger
         from tasks.retraining.retrain_config import load_retraining
-        from tasks.run.run_folder import owned
 
         config = load_retraining(file, overrides or [])
         if readmit is not None:
-            with owned(config.root):
-                digest, before = Ledger.of(config.root).readmit(readmit)
+            digest, before = Ledger.of(config.root).readmit(readmit)
             now = (
                 "takes part again"
                 if before.state == "refused"
@@ -192,9 +197,12 @@ def retrain(
         from tasks.retraining.retrain_config import cycle_experiment
 
         with _prefect(config.root, cycle_experiment(config, 1, None).tracking):
+            from flows.retrain import promote_by_hand, roll_back
             from flows.retrain import retrain as retrain_flow
-            from flows.retrain import roll_back
 
+            if promote is not None:
+                _say(promote_by_hand(str(file), promote, tuple(overrides or ())))
+                return
             if rollback:
                 _say(roll_back(str(file), tuple(overrides or ())))
                 return

@@ -21,6 +21,8 @@ from tasks.run.step import tell
 from tasks.tracking.registry import (
     CYCLE,
     Registry,
+    appoint,
+    check_compared,
     previous_champion,
     promote,
     refuse,
@@ -50,7 +52,8 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
 
     The candidate takes the champion's place only if it passes the gate. The name of the flow run's final
     state says how it ended. One retraining at a time: a second one is skipped. Killed and started again,
-    it goes on with the same cycle.
+    it goes on with the same cycle. Where the champion changes while it runs, by a person's rollback, it ends
+    with an error, and its deliveries take part in a new cycle.
 
     Args:
         file: path of the retraining's configuration.
@@ -80,20 +83,23 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
         candidate = register_candidate(registry, run, len(report.rounds), best, tags)
-        if decision.promoted:
-            end: End = "Promoted"
-            delivered: Literal["trusted", "undecided", "refused"] = "trusted"
-            promote(registry, candidate, cycle.champion)
-            advice = (
-                f"Version {candidate} is champion. Back to the one before: mars retrain {file} --rollback"
-            )
-        else:
-            end = "Refused"
-            delivered = "refused" if decision.blames_data else "undecided"
-            refuse(registry, candidate)
-            advice = f"Version {cycle.champion} stays champion. {_what_now(file, cycle, decision)}"
-        publish(config.name, cycle.number, candidate, decision, advice)
-        ledger.close(cycle, "promoted" if decision.promoted else "refused", delivered, decision.reason)
+        with ledger.held():  # else a rollback might come between the look at the champion and its change
+            check_compared(registry, candidate, cycle.champion)
+            if decision.promoted:
+                end: End = "Promoted"
+                delivered: Literal["trusted", "undecided", "refused"] = "trusted"
+                promote(registry, candidate, cycle.champion)
+                advice = (
+                    f"Version {candidate} is champion. Back to the one before: mars retrain {file} --rollback"
+                )
+            else:
+                end = "Refused"
+                delivered = "refused" if decision.blames_data else "undecided"
+                refuse(registry, candidate)
+                advice = f"{_who_stays(file, cycle, candidate)} {_what_now(file, cycle, decision)}"
+            publish(config.name, cycle.number, candidate, decision, advice)
+            state: Literal["promoted", "refused"] = "promoted" if decision.promoted else "refused"
+            ledger.close(cycle, state, delivered, decision.reason, registry.champion())
         return _ended(Outcome(end, f"{decision.reason} {advice}", decision))
 
 
@@ -101,32 +107,70 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
 def roll_back(file: str, overrides: tuple[str, ...] = ()) -> str:
     """Let the previous champion be champion again, and set aside what the withdrawn one was trained on first.
 
+    A retraining that is under way need not end first: what it makes is not promoted.
+
     Returns:
         What was done, in a sentence.
 
     Raises:
-        RunFolderError: a retraining is under way.
         RegistryError: there is no previous champion.
     """
     config = load_retraining(file, overrides)
-    registry = _registry(config)
-    with owned(config.root):
+    registry, ledger = _registry(config), Ledger.of(config.root)
+    with ledger.held():
         champion, previous = previous_champion(registry)
         said = f"Version {previous} of {config.name} is champion again"
+        again = registry.known(previous)
+        cycle = ledger.cycle_of(registry.tags(champion).get(CYCLE))
         if champion != previous:
             said += f"; version {champion} is withdrawn"
-            ledger = Ledger.of(config.root)
-            for cycle in ledger.cycles:
-                if ledger.label(cycle) == registry.tags(champion).get(CYCLE):
-                    ledger.close(cycle, "withdrawn", "refused", f"version {champion} was rolled back")
-                    said += f", and the {len(cycle.deliveries)} deliveries new in it are set aside"
+        if champion != previous and cycle is not None:
+            ledger.close(cycle, "withdrawn", "refused", f"version {champion} was rolled back", again)
+            said += f", and the {len(cycle.deliveries)} deliveries new in it are set aside"
+        else:
+            ledger.recognise(again)
         restore(registry, champion, previous)
+    tell("%s.", said)
+    return f"{said}."
+
+
+@flow(name="promote", flow_run_name=_name, persist_result=False)
+def promote_by_hand(file: str, version: str, overrides: tuple[str, ...] = ()) -> str:
+    """Let a version be champion that a person has judged; what it was trained on is trusted from now on.
+
+    Returns:
+        What was done, in a sentence.
+
+    Raises:
+        RegistryError: there is no such version.
+    """
+    config = load_retraining(file, overrides)
+    registry, ledger = _registry(config), Ledger.of(config.root)
+    with ledger.held():
+        champion = registry.known(version)
+        appoint(registry, champion.version)
+        said = f"Version {champion.version} of {config.name} is champion"
+        cycle = ledger.cycle_of(registry.tags(champion.version).get(CYCLE))
+        if cycle is not None and cycle.state != "promoted":
+            ledger.close(cycle, "promoted", "trusted", "", champion)
+            said += f", and the {len(cycle.deliveries)} deliveries new in it are trusted"
+        else:
+            ledger.recognise(champion)
     tell("%s.", said)
     return f"{said}."
 
 
 def _registry(config: RetrainConfig) -> Registry:
     return Registry(cycle_experiment(config, 1, None).tracking, config.name)
+
+
+def _who_stays(file: str, cycle: Cycle, candidate: str) -> str:
+    if cycle.champion is not None:
+        return f"Version {cycle.champion} stays champion."
+    return (
+        f"Nobody is champion; version {candidate} stays challenger. To make it champion all the same: "
+        f"mars retrain {file} --promote {candidate}"
+    )
 
 
 def _what_now(file: str, cycle: Cycle, decision: Decision) -> str:

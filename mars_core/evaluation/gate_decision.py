@@ -5,7 +5,8 @@ decide: a poisoned delivery would vote for itself, so its own held-out pairs are
 The burden of proof is on the candidate. It has to be shown not to fall, which is that the lower end of the
 difference's 95% interval lies above −margin: a candidate that is worse by the margin or more then passes at
 most one time in forty, however few pairs there are. All checks must pass, so having several of them makes
-the gate no more lenient.
+the gate no more lenient. A first candidate has no champion to be compared with: it has to be shown to rank
+pairs better than a coin, on trusted pairs where some are named, else on held-out ones of its own delivery.
 
 A refusal is of two kinds. A candidate that is *shown* to fall, or that breaks a section's limit, speaks
 against the data that it was trained on. One that is only not shown to hold, for want of pairs, does not.
@@ -22,7 +23,10 @@ from pydantic import Field
 
 from mars_core.config import Configuration
 from mars_core.evaluation.benchmarks.benchmark import Benchmark, check_same_rows
-from mars_core.evaluation.statistics import as_sample, paired_accuracy_difference
+from mars_core.evaluation.statistics import accuracy, as_sample, paired_accuracy_difference
+
+CHANCE = 0.5
+"""Accuracy of a coin."""
 
 
 class GateConfig(Configuration):
@@ -38,7 +42,8 @@ class GateConfig(Configuration):
     section_limit: float = Field(0.05, ge=0, le=1)
     """The candidate is refused if its score in a section of such a benchmark falls by more than this."""
     pairs: str | None = None
-    """Source of trusted pairs that are held out of training and decide beside those of earlier deliveries."""
+    """Source of trusted pairs that are held out of training and decide beside those of earlier deliveries; of
+    the first cycle they alone decide."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,13 @@ class Check:
     """Pairs or rows that it is measured on."""
     candidate: float
     champion: float | None
-    difference: float | None
-    low: float | None
+    """None for a first candidate, whose difference is that from a coin."""
+    difference: float
+    low: float
     """Lower end of the difference's 95% interval."""
-    high: float | None
+    high: float
     bound: float | None
-    """What the lower end, or of a section the difference, may not fall below; none if it decides nothing."""
+    """What the lower end, or of a section the difference, must be above; none if it decides nothing."""
     passed: bool
     by_interval: bool = True
     """Whether the lower end decides; else the difference itself."""
@@ -65,7 +71,7 @@ class Check:
     @property
     def undecided(self) -> bool:
         """Whether it failed for a lack of evidence alone: the interval holds a fall and no fall."""
-        return not self.passed and self.by_interval and self.high is not None and self.high >= 0
+        return not self.passed and self.by_interval and self.high >= 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def decide(
     trusted: ArrayLike,
     benchmarks: Sequence[tuple[Benchmark, pd.DataFrame, pd.DataFrame]] = (),
 ) -> Decision:
-    """Compare a candidate with the champion.
+    """Compare a candidate with the champion, or a first one with a coin.
 
     Args:
         config: the margins.
@@ -104,11 +110,12 @@ def decide(
     margins = as_sample(candidate, "candidate")
     decides = np.asarray(trusted, dtype=bool)
     if champion is None:
-        right = margins > 0
-        measured = Check(
-            "held-out accuracy", right.size, float(right.mean()), None, None, None, None, None, True
-        )
-        return Decision(True, "There is no champion to compare with: this is the first.", [measured])
+        deciding = decides if decides.any() else np.ones_like(decides)
+        checks = [_above_chance("held-out accuracy", margins[deciding], decides=True)]
+        if not deciding.all():
+            checks.append(_above_chance("held-out accuracy of the new delivery", margins[~deciding]))
+        first = "There is no champion to compare with: this is the first."
+        return Decision(checks[0].passed, f"{first} {_said(checks[0])}", checks)
     other = as_sample(champion, "champion")
     if not decides.any():
         raise ValueError("no trusted held-out pair to compare on; name some in gate.pairs")
@@ -132,6 +139,13 @@ def pairs_needed(candidate: ArrayLike, champion: ArrayLike, margin: float) -> in
     a, b = np.asarray(candidate) > 0, np.asarray(champion) > 0
     disagreement = ((a != b).sum() + 2) / (a.size + 2)
     return int(np.ceil(disagreement * ((1.96 + 0.84) / margin) ** 2)) if margin else 0
+
+
+def _above_chance(name: str, margins: NDArray[np.float64], *, decides: bool = False) -> Check:
+    right = accuracy(margins)
+    above = (end - CHANCE for end in right)
+    passed = not decides or right.low > CHANCE
+    return Check(name, margins.size, right.value, None, *above, 0.0 if decides else None, passed)
 
 
 def _accuracy(
@@ -172,12 +186,13 @@ def _benchmark(
 
 def _said(check: Check) -> str:
     """A check in a sentence."""
+    other = "a coin's .500" if check.champion is None else f"the champion's {check.champion:.3f}"
     words = (
-        f"{check.name}: {check.candidate:.3f} against the champion's {check.champion:.3f} on {check.n:,}, "
+        f"{check.name}: {check.candidate:.3f} against {other} on {check.n:,}, "
         f"a difference of {check.difference:+.3f} [{check.low:+.3f}, {check.high:+.3f}]"
     )
     if not check.passed:
-        words += f", below the bound of {check.bound:+.3f}"
+        words += f", not above the bound of {check.bound:+.3f}"
     return f"{words}{f' ({check.note})' if check.note else ''}."
 
 
@@ -192,7 +207,7 @@ def table(decision: Decision) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for check in decision.checks:
-        interval = "–" if check.low is None else f"[{check.low:+.3f}, {check.high:+.3f}]"
+        interval = f"[{check.low:+.3f}, {check.high:+.3f}]"
         verdict = "reported" if check.bound is None else "passed" if check.passed else "**failed**"
         lines.append(
             f"| {check.name} | {check.n:,} | {figure(check.candidate)} | {figure(check.champion)} "

@@ -21,7 +21,7 @@ from tasks.run.run_config import RunConfig, load_run
 from tasks.run.run_folder import RunFolderError, existing_run
 from tasks.run.sources import source_digest
 from tasks.run.step import tell
-from tasks.tracking.registry import CHAMPION, CYCLE, Registry, fetch_champion
+from tasks.tracking.registry import CYCLE, Champion, Registry, fetch_champion
 
 TRUSTED, NEW = "trusted.parquet", "new.parquet"
 
@@ -34,15 +34,19 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
     it was decided: its deliveries go into a new one.
 
     Raises:
-        LedgerError: what is held out is not what it was in earlier cycles.
+        LedgerError: what is held out is not what it was in earlier cycles, or the registry's champion is not
+            the one that the ledger knows.
         PairsError, and what else `check` raises: the experiment cannot be run.
     """
     _same_held_out(config, ledger)
-    champion = registry.aliases().get(CHAMPION)
+    known = registry.champion()
+    made_by = ledger.cycle_of(registry.tags(known.version).get(CYCLE)) if known else None
     begun = ledger.open_cycle
+    if begun is not None and made_by == begun:
+        return begun  # killed after its candidate had become champion
+    _same_champion(config, ledger, registry, known, made_by)
+    champion = known.version if known else None
     if begun is not None:
-        if champion and registry.tags(champion).get(CYCLE) == ledger.label(begun):
-            return begun  # killed after its candidate had become champion
         if _is_readable(config, begun):
             decided = decision_file(config, begun).exists()
             if begun.champion == champion and (decided or _taken_over(config, begun, registry)):
@@ -62,7 +66,7 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
     experiment = _experiment(config, planned, registry)
     check(experiment)  # a cycle that cannot run is not begun, so that later deliveries may mend it
     _write_experiment(config, planned, experiment)
-    return ledger.open(planned, _held_out(config))
+    return ledger.open(planned, _held_out(config), known)
 
 
 def experiment_file(config: RetrainConfig, cycle: Cycle) -> Path:
@@ -127,6 +131,30 @@ def _same_held_out(config: RetrainConfig, ledger: Ledger) -> None:
             f"{config.name}: refine.data.heldout_share, or what gate.pairs={config.gate.pairs} holds, has "
             "changed since the first cycle, so the champion may have been trained on pairs that would be "
             "held out now; put it back, or begin a retraining of another name"
+        )
+
+
+def _same_champion(
+    config: RetrainConfig, ledger: Ledger, registry: Registry, found: Champion | None, made_by: Cycle | None
+) -> None:
+    """Refuse to go on where the champion is another than the ledger's: no comparison would mean anything.
+
+    A ledger of an earlier version knows its champion by the cycle that made it.
+    """
+    promoted = [cycle.number for cycle in ledger.cycles if cycle.state == "promoted"]
+    if ledger.champion is not None:
+        expected, same = f"version {ledger.champion.version}", found == ledger.champion
+    else:
+        expected = f"the model of cycle {', '.join(map(str, promoted))}"
+        same = not promoted or (made_by is not None and made_by.state == "promoted")
+    if not same:
+        there = f"version {found.version}, another model," if found else "no version"
+        raise LedgerError(
+            f"{config.name}: {there} is champion in MLflow at {registry.address}, where the ledger has "
+            f"{expected}. If that is another MLflow, or one restored from a backup, name the right one in "
+            "tracking.uri or MLFLOW_TRACKING_URI, or restore a later backup. If --rollback or --promote was "
+            "interrupted, give the same command again. If the alias was moved or deleted, choose a champion: "
+            "mars retrain FILE --promote VERSION"
         )
 
 

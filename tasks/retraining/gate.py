@@ -37,11 +37,8 @@ def decision_tags(decision: Decision) -> dict[str, str]:
     """The decision as tags of a model version."""
     tags = {"mars.gate.reason": decision.reason[:5000]}
     for check in decision.checks:
-        key = f"mars.gate.{_slug(check.name)}"
-        if check.difference is None:
-            tags[key] = f"{check.candidate:.3f}"
-        else:
-            tags[key] = f"{check.difference:+.3f} [{check.low:+.3f}, {check.high:+.3f}]"
+        difference = f"{check.difference:+.3f} [{check.low:+.3f}, {check.high:+.3f}]"
+        tags[f"mars.gate.{_slug(check.name)}"] = difference
     return tags
 
 

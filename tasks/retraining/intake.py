@@ -67,7 +67,7 @@ def _keep(root: Path, ledger: Ledger, delivery: Delivery, intake: Intake) -> Non
             partial(Path.write_text, data="\n".join(lines) + "\n", encoding="utf-8", errors="replace"),
         )
     pairs = 0 if accepted is None else len(accepted)
-    ledger.deliveries[delivery.digest] = Delivered(
+    became = Delivered(
         file=delivery.name,
         state="quarantined" if intake.refusal else "waiting" if pairs else "known",
         reason=intake.refusal or "",
@@ -78,7 +78,7 @@ def _keep(root: Path, ledger: Ledger, delivery: Delivery, intake: Intake) -> Non
         seen=datetime.now(UTC).isoformat(timespec="seconds"),
         reading=reading.VERSION,
     )
-    ledger.save()
+    ledger.keep(delivery.digest, became)
     if intake.remark:
         tell("%s: %s.", delivery.name, intake.remark)
     for reason, count in intake.left_out.items():

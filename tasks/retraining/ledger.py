@@ -1,6 +1,7 @@
 """What a retraining knows from one start to the next: its deliveries, its cycles, and what became of them.
 
-One JSON file, replaced whole, is the one truth. A delivery *waits* for a cycle, is *trusted* once a model
+One JSON file, replaced whole, is the one truth; who changes it holds its lock and reads it anew, so that a
+rollback may come in the middle of a cycle. A delivery *waits* for a cycle, is *trusted* once a model
 that was trained on it has been promoted, *refused* if the gate blamed it for that model's fall, *quarantined*
 when it came, or *known* if it held no new pair. It is *undecided* if the gate had too little evidence: it
 takes part in the next cycle, which begins when as many pairs as ever are new. A *readmitted* one was
@@ -9,15 +10,19 @@ quarantined, and its good rows are accepted at the next look.
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import pyarrow.parquet
+from filelock import FileLock
 from pydantic import BaseModel, PrivateAttr
 
 from mars_core.errors import MarsError
 from mars_core.files import write_whole
 from tasks.run.run_folder import IDENTITY
+from tasks.tracking.registry import Champion
 
 
 class LedgerError(MarsError, ValueError):
@@ -58,19 +63,47 @@ class Ledger(BaseModel):
 
     held_out: str | None = None
     """Digest of what decides which pairs are held out; fixed with the first cycle."""
+    champion: Champion | None = None
+    """The version that cycles start from and are compared with, as the registry had it last."""
     deliveries: dict[str, Delivered] = {}
     cycles: list[Cycle] = []
     _root: Path = PrivateAttr()
+    _lock: FileLock = PrivateAttr()
 
     @classmethod
     def of(cls, root: Path) -> "Ledger":
         """The ledger in the folder of a retraining; an empty one where there is none yet."""
-        file = root / "ledger.json"
-        ledger = cls.model_validate_json(file.read_bytes()) if file.exists() else cls()
-        ledger._root = root
+        ledger = cls()
+        ledger._root, ledger._lock = root, FileLock(root / "ledger.lock")
+        ledger._read()
         return ledger
 
-    def save(self) -> None:
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Read the ledger as it is now, and keep all others from changing it for a `with` block."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self._read()
+            yield
+
+    def _read(self) -> None:
+        file = self._root / "ledger.json"
+        if file.exists():
+            self.__dict__.update(type(self).model_validate_json(file.read_bytes()).__dict__)
+
+    def keep(self, digest: str, delivery: Delivered) -> None:
+        """Note what became of a delivery."""
+        with self.held():
+            self.deliveries[digest] = delivery
+            self._save()
+
+    def recognise(self, champion: Champion | None) -> None:
+        """Note who is champion, where no cycle has made it so."""
+        with self.held():
+            self.champion = champion
+            self._save()
+
+    def _save(self) -> None:
         """Replace the file."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
         write_whole(self._root / "ledger.json", lambda path: path.write_text(text, encoding="utf-8"))
@@ -107,16 +140,22 @@ class Ledger(BaseModel):
         """The cycle that was begun and not ended."""
         return self.cycles[-1] if self.cycles and self.cycles[-1].state == "open" else None
 
-    def open(self, cycle: Cycle, held_out: str) -> Cycle:
-        """Begin a cycle."""
-        self.held_out = held_out
-        self.cycles.append(cycle)
-        self.save()
+    def open(self, cycle: Cycle, held_out: str, champion: Champion | None) -> Cycle:
+        """Begin a cycle, from a champion if there is one."""
+        with self.held():
+            self.held_out = held_out
+            self.champion = champion
+            self.cycles.append(cycle)
+            self._save()
         return cycle
 
     def label(self, cycle: Cycle) -> str:
         """What no cycle of any other retraining is called: its number, and the identity of this folder."""
         return f"{cycle.number} of {(self._root / IDENTITY).read_text().strip()}"
+
+    def cycle_of(self, label: str | None) -> Cycle | None:
+        """The cycle that a version was made by, by the label that it has; none where it is not of here."""
+        return next((cycle for cycle in self.cycles if self.label(cycle) == label), None)
 
     @property
     def next_number(self) -> int:
@@ -129,19 +168,26 @@ class Ledger(BaseModel):
         state: Literal["promoted", "refused", "withdrawn"],
         delivered: Literal["trusted", "undecided", "refused"],
         reason: str,
+        champion: Champion | None,
     ) -> None:
-        """End a cycle, or withdraw what came of it; its deliveries are trusted, undecided, or set aside."""
-        cycle.state = state
-        for digest in cycle.deliveries:
-            delivery = self.deliveries[digest]
-            delivery.state = delivered
-            delivery.reason = "" if state == "promoted" else f"cycle {cycle.number}: {reason}"
-        self.save()
+        """End a cycle, or withdraw what came of it, and note who is champion from now on.
+
+        The deliveries that were new in it are trusted, undecided, or set aside.
+        """
+        with self.held():
+            self.cycles[cycle.number - 1].state = state
+            for digest in cycle.deliveries:
+                delivery = self.deliveries[digest]
+                delivery.state = delivered
+                delivery.reason = "" if state == "promoted" else f"cycle {cycle.number}: {reason}"
+            self.champion = champion
+            self._save()
 
     def drop(self, cycle: Cycle) -> None:
         """End a cycle that cannot go on; its deliveries wait for the next."""
-        cycle.state = "dropped"
-        self.save()
+        with self.held():
+            self.cycles[cycle.number - 1].state = "dropped"
+            self._save()
 
     def readmit(self, beginning: str) -> tuple[str, Delivered]:
         """Let a delivery that was set aside take part: a refused one waits, a quarantined one is read again.
@@ -155,28 +201,29 @@ class Ledger(BaseModel):
         Raises:
             LedgerError: none, or more than one, is meant.
         """
-        aside = {
-            digest: found
-            for digest, found in self.deliveries.items()
-            if found.state in ("refused", "quarantined")
-        }
-        meant = [digest for digest in aside if beginning and digest.startswith(beginning)]
-        if len(meant) != 1:
-            listed = "\n  ".join(
-                f"{digest[:12]}  {found.file}  {found.state}: {found.reason}"
-                for digest, found in aside.items()
-            )
-            raise LedgerError(
-                f"{beginning!r} is the beginning of {len(meant)} digests of refused or quarantined "
-                f"deliveries; there are:\n  {listed or 'none'}"
-            )
-        [digest] = meant
-        before = aside[digest].model_copy()
-        delivery = self.deliveries[digest]
-        delivery.state = "readmitted" if before.state == "quarantined" else "waiting"
-        delivery.reason = ""
-        self.save()
-        return digest, before
+        with self.held():
+            aside = {
+                digest: found
+                for digest, found in self.deliveries.items()
+                if found.state in ("refused", "quarantined")
+            }
+            meant = [digest for digest in aside if beginning and digest.startswith(beginning)]
+            if len(meant) != 1:
+                listed = "\n  ".join(
+                    f"{digest[:12]}  {found.file}  {found.state}: {found.reason}"
+                    for digest, found in aside.items()
+                )
+                raise LedgerError(
+                    f"{beginning!r} is the beginning of {len(meant)} digests of refused or quarantined "
+                    f"deliveries; there are:\n  {listed or 'none'}"
+                )
+            [digest] = meant
+            before = aside[digest].model_copy()
+            delivery = self.deliveries[digest]
+            delivery.state = "readmitted" if before.state == "quarantined" else "waiting"
+            delivery.reason = ""
+            self._save()
+            return digest, before
 
     def summary(self) -> str:
         """How many deliveries are in each state."""

@@ -1,8 +1,10 @@
 """The registered model in MLflow: its versions, and the aliases that say which of them is in use.
 
 `champion` is in use, `challenger` the candidate at the gate or the last one refused there, `previous` what
-`champion` was before. Aliases are moved in a transaction: if a step fails, all are put back. If the process
-is killed in between, the same call again ends what was begun.
+`champion` was before. A version's number says little: another registry, or this one restored from a backup,
+counts anew, so a champion is known by the times at which it and its registered model were made. Aliases are
+moved in a transaction: if a step fails, all are put back. If the process is killed in between, the same call
+again ends what was begun.
 """
 
 import shutil
@@ -16,6 +18,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.transactions import Transaction, get_transaction, transaction
+from pydantic import BaseModel, ConfigDict
 
 from mars_core.errors import MarsError
 from mars_core.files import write_whole
@@ -28,7 +31,7 @@ from tasks.tracking.run_tracking import send_run
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 GATE = "mars.gate"
-"""Tag of a version: promoted, refused or withdrawn."""
+"""Tag of a version: promoted, promoted by hand, refused or withdrawn."""
 REPLACED = "mars.replaced"
 """Tag of a version: the one that was champion before it."""
 CYCLE = "mars.cycle"
@@ -37,6 +40,18 @@ CYCLE = "mars.cycle"
 
 class RegistryError(MarsError, RuntimeError):
     """The registered model is not as it has to be; the message says what it is and what to do."""
+
+
+class Champion(BaseModel):
+    """The version in use, told from one of the same number elsewhere."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    made: int
+    """When the version was made, in milliseconds since 1970, by the registry's clock."""
+    registry: int
+    """When the registered model was made, likewise."""
 
 
 class Registry(NamedTuple):
@@ -56,9 +71,14 @@ class Registry(NamedTuple):
             return reached(self.config)
         except Exception as error:
             raise RegistryError(
-                f"MLflow at {shown(tracking_uri(self.config))} {told(error)}; "
+                f"MLflow at {self.address} {told(error)}; "
                 "without it nobody knows which version is champion, so start again when it is back"
             ) from error
+
+    @property
+    def address(self) -> str:
+        """Where it is, without credentials."""
+        return shown(tracking_uri(self.config))
 
     def aliases(self) -> dict[str, str]:
         """Alias → version; empty where the model is not registered yet."""
@@ -71,6 +91,31 @@ class Registry(NamedTuple):
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return {}
+
+    def champion(self) -> Champion | None:
+        """The version in use, if there is one."""
+        version = self.aliases().get(CHAMPION)
+        return None if version is None else self.known(version)
+
+    def known(self, version: str) -> Champion:
+        """A version as a champion is known.
+
+        Raises:
+            RegistryError: there is no such version.
+        """
+        client = self.client
+        try:
+            made = client.get_model_version(self.model, version)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise RegistryError(
+                f"{self.model} has no version {version!r} in MLflow at {self.address}"
+            ) from None
+        registered = client.get_registered_model(self.model)
+        return Champion(
+            version=str(made.version), made=made.creation_timestamp, registry=registered.creation_timestamp
+        )
 
     def tags(self, version: str) -> dict[str, str]:
         """Tags of a version."""
@@ -168,19 +213,29 @@ def put_alias_back(within: Transaction) -> None:
     registry.point(alias, version)
 
 
+def check_compared(registry: Registry, candidate: str, compared_with: str | None) -> str | None:
+    """The champion, which has to be the version that the candidate was compared with, or the candidate.
+
+    Raises:
+        RegistryError: another version became champion meanwhile.
+    """
+    champion = registry.aliases().get(CHAMPION)
+    if champion not in (compared_with, candidate):
+        now, then = (f"version {one}" if one else "none" for one in (champion, compared_with))
+        raise RegistryError(
+            f"{now} of {registry.model} is champion now, while the candidate, version {candidate}, was "
+            f"compared with {then}; start again to compare it anew"
+        )
+    return champion
+
+
 def promote(registry: Registry, candidate: str, compared_with: str | None) -> None:
     """Let the candidate be champion, and the champion that it was compared with be previous.
 
     Raises:
         RegistryError: another version became champion meanwhile.
     """
-    aliases = registry.aliases()
-    champion = aliases.get(CHAMPION)
-    if champion not in (compared_with, candidate):
-        raise RegistryError(
-            f"version {champion} of {registry.model} is champion now, while the candidate, version "
-            f"{candidate}, was compared with version {compared_with}; start again to compare it anew"
-        )
+    champion = check_compared(registry, candidate, compared_with)
     with transaction():
         if champion != candidate:  # else the process was killed after this
             move_alias(registry, PREVIOUS, champion)
@@ -192,6 +247,19 @@ def promote(registry: Registry, candidate: str, compared_with: str | None) -> No
 def refuse(registry: Registry, candidate: str) -> None:
     """Leave the champion where it is; the candidate stays challenger, marked as refused."""
     registry.tag(candidate, {GATE: "refused"})
+
+
+def appoint(registry: Registry, version: str) -> None:
+    """Let a person's choice be champion, and the champion until now be previous."""
+    champion = registry.aliases().get(CHAMPION)
+    replaced = champion if champion != version else None  # else the process was killed half-way
+    registry.tag(version, {GATE: "promoted by hand"} | ({REPLACED: replaced} if replaced else {}))
+    with transaction():
+        if replaced:
+            move_alias(registry, PREVIOUS, replaced)
+        move_alias(registry, CHAMPION, version)
+        if registry.aliases().get(CHALLENGER) == version:
+            move_alias(registry, CHALLENGER, None)
 
 
 def previous_champion(registry: Registry) -> tuple[str, str]:

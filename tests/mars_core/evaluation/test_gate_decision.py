@@ -36,11 +36,29 @@ def of_rewardbench(candidate, champion):
     return [(REWARDBENCH, candidate, champion)]
 
 
-def test_the_first_candidate_is_promoted_and_says_that_there_was_nothing_to_compare_with():
-    decision = decide(GateConfig(), margins(60, 100), None, np.zeros(100))
+def test_a_first_candidate_that_beats_a_coin_is_promoted_and_says_that_there_was_nothing_to_compare_with():
+    decision = decide(GateConfig(), margins(70, 100), None, np.zeros(100))
     assert decision.promoted
     assert "no champion to compare with" in decision.reason
-    assert [(check.candidate, check.champion) for check in decision.checks] == [(0.6, None)]
+    assert [(check.candidate, check.champion) for check in decision.checks] == [(0.7, None)]
+    assert "–" in table(decision)
+
+
+@pytest.mark.parametrize(
+    ("right", "blamed"), [(0, True), (39, True), (50, False), (59, False)], ids=["0", "39", "50", "59"]
+)
+def test_a_first_candidate_that_is_not_shown_to_beat_a_coin_is_refused(right, blamed):
+    decision = decide(GateConfig(), margins(right, 100), None, np.zeros(100))
+    assert not decision.promoted
+    assert "against a coin's .500" in decision.reason
+    assert decision.blames_data == blamed
+
+
+def test_trusted_pairs_alone_decide_on_a_first_candidate():
+    of_its_own, trusted = margins(200, 200), margins(10, 100)
+    decision = decide(GateConfig(), np.r_[of_its_own, trusted], None, np.repeat([0, 1], [200, 100]))
+    assert not decision.promoted
+    assert [check.n for check in decision.checks] == [100, 200]
 
 
 def test_a_better_candidate_is_promoted():
