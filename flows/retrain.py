@@ -78,7 +78,7 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
         best = first + best_round(report.rounds[first:])
         decision = pass_gate(
             config.gate, run, best, trusted_ids(config, cycle), cycle.champion is not None,
-            decision_file(config, cycle),
+            ledger.looks(cycle.champion) + 1, decision_file(config, cycle),
         )  # fmt: skip
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}

@@ -118,10 +118,20 @@ def _rows_by_words(texts: Iterable[tuple[str, str]], least_words: int = 1) -> di
     one space."""
     rows: dict[str, list[str]] = {}
     for row, text in texts:
-        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        words = words_of(text)
         if len(words) >= least_words:
             rows.setdefault(" ".join(words), []).append(row)
     return rows
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, without case, ligatures or punctuation."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def prompt_numbers(prompts: Sequence[str]) -> NDArray[np.intp]:
+    """A number for each prompt [n]: those that differ in case, spacing or punctuation alone share one."""
+    return np.unique([" ".join(words_of(prompt)) or prompt for prompt in prompts], return_inverse=True)[1]
 
 
 def _greatest_shares(

@@ -3,10 +3,18 @@
 Both are measured on the same held-out pairs, which neither was trained on. Those of earlier deliveries
 decide: a poisoned delivery would vote for itself, so its own held-out pairs are reported and decide nothing.
 The burden of proof is on the candidate. It has to be shown not to fall, which is that the lower end of the
-difference's 95% interval lies above −margin: a candidate that is worse by the margin or more then passes at
-most one time in forty, however few pairs there are. All checks must pass, so having several of them makes
-the gate no more lenient. A first candidate has no champion to be compared with: it has to be shown to rank
-pairs better than a coin, on trusted pairs where some are named, else on held-out ones of its own delivery.
+difference's interval lies above −margin. The intervals take the pairs of one prompt for one draw, since they
+are no independent evidence.
+
+Candidates that are refused are followed by others, which are compared with the same champion on the same
+pairs: looked at often enough, any of them would pass by luck. So the looks share one error of 1 in 40. The
+k-th spends 1 / k(k+1) of it, a half, a sixth, a twelfth, and so on: its intervals have confidence
+1 − .05 / k(k+1). All candidates together that are worse than a champion by the margin or more then take its
+place at most one time in forty, however many they are and however few the pairs. All checks must pass, so
+having several of them makes the gate no more lenient.
+
+A first candidate has no champion to be compared with: it has to be shown to rank pairs better than a coin, on
+trusted pairs where some are named, else on held-out ones of its own delivery.
 
 A refusal is of two kinds. A candidate that is *shown* to fall, or that breaks a section's limit, speaks
 against the data that it was trained on. One that is only not shown to hold, for want of pairs, does not.
@@ -14,17 +22,25 @@ against the data that it was trained on. One that is only not shown to hold, for
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
+from scipy.stats import norm
 
 from mars_core.config import Configuration
 from mars_core.evaluation.benchmarks.benchmark import Benchmark, check_same_rows
-from mars_core.evaluation.statistics import accuracy, as_sample, paired_accuracy_difference
+from mars_core.evaluation.statistics import (
+    CONFIDENCE,
+    Interval,
+    accuracy,
+    as_sample,
+    paired_accuracy_difference,
+)
 
+DECIDING, REPORTED = "held-out accuracy", "held-out accuracy of the new delivery"
 CHANCE = 0.5
 """Accuracy of a coin."""
 
@@ -58,7 +74,7 @@ class Check:
     """None for a first candidate, whose difference is that from a coin."""
     difference: float
     low: float
-    """Lower end of the difference's 95% interval."""
+    """Lower end of the difference's interval, whose confidence is the decision's."""
     high: float
     bound: float | None
     """What the lower end, or of a section the difference, must be above; none if it decides nothing."""
@@ -81,6 +97,8 @@ class Decision:
     promoted: bool
     reason: str
     checks: list[Check]
+    confidence: float
+    """Of all intervals of the checks."""
 
     @property
     def blames_data(self) -> bool:
@@ -94,6 +112,9 @@ def decide(
     champion: ArrayLike | None,
     trusted: ArrayLike,
     benchmarks: Sequence[tuple[Benchmark, pd.DataFrame, pd.DataFrame]] = (),
+    *,
+    prompts: ArrayLike | None = None,
+    look: int = 1,
 ) -> Decision:
     """Compare a candidate with the champion, or a first one with a coin.
 
@@ -103,59 +124,87 @@ def decide(
         champion: [n] margins of the same pairs by the champion; none where there is no champion.
         trusted: [n] whether a pair decides: whether it came before the candidate's delivery.
         benchmarks: each benchmark that was run, with its table of results of candidate and champion.
+        prompts: [n] a label for each pair's prompt; by default each pair has a prompt of its own.
+        look: how many candidates, this one included, have been compared with this champion.
 
     Raises:
         ValueError: there is a champion and no trusted pair, or the arrays are not of the same pairs.
     """
     margins = as_sample(candidate, "candidate")
     decides = np.asarray(trusted, dtype=bool)
+    of_prompt = np.arange(margins.size) if prompts is None else np.asarray(prompts)
+    confidence = confidence_of(look)
     if champion is None:
         deciding = decides if decides.any() else np.ones_like(decides)
-        checks = [_above_chance("held-out accuracy", margins[deciding], decides=True)]
-        if not deciding.all():
-            checks.append(_above_chance("held-out accuracy of the new delivery", margins[~deciding]))
+        checks = [
+            _above_chance(name, margins[rows], of_prompt[rows], confidence, decides=name == DECIDING)
+            for name, rows in ((DECIDING, deciding), (REPORTED, ~deciding))
+            if rows.any()
+        ]
         first = "There is no champion to compare with: this is the first."
-        return Decision(checks[0].passed, f"{first} {_said(checks[0])}", checks)
+        return Decision(checks[0].passed, f"{first} {_said(checks[0])}", checks, confidence)
     other = as_sample(champion, "champion")
     if not decides.any():
         raise ValueError("no trusted held-out pair to compare on; name some in gate.pairs")
-    checks = [_accuracy("held-out accuracy", margins[decides], other[decides], config.margin)]
-    if not decides.all():
-        checks.append(_accuracy("held-out accuracy of the new delivery", margins[~decides], other[~decides]))
+    checks = [
+        _accuracy(name, margins[rows], other[rows], of_prompt[rows], confidence, margin)
+        for name, rows, margin in ((DECIDING, decides, config.margin), (REPORTED, ~decides, None))
+        if rows.any()
+    ]
     for results in benchmarks:
-        checks += _benchmark(config, *results)
+        checks += _benchmark(config, confidence, *results)
     failed = [check for check in checks if not check.passed]
     if not failed:
-        return Decision(True, f"{_said(checks[0])} No figure falls by more than its limit.", checks)
-    return Decision(False, " ".join(map(_said, failed)), checks)
+        return Decision(
+            True, f"{_said(checks[0])} No figure falls by more than its limit.", checks, confidence
+        )
+    return Decision(False, " ".join(map(_said, failed)), checks, confidence)
 
 
-def pairs_needed(candidate: ArrayLike, champion: ArrayLike, margin: float) -> int:
+def confidence_of(look: int) -> float:
+    """Confidence of the intervals at the k-th look; the looks' errors sum up to that of a 95% interval."""
+    return 1 - (1 - CONFIDENCE) / (look * (look + 1))
+
+
+def pairs_needed(difference: Interval, n: int, margin: float, confidence: float) -> int:
     """About how many pairs it takes until an equally good candidate passes four times in five.
 
-    By the normal approximation, for models that disagree as often as these do: the interval must be so narrow
-    that its half-width and .84 of a standard error fit into the margin.
+    By the normal approximation, for models that disagree as often, and prompts that have as many pairs, as
+    those whose `difference` on n pairs this is: the half-width of the interval and .84 of a standard error
+    have to fit into the margin.
     """
-    a, b = np.asarray(candidate) > 0, np.asarray(champion) > 0
-    disagreement = ((a != b).sum() + 2) / (a.size + 2)
-    return int(np.ceil(disagreement * ((1.96 + 0.84) / margin) ** 2)) if margin else 0
+    if not margin:
+        return 0
+    z = float(norm.ppf((1 + confidence) / 2))
+    error = (difference.high - difference.low) / 2 / z
+    return int(np.ceil(n * (error * (z + 0.84) / margin) ** 2))
 
 
-def _above_chance(name: str, margins: NDArray[np.float64], *, decides: bool = False) -> Check:
-    right = accuracy(margins)
-    above = (end - CHANCE for end in right)
+def _above_chance(
+    name: str, margins: NDArray[np.float64], prompts: NDArray[Any], confidence: float, *, decides: bool
+) -> Check:
+    right = accuracy(margins, prompts, confidence)
+    difference, low, high = (number - CHANCE for number in right)
     passed = not decides or right.low > CHANCE
-    return Check(name, margins.size, right.value, None, *above, 0.0 if decides else None, passed)
+    bound = 0.0 if decides else None
+    return Check(name, margins.size, right.value, None, difference, low, high, bound, passed)
 
 
 def _accuracy(
-    name: str, candidate: NDArray[np.float64], champion: NDArray[np.float64], margin: float | None = None
+    name: str,
+    candidate: NDArray[np.float64],
+    champion: NDArray[np.float64],
+    prompts: NDArray[Any],
+    confidence: float,
+    margin: float | None,
 ) -> Check:
-    difference = paired_accuracy_difference(candidate > 0, champion > 0)
+    difference = paired_accuracy_difference(
+        candidate > 0, champion > 0, clusters=prompts, confidence=confidence
+    )
     passed = margin is None or difference.low > -margin
     note = ""
     if margin and not passed and difference.high >= 0:
-        needed = pairs_needed(candidate, champion, margin)
+        needed = pairs_needed(difference, candidate.size, margin, confidence)
         if needed > candidate.size:
             note = f"{candidate.size:,} pairs show too little; about {needed:,} would do"
     accuracies = float((candidate > 0).mean()), float((champion > 0).mean())
@@ -164,7 +213,11 @@ def _accuracy(
 
 
 def _benchmark(
-    config: GateConfig, benchmark: Benchmark, candidate: pd.DataFrame, champion: pd.DataFrame
+    config: GateConfig,
+    confidence: float,
+    benchmark: Benchmark,
+    candidate: pd.DataFrame,
+    champion: pd.DataFrame,
 ) -> list[Check]:
     sections = benchmark.row_weights(candidate)
     if not sections:
@@ -175,7 +228,9 @@ def _benchmark(
     for name, weights in {"total": np.mean(list(sections.values()), axis=0), **sections}.items():
         whole = name == "total"
         bound = -(config.benchmark_margin if whole else config.section_limit)
-        difference = paired_accuracy_difference(right[0], right[1], weights)
+        difference = paired_accuracy_difference(
+            right[0], right[1], weights, candidate.get("prompt"), confidence
+        )
         passed = difference.low > bound if whole else difference.value >= bound
         title = f"{benchmark.title} {name.rpartition('/')[2]}"
         scores = float(weights @ right[0]), float(weights @ right[1])
@@ -203,7 +258,7 @@ def table(decision: Decision) -> str:
         return "–" if value is None else f"{value:{sign}.3f}"
 
     lines = [
-        "| figure | n | candidate | champion | difference | 95% interval | bound | |",
+        f"| figure | n | candidate | champion | difference | {decision.confidence:.2%} interval | bound | |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for check in decision.checks:

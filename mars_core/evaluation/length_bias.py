@@ -19,9 +19,14 @@ def lengths(texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def length_bias(
-    margins: ArrayLike, chosen_lengths: ArrayLike, rejected_lengths: ArrayLike
+    margins: ArrayLike,
+    chosen_lengths: ArrayLike,
+    rejected_lengths: ArrayLike,
+    clusters: ArrayLike | None = None,
 ) -> dict[str, float]:
     """How much length explains of the margins [n] of pairs whose responses have the given lengths [n].
+
+    The pairs of one label of `clusters` [n] are no independent ones; by default all are.
 
     Returns:
         `longer_wins` and `shorter_wins`, the accuracies of two rules on the same pairs, where both rules are
@@ -45,7 +50,12 @@ def length_bias(
     balanced = Interval(*[float("nan")] * 3)
     if 0 < longer.sum() < unequal.sum():
         chosen_is = np.where(longer, "longer", "shorter")[unequal]
-        balanced = stratified_bootstrap(sample[unequal] > 0, chosen_is, {"longer": 1.0, "shorter": 1.0})
+        balanced = stratified_bootstrap(
+            sample[unequal] > 0,
+            chosen_is,
+            {"longer": 1.0, "shorter": 1.0},
+            clusters=None if clusters is None else np.asarray(clusters)[unequal],
+        )
     return {
         "longer_wins": float(longer.mean()),
         "shorter_wins": float((difference < 0).mean()),

@@ -5,11 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mars_core.errors import ModelError
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.calibration import brier_score, expected_calibration_error
+from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.length_bias import length_bias, lengths
 from mars_core.evaluation.statistics import pairwise_summary
 
@@ -29,11 +30,12 @@ def measure_pairs(name: str, pairs: Dataset, table: pd.DataFrame, cut: tuple[int
 
     Args:
         name: the name of the set.
-        pairs: columns chosen and rejected.
+        pairs: columns prompt, chosen and rejected; the pairs of one prompt are a cluster.
         table: the table of `PairRewards`, in the same order.
         cut: the number of texts with a truncated prompt, and with a truncated response.
     """
-    metrics = pairs_summary(table) | length_bias(table["margin"], *_lengths(pairs))
+    clusters = prompt_numbers(pairs["prompt"][:])
+    metrics = pairs_summary(table, clusters) | length_bias(table["margin"], *_lengths(pairs), clusters)
     return _measured(name, table, metrics | _cut(cut))
 
 
@@ -67,16 +69,17 @@ def measure_benchmark(
     metrics = benchmark.score(table)
     if benchmark.pairwise:
         table = table.assign(margin=scored["margins"])
-        metrics |= length_bias(table["margin"], *_lengths(rows)) | _calibration(scored["margins"])
+        metrics |= length_bias(table["margin"], *_lengths(rows), table.get("prompt"))
+        metrics |= _calibration(scored["margins"])
     metrics |= length_rules(benchmark, rows)
     metrics["subsets_of_other_size"] = float(len(benchmark.count_warnings(rows)))
     return _measured(key, table, metrics | _cut(cut))
 
 
-def pairs_summary(table: pd.DataFrame) -> Metrics:
-    """Accuracy, margins and calibration of scored preference pairs."""
+def pairs_summary(table: pd.DataFrame, clusters: ArrayLike | None = None) -> Metrics:
+    """Accuracy, margins and calibration of scored preference pairs; `clusters` as of `accuracy`."""
     margins = table["margin"].to_numpy()
-    return pairwise_summary(margins) | _calibration(margins)
+    return pairwise_summary(margins, clusters) | _calibration(margins)
 
 
 def length_rules(benchmark: Benchmark, rows: Dataset) -> dict[str, float]:

@@ -2,8 +2,13 @@
 
 A margin is r(x, y+) − r(x, y−) of one preference pair. A pair counts as right when its margin is
 greater than zero; equal rewards are wrong, because a model that cannot tell the two has not ranked
-them. Every interval is a 95% interval, and every bootstrap is reproducible from its seed and does
-not depend on the order of the examples.
+them. Every interval is a 95% interval unless another confidence is asked for, and every bootstrap is
+reproducible from its seed and does not depend on the order of the examples.
+
+Examples that share a prompt are no independent evidence: a model that knows a subject is right about all
+pairs of its prompt. Functions that take `clusters`, a label of each example, treat the examples of one label
+as one draw: twenty pairs of a prompt then count for about as much as they tell, between one pair and twenty.
+Without labels, or with a label of its own for each, every example is a draw.
 
 A comparison of two models on the same examples speaks of other examples (`paired_difference`,
 `paired_score_difference`), a mean over runs of other seeds (`mean_over_seeds`), and the one says
@@ -12,7 +17,7 @@ nothing of the other.
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,15 +90,23 @@ def as_sample(values: ArrayLike, name: str) -> NDArray[np.float64]:
     return sample
 
 
-def accuracy(margins: ArrayLike) -> Interval:
+def accuracy(
+    margins: ArrayLike, clusters: ArrayLike | None = None, confidence: float = CONFIDENCE
+) -> Interval:
     """Share of margins [n] above zero, with its Wilson interval.
 
+    Of clustered pairs the interval is that of as many independent ones as tell as much: n over the design
+    effect, the variance of the share over clusters divided by that of n independent pairs (Korn and Graubard,
+    1998). It is at least 1, and where all pairs are right, or all wrong, so that nothing shows how alike the
+    pairs of a cluster are, as great as if they were all alike.
+
     Raises:
-        ValueError: as `as_sample`.
+        ValueError: as `as_sample`, or there is not a label for each margin.
     """
     right = as_sample(margins, "margins") > 0
     value = float(right.mean())
-    low, high = proportion_confint(right.sum(), right.size, alpha=1 - CONFIDENCE, method="wilson")
+    n = right.size / _design_effect(right.astype(np.float64), _places(clusters, right.size))
+    low, high = proportion_confint(value * n, n, alpha=1 - confidence, method="wilson")
     # Rounding can leave the limits of an all-right or all-wrong sample just short of its share.
     return Interval(value, min(float(low), value), max(float(high), value))
 
@@ -129,12 +142,14 @@ def stratified_bootstrap(
     strata: ArrayLike,
     weights: Mapping[str, float],
     *,
+    clusters: ArrayLike | None = None,
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
     """Weighted mean of the strata's means, with its percentile bootstrap interval.
 
-    Every draw resamples each stratum on its own, to its own size. A stratum of equal values, or of
+    Every draw resamples each stratum on its own, to its own size; clusters are drawn whole, those of the same
+    strata among each other. A stratum of equal values, or of
     one value, therefore adds nothing to the width of the interval; where all are such, its ends are nan, for
     examples that show no spread do not say how far the score is certain.
 
@@ -143,6 +158,7 @@ def stratified_bootstrap(
         strata: [n] the stratum of each value.
         weights: the weight of every stratum that occurs in `strata`, and of no other; only their
             proportions matter.
+        clusters: [n] the label of each value's cluster; by default each is its own.
         draws: bootstrap replicates.
         seed: of the resampling.
 
@@ -150,22 +166,30 @@ def stratified_bootstrap(
         ValueError: the values are empty or not finite, the lengths differ, the strata are not those
             of `weights`, or a weight is negative or all are zero.
     """
-    value, replicates = _stratified_replicates(values, strata, weights, draws, seed)
+    value, replicates = _stratified_replicates(values, strata, weights, clusters, draws, seed)
     ends = _percentiles(replicates) if np.ptp(replicates) > ROUNDING else (math.nan, math.nan)
     return Interval(value, *ends)
 
 
 def paired_difference(
-    correct_a: ArrayLike, correct_b: ArrayLike, *, draws: int = 2000, seed: int = 0
+    correct_a: ArrayLike,
+    correct_b: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> PairedDifference:
     """Compare two models by which of the same examples each gets right.
 
-    The interval is the percentile bootstrap over examples, both answers kept together; the p-value
-    is McNemar's exact two-sided test, 1 where the models never disagree.
+    The interval is the percentile bootstrap over examples, or clusters of them, both answers kept together;
+    the p-value is McNemar's exact two-sided test, 1 where the models never disagree. Of clusters it is that
+    of the test which McNemar's is a case of: how often the gains of clusters sum up to as much if the sign of
+    each cluster's is drawn at random.
 
     Args:
         correct_a: [n] booleans, or zeros and ones.
         correct_b: [n] the same examples in the same order.
+        clusters: [n] the label of each example's cluster; by default each is its own.
         draws: bootstrap replicates.
         seed: of the resampling.
 
@@ -173,26 +197,38 @@ def paired_difference(
         ValueError: the arrays are empty, differ in length, or hold anything but zeros and ones.
     """
     gains, only_a, only_b = _gains(correct_a, correct_b)
-    value, means = _resampled_means(gains, draws, np.random.default_rng(seed))
-    p_value = float(mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue)
+    one_stratum = np.zeros(gains.size), {0.0: 1.0}
+    value, means = _stratified_replicates(gains, *one_stratum, clusters, draws, seed)
+    places = _places(clusters, gains.size)
+    if places.max() + 1 == gains.size:
+        p_value = float(mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue)
+    else:
+        p_value = _sign_flip(_sums(places, gains), draws, seed)
     g = _cohens_g(only_a, only_b)
     return PairedDifference(value, *_percentiles(means), p_value, gains.size, only_a, only_b, g)
 
 
 def paired_accuracy_difference(
-    correct_a: ArrayLike, correct_b: ArrayLike, weights: ArrayLike | None = None
+    correct_a: ArrayLike,
+    correct_b: ArrayLike,
+    weights: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Accuracy of A minus accuracy of B on the same examples, with an interval that few examples keep wide.
 
     Bonett and Price's adjusted Wald interval (2012). A bootstrap of examples on which the two never disagree
     has no width, however few they are; a decision must not rest on that. Theirs adds an example that A alone
     gets right and one that B alone does. Of weighted examples these two weigh Σw² / Σw, and the part of each
-    in the variance is as its own weight squared.
+    in the variance is as its own weight squared. A cluster is one example, which weighs as much as all of its
+    own, and whose gain is their weighted mean.
 
     Args:
         correct_a: [n] booleans, or zeros and ones.
         correct_b: [n] the same examples in the same order.
         weights: [n] what each example weighs in both accuracies; by default the same.
+        clusters: [n] the label of each example's cluster; by default each is its own.
+        confidence: of the interval.
 
     Raises:
         ValueError: as `paired_difference`; a weight is negative, or all are zero.
@@ -201,14 +237,18 @@ def paired_accuracy_difference(
     weighs = np.ones_like(gains) if weights is None else as_sample(weights, "weights")
     if weighs.min() < 0 or not weighs.any():
         raise ValueError("weights must not be negative and not all zero")
+    value = float(weighs @ gains / weighs.sum())
+    places = _places(clusters, gains.size)
+    sums = _sums(places, weighs * gains)
+    weighs = _sums(places, weighs)
+    gains = np.divide(sums, weighs, out=np.zeros_like(sums), where=weighs > 0)
     typical = float(weighs @ weighs / weighs.sum())
     share = np.append(weighs, [typical, typical])
     share /= share.sum()
     with_two = np.append(gains, [1.0, -1.0])
     centre = float(share @ with_two)
     deviation = math.sqrt(float(share**2 @ (with_two - centre) ** 2))
-    half_width = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * deviation
-    value = float(weighs @ gains / weighs.sum())
+    half_width = float(stats.norm.ppf((1 + confidence) / 2)) * deviation
     return Interval(value, max(-1.0, centre - half_width), min(1.0, centre + half_width))
 
 
@@ -218,6 +258,7 @@ def paired_score_difference(
     strata: ArrayLike,
     weights: Mapping[str, float],
     *,
+    clusters: ArrayLike | None = None,
     draws: int = 2000,
     seed: int = 0,
 ) -> PairedDifference:
@@ -226,13 +267,15 @@ def paired_score_difference(
     `only_a` and `only_b` count the examples on which one of the two earns more than the other. The interval
     is that of `stratified_bootstrap`, both answers to an example kept together. McNemar's test knows no
     weights, so the p-value is that of the test which it is a case of: how often the weighted gains sum up to
-    as much if each one's sign is drawn at random. It is 1 where the models never disagree.
+    as much if each one's sign, or each cluster's, is drawn at random. It is 1 where the models never
+    disagree.
 
     Args:
         credits_a: [n] what A earns on each example, such as 1 where it is right.
         credits_b: [n] the same examples in the same order.
         strata: [n] the stratum of each example.
         weights: as of `stratified_bootstrap`; the scores are weighted means of the strata's mean credits.
+        clusters: [n] the label of each example's cluster; by default each is its own.
         draws: bootstrap replicates, and at most so many draws of signs.
         seed: of the resampling.
 
@@ -241,11 +284,11 @@ def paired_score_difference(
     """
     gains = _of_the_same_examples(credits_a, credits_b)
     only_a, only_b = int((gains > 0).sum()), int((gains < 0).sum())
-    value, low, high = stratified_bootstrap(gains, strata, weights, draws=draws, seed=seed)
+    value, low, high = stratified_bootstrap(gains, strata, weights, clusters=clusters, draws=draws, seed=seed)
     present, place, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     of_example = (np.array([weights[stratum] for stratum in present]) / sizes)[place]
     g = _cohens_g(float(of_example[gains > 0].sum()), float(of_example[gains < 0].sum()))
-    p_value = _sign_flip(of_example * gains, draws, seed)
+    p_value = _sign_flip(_sums(_places(clusters, gains.size), of_example * gains), draws, seed)
     return PairedDifference(value, low, high, p_value, gains.size, only_a, only_b, g)
 
 
@@ -282,14 +325,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: float(p_value) for name, p_value in zip(p_values, adjusted, strict=True)}
 
 
-def pairwise_summary(margins: ArrayLike) -> dict[str, float]:
+def pairwise_summary(margins: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, float]:
     """The numbers logged for a set of pairs with margins [n]; `ties` is the share of exact zeros.
 
     Raises:
-        ValueError: as `as_sample`.
+        ValueError: as `accuracy`.
     """
     sample = as_sample(margins, "margins")
-    right = accuracy(sample)
+    right = accuracy(sample, clusters)
     chance_low, chance_high = chance_band(sample.size)
     return {
         "accuracy": right.value,
@@ -335,10 +378,49 @@ def _of_the_same_examples(one: ArrayLike, other: ArrayLike) -> NDArray[np.float6
     return a - b
 
 
+def _places(clusters: ArrayLike | None, n: int) -> NDArray[np.intp]:
+    """Numbers of the clusters of n examples, from 0 on; by default each example is its own cluster."""
+    if clusters is None:
+        return np.arange(n)
+    labels = np.asarray(clusters)
+    if labels.shape != (n,):
+        raise ValueError(f"{n} examples need as many labels of clusters, got shape {labels.shape}")
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _sums(places: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of the values [n] of each cluster."""
+    return np.bincount(places, values).astype(np.float64)
+
+
+def _design_effect(values: NDArray[np.float64], places: NDArray[np.intp]) -> float:
+    """How many times the variance of the mean of zeros and ones [n] is that of independent ones."""
+    n, sizes = values.size, _sums(places, np.ones_like(values))
+    greatest = float(sizes @ sizes) / n
+    mean = float(values.mean())
+    independent = mean * (1 - mean) / n
+    if independent == 0 or sizes.size < 2:
+        return greatest
+    of_clusters = _sums(places, values - mean)
+    small_sample = sizes.size / (sizes.size - 1) * (n - 1) / n
+    effect = small_sample * float(of_clusters @ of_clusters) / n**2 / independent
+    return min(max(effect, 1.0), greatest)
+
+
 def _stratified_replicates(
-    values: ArrayLike, strata: ArrayLike, weights: Mapping[str, float], draws: int, seed: int
+    values: ArrayLike,
+    strata: ArrayLike,
+    weights: Mapping[Any, float],
+    clusters: ArrayLike | None,
+    draws: int,
+    seed: int,
 ) -> tuple[float, NDArray[np.float64]]:
-    """The weighted mean of the strata's means, and of `draws` resamples of each stratum."""
+    """The weighted mean of the strata's means, and of `draws` resamples.
+
+    A resample is a multinomial count of the distinct clusters, told by the sums and sizes of their parts in
+    the strata, so right-or-wrong data cost two counts a draw, however many examples there are; memory is
+    draws × distinct clusters.
+    """
     sample, labels = as_sample(values, "values"), np.asarray(strata)
     if labels.shape != sample.shape:
         raise ValueError(f"{sample.size} values need as many strata, got shape {labels.shape}")
@@ -349,26 +431,27 @@ def _stratified_replicates(
     total_weight = sum(weights.values())
     if min(weights.values()) < 0 or total_weight <= 0:
         raise ValueError(f"weights must not be negative and not all zero, got {dict(weights)}")
+    names, columns = np.unique(labels, return_inverse=True)
+    share = np.array([weights[name] for name in names.tolist()]) / total_weight
+    places = _places(clusters, sample.size)
+    shape = (places.max() + 1, names.size)
+    sums, sizes = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (places, columns), sample)
+    np.add.at(sizes, (places, columns), 1)
+    value = float(share @ (sums.sum(axis=0) / sizes.sum(axis=0)))
+
     rng = np.random.default_rng(seed)
-    value, replicates = 0.0, np.zeros(draws)
-    for stratum in sorted(weights):
-        mean, means = _resampled_means(sample[labels == stratum], draws, rng)
-        value += weights[stratum] / total_weight * mean
-        replicates += weights[stratum] / total_weight * means
-    return value, replicates
-
-
-def _resampled_means(
-    sample: NDArray[np.float64], draws: int, rng: np.random.Generator
-) -> tuple[float, NDArray[np.float64]]:
-    """The mean of a sample and of `draws` resamples of it.
-
-    A resample is a multinomial count of the distinct values, so right-or-wrong data cost two counts
-    a draw, however many examples there are; memory is draws × distinct values.
-    """
-    distinct, counts = np.unique(sample, return_counts=True)
-    resampled = rng.multinomial(sample.size, counts / sample.size, size=draws)
-    return float(counts @ distinct) / sample.size, resampled @ distinct / sample.size
+    resampled_sums, resampled_sizes = np.zeros((draws, names.size)), np.zeros((draws, names.size))
+    kinds, kind_of = np.unique(sizes > 0, axis=0, return_inverse=True)
+    for kind in reversed(range(len(kinds))):  # of clusters in one stratum each, the first stratum comes first
+        within = np.flatnonzero(kinds[kind])
+        rows = kind_of == kind
+        parts = np.hstack([sums[rows][:, within], sizes[rows][:, within]])
+        distinct, counts = np.unique(parts, axis=0, return_counts=True)
+        drawn = rng.multinomial(rows.sum(), counts / rows.sum(), size=draws)
+        resampled_sums[:, within] += drawn @ distinct[:, : within.size]
+        resampled_sizes[:, within] += drawn @ distinct[:, within.size :]
+    return value, (resampled_sums / resampled_sizes) @ share
 
 
 def _percentiles(replicates: NDArray[np.float64]) -> tuple[float, float]:

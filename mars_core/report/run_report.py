@@ -229,7 +229,7 @@ def _result(report: RunReport) -> list[str]:
 
 
 def _verdict(difference: PairedDifference) -> str:
-    """The difference in words. Interval and exact test may disagree if one is near its limit."""
+    """The difference in words. Interval and test may disagree if one is near its limit."""
     within_noise = difference.low <= 0 <= difference.high
     if within_noise:
         words = "**Within noise: the interval includes 0.**"
@@ -237,7 +237,7 @@ def _verdict(difference: PairedDifference) -> str:
         side = "Above" if difference.value > 0 else "Below"
         words = f"**{side} round 0: the interval excludes 0.**"
     if within_noise == (difference.p_value < 1 - CONFIDENCE):
-        words += " The exact test disagrees: too close to call."
+        words += " The test disagrees: too close to call."
     return words
 
 

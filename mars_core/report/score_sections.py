@@ -35,8 +35,9 @@ def against_round_0(
     return [
         f"## Round {compared} against round 0",
         table(headers, rows),
-        "Paired on the same examples. On held-out pairs p is McNemar's exact test; scores of benchmarks are "
-        "weighted, so theirs is that of random signs of what one model earns more. Holm's correction is for "
+        "Paired on the same examples; those of one prompt are one draw. On held-out pairs p is McNemar's "
+        "exact test. Scores of benchmarks are weighted, so theirs is that of random signs of what one model "
+        "earns more; so is that of held-out pairs where prompts have several. Holm's correction is for "
         "all rows of this table; the page's first lines give the first row's own p. The last column counts "
         f"examples on which round {compared} / round 0 does better than the other: that it alone gets right.",
     ]

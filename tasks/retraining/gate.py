@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from pydantic import TypeAdapter
 
+from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.gate_decision import Decision, GateConfig, decide, table
 from mars_core.files import write_whole
 from tasks.run.run_folder import RunFolder
@@ -20,15 +21,22 @@ DECISION = TypeAdapter(Decision)
 
 @task(name="gate", task_run_name="gate", cache_policy=NO_CACHE, persist_result=False)
 def pass_gate(
-    config: GateConfig, run: RunFolder, round: int, trusted: set[str], champion: bool, file: Path
+    config: GateConfig,
+    run: RunFolder,
+    round: int,
+    trusted: set[str],
+    champion: bool,
+    look: int,
+    file: Path,
 ) -> Decision:
     """Compare the model of a round with the champion, which is that of round 0 if there is one.
 
+    It is the `look`-th candidate that this champion is compared with.
     A cycle is decided once: the decision is kept in a file, and read from there if that exists.
     """
     if file.exists():
         return DECISION.validate_json(file.read_bytes())
-    decision = _compared(config, run, round, trusted, champion)
+    decision = _compared(config, run, round, trusted, champion, look)
     write_whole(file, lambda path: path.write_bytes(DECISION.dump_json(decision, indent=2)))
     return decision
 
@@ -59,16 +67,21 @@ def publish(name: str, cycle: int, version: str, decision: Decision, advice: str
     )
 
 
-def _compared(config: GateConfig, run: RunFolder, round: int, trusted: set[str], champion: bool) -> Decision:
+def _compared(
+    config: GateConfig, run: RunFolder, round: int, trusted: set[str], champion: bool, look: int
+) -> Decision:
     candidate, incumbent = (_results(run, part) for part in (round, 0))
     margins, is_trusted = candidate["heldout"]["margin"], candidate["heldout"]["pair_id"].isin(list(trusted))
+    prompts = prompt_numbers(run.dataset(run.outputs("prepare")["heldout"])["prompt"][:])
     if not champion:
-        return decide(config, margins, None, is_trusted)
+        return decide(config, margins, None, is_trusted, prompts=prompts, look=look)
     if not candidate["heldout"]["pair_id"].equals(incumbent["heldout"]["pair_id"]):
         raise ValueError(f"{run.root}: rounds 0 and {round} were measured on different held-out pairs")
     suite = run.config.evaluation.suite
     benchmarks = [(one, candidate[key], incumbent[key]) for key, one in suite.items() if key in candidate]
-    return decide(config, margins, incumbent["heldout"]["margin"], is_trusted, benchmarks)
+    return decide(
+        config, margins, incumbent["heldout"]["margin"], is_trusted, benchmarks, prompts=prompts, look=look
+    )
 
 
 def _results(run: RunFolder, round: int) -> dict[str, pd.DataFrame]:

@@ -157,6 +157,11 @@ class Ledger(BaseModel):
         """The cycle that a version was made by, by the label that it has; none where it is not of here."""
         return next((cycle for cycle in self.cycles if self.label(cycle) == label), None)
 
+    def looks(self, champion: str | None) -> int:
+        """How many candidates were compared with a version, or, before there was a champion, with a coin."""
+        decided = [cycle for cycle in self.cycles if cycle.state not in ("open", "dropped")]
+        return sum(cycle.champion == champion for cycle in decided)
+
     @property
     def next_number(self) -> int:
         """Number of the cycle that comes next."""

@@ -9,13 +9,19 @@ from cachetools import LRUCache, cached
 from datasets import Dataset
 
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
-from mars_core.evaluation.contamination import Measured, Texts, contaminated_rows, greatest
+from mars_core.evaluation.contamination import (
+    Measured,
+    Texts,
+    contaminated_rows,
+    greatest,
+    prompt_numbers,
+)
 from mars_core.evaluation.statistics import accuracy
 from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Made, step, tell
 
 
-@step("contamination", version=3, reads=("evaluation",))
+@step("contamination", version=4, reads=("evaluation",))
 def measure_contamination(
     run: RunFolder,
     round: int,
@@ -44,7 +50,11 @@ def measure_contamination(
             **(_by_subset(rows) if name in suite else {}),
         }
         if name in evaluation:
-            counts |= _scores_without(suite.get(name), run.table(evaluation[name]), set(rows["row"]))
+            scored, seen = run.table(evaluation[name]), set(rows["row"])
+            if name in suite:
+                counts |= _score_without(suite[name], scored, seen)
+            else:
+                counts |= _accuracy_without(run.dataset(unseen[name])["prompt"][:], scored, seen)
         metrics |= {f"contamination/{name}/{metric}": value for metric, value in counts.items()}
     table = pd.concat(found, ignore_index=True)
     listed = ", ".join(f"{len(rows)} of {name}" for name, rows in table.groupby("set")) or "none"
@@ -76,17 +86,21 @@ def _by_subset(rows: pd.DataFrame) -> dict[str, float]:
     return {f"subset/{subset}": float(count) for subset, count in subsets.items()}
 
 
-def _scores_without(benchmark: Benchmark | None, results: pd.DataFrame, seen: set[str]) -> dict[str, float]:
-    """Accuracy or headline, with the ends of its interval, on the rows that were not seen."""
-    rows = results["pair_id"] if benchmark is None else results["subset"] + "/" + results["id"].astype(str)
-    clean = results[~rows.isin(seen)]
+def _score_without(benchmark: Benchmark, results: pd.DataFrame, seen: set[str]) -> dict[str, float]:
+    """The headline, with the ends of its interval, on the rows of a benchmark that were not seen."""
+    clean = results[~(results["subset"] + "/" + results["id"].astype(str)).isin(seen)]
     if clean.empty:
         return {}
-    if benchmark is not None:
-        scores = benchmark.score(clean)
-        return {
-            f"{benchmark.headline}{end}": scores[f"{benchmark.headline}{end}"]
-            for end in ("", "_low", "_high")
-        }
-    value, low, high = accuracy(clean["margin"])
+    scores = benchmark.score(clean)
+    return {
+        f"{benchmark.headline}{end}": scores[f"{benchmark.headline}{end}"] for end in ("", "_low", "_high")
+    }
+
+
+def _accuracy_without(prompts: Sequence[str], rewards: pd.DataFrame, seen: set[str]) -> dict[str, float]:
+    """Accuracy, with the ends of its interval, on pairs that were not seen; `prompts` are those of all."""
+    clean = rewards.assign(prompt=prompt_numbers(prompts))[~rewards["pair_id"].isin(seen)]
+    if clean.empty:
+        return {}
+    value, low, high = accuracy(clean["margin"], clean["prompt"])
     return {"accuracy": value, "accuracy_low": low, "accuracy_high": high}

@@ -1,10 +1,13 @@
 """The report of a run: a page and figures in its folder, a table and the page in Prefect."""
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.statistics import PairedDifference, paired_difference
 from mars_core.model.reward_model import renderer_of
 from mars_core.report.run_report import RunReport, markdown, rounds_table, write
@@ -43,7 +46,7 @@ def run_report(run: RunFolder) -> RunReport:
         name=run.config.name,
         rounds=metrics,
         best=best,
-        difference=paired_difference(heldout[compared] > 0, heldout[0] > 0) if compared else None,
+        difference=_heldout_difference(run, heldout[compared], heldout[0]) if compared else None,
         suite=run.config.evaluation.suite,
         benchmarks=_benchmark_differences(run, compared),
         generator=run.config.generation.generator,
@@ -67,6 +70,13 @@ def _rendering(run: RunFolder) -> list[str]:
     if not model.is_dir():
         return []
     return [f"Texts are rendered {renderer_of(str(model), run.config.model).description}."]
+
+
+def _heldout_difference(
+    run: RunFolder, later: NDArray[np.float32], first: NDArray[np.float32]
+) -> PairedDifference:
+    prompts = pd.read_parquet(run.path(run.outputs("prepare")["heldout"]), columns=["prompt"])["prompt"]
+    return paired_difference(later > 0, first > 0, clusters=prompt_numbers(prompts.tolist()))
 
 
 def _texts(run: RunFolder, t: int) -> RoundTexts:

@@ -86,7 +86,8 @@ class Benchmark(Plugin):
     def row_weights(self, table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
         """What each right row weighs in each section, [n] summing to 1; the gate goes by these.
 
-        By default none: the gate then leaves the benchmark out. A table with weights has a column `correct`.
+        By default none: the gate then leaves the benchmark out. A table with weights has a column `correct`
+        and, where rows share prompts, a column `prompt` with a number for each prompt.
         """
         return {}
 
@@ -180,8 +181,14 @@ def check_same_rows(table: pd.DataFrame, other: pd.DataFrame) -> None:
 
 
 def weighted_score(
-    name: str, values: ArrayLike, subsets: NDArray[np.object_], weights: Mapping[str, float]
+    name: str,
+    values: ArrayLike,
+    subsets: NDArray[np.object_],
+    weights: Mapping[str, float],
+    clusters: ArrayLike | None = None,
 ) -> dict[str, float]:
     """A weighted mean of subsets and the ends of its 95% bootstrap interval; nan where there is no weight."""
-    interval = stratified_bootstrap(values, subsets, weights) if weights else Interval(np.nan, np.nan, np.nan)
+    interval = Interval(np.nan, np.nan, np.nan)
+    if weights:
+        interval = stratified_bootstrap(values, subsets, weights, clusters=clusters)
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}

@@ -21,7 +21,7 @@ from mars_core.evaluation.benchmarks.benchmark import (
     check_same_rows,
     weighted_score,
 )
-from mars_core.evaluation.contamination import Texts
+from mars_core.evaluation.contamination import Texts, prompt_numbers
 from mars_core.evaluation.statistics import PairedDifference, paired_score_difference
 
 SECTIONS: dict[str, dict[str, int]] = {
@@ -120,7 +120,8 @@ class RewardBench(Benchmark):
         """Join the benchmark's n rows with the rewards [2n] of `texts`.
 
         Returns:
-            Columns id, subset, section, reward_chosen, reward_rejected, correct; keyed by (id, subset).
+            Columns id, subset, section, prompt (a number: rows of one prompt share it), reward_chosen,
+            reward_rejected, correct; keyed by (id, subset).
 
         Raises:
             ValueError: there is not one reward for each text.
@@ -130,19 +131,25 @@ class RewardBench(Benchmark):
             raise ValueError(f"{2 * len(rows)} texts need as many rewards, got shape {scored.shape}")
         chosen, rejected = np.split(scored, 2)
         table = pd.DataFrame({column: rows[column][:] for column in ("id", "subset", "section")})
-        return table.assign(reward_chosen=chosen, reward_rejected=rejected, correct=chosen > rejected)
+        return table.assign(
+            prompt=prompt_numbers(rows["prompt"][:]),
+            reward_chosen=chosen,
+            reward_rejected=rejected,
+            correct=chosen > rejected,
+        )
 
     def score(self, table: pd.DataFrame) -> dict[str, float]:
         """Score rewards as the official leaderboard does, in shares from 0 to 1.
 
         Args:
-            table: a row an example, with columns subset, reward_chosen and reward_rejected.
+            table: a row an example, with columns subset, reward_chosen and reward_rejected; rows that share
+                a number in its column prompt, if there is one, are a cluster.
 
         Returns:
             `total` and `section/<name>` (chat, chat-hard, safety, reasoning), each with `_low` and
             `_high` ends of a 95% bootstrap interval stratified by subset; `subset/<name>` for the
             subsets present; `n` rows; `ties`, the share of equal rewards. A section counts the subsets
-            it has; without any it is nan, and then so is the total. The bootstrap takes examples as
+            it has; without any it is nan, and then so is the total. The bootstrap takes prompts as
             independent, though the hep subsets pose the same problems in six languages.
 
         Raises:
@@ -162,7 +169,8 @@ class RewardBench(Benchmark):
         scores: dict[str, float] = {}
         for name, weights in _weights(subsets).items():
             counting = np.isin(subsets, list(weights))
-            scores |= weighted_score(name, correct[counting], subsets[counting], weights)
+            clusters = table["prompt"][counting] if "prompt" in table else None
+            scores |= weighted_score(name, correct[counting], subsets[counting], weights, clusters)
         return {
             **scores,
             **{
@@ -188,7 +196,10 @@ class RewardBench(Benchmark):
             counting = np.isin(subsets, list(weights))
             if weights:
                 right = table["correct"][counting], other["correct"][counting]
-                compared[name] = paired_score_difference(*right, subsets[counting], weights)
+                clusters = table["prompt"][counting] if "prompt" in table else None
+                compared[name] = paired_score_difference(
+                    *right, subsets[counting], weights, clusters=clusters
+                )
         return compared
 
     def row_weights(self, table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mars_core.config import Configuration
 from mars_core.evaluation.benchmarks.rewardbench import ROWS, SECTION_OF, RewardBench
 from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
-from mars_core.evaluation.gate_decision import GateConfig, decide, pairs_needed, table
+from mars_core.evaluation.gate_decision import GateConfig, confidence_of, decide, pairs_needed, table
+from mars_core.evaluation.statistics import paired_accuracy_difference
 
 RIGHT, WRONG = 1.0, -1.0
 REWARDBENCH = RewardBench(Configuration())
@@ -45,7 +46,7 @@ def test_a_first_candidate_that_beats_a_coin_is_promoted_and_says_that_there_was
 
 
 @pytest.mark.parametrize(
-    ("right", "blamed"), [(0, True), (39, True), (50, False), (59, False)], ids=["0", "39", "50", "59"]
+    ("right", "blamed"), [(0, True), (35, True), (50, False), (59, False)], ids=["0", "35", "50", "59"]
 )
 def test_a_first_candidate_that_is_not_shown_to_beat_a_coin_is_refused(right, blamed):
     decision = decide(GateConfig(), margins(right, 100), None, np.zeros(100))
@@ -179,6 +180,52 @@ def test_a_candidate_that_is_worse_by_the_margin_passes_at_most_one_time_in_fort
         assert passed / 400 < 0.025 + 0.02
 
 
+def of_a_worse_candidate(rng, by, prompts, pairs_each):
+    """Margins of candidate and champion, and prompts, whose pairs are much alike."""
+
+    def kinds(n):  # 0: the candidate alone is right, 1: the champion alone, 2: both or neither
+        return rng.choice(3, p=[0.05, 0.05 + by, 0.9 - by], size=n)
+
+    prompt = np.repeat(np.arange(prompts), pairs_each)
+    kind = np.where(rng.random(prompt.size) < 0.92, kinds(prompts)[prompt], kinds(prompt.size))
+    return np.where(kind == 1, WRONG, RIGHT), np.where(kind == 0, WRONG, RIGHT), prompt
+
+
+@pytest.mark.parametrize("pairs_each", [1, 5, 20])
+def test_a_worse_candidate_passes_one_time_in_forty_however_many_pairs_a_prompt_has(pairs_each):
+    rng = np.random.default_rng(0)
+    config, passed, as_if_independent = GateConfig(margin=0.03), 0, 0
+    for _ in range(1000):
+        candidate, champion, prompts = of_a_worse_candidate(rng, 0.03, 100, pairs_each)
+        every = np.ones(prompts.size)
+        passed += decide(config, candidate, champion, every, prompts=prompts).promoted
+        as_if_independent += decide(config, candidate, champion, every).promoted
+    assert passed / 1000 < 0.025
+    assert pairs_each == 1 or as_if_independent / 1000 > 0.1
+
+
+def test_all_worse_candidates_that_one_champion_sees_pass_one_time_in_forty_together():
+    rng = np.random.default_rng(0)
+    config, replaced, if_each_look_were_the_first = GateConfig(margin=0.05), 0, 0
+    for _ in range(200):
+        passed = {True: False, False: False}
+        for look in range(1, 13):
+            candidate, champion, _ = of_a_worse_candidate(rng, 0.05, 300, 1)
+            for spends in passed:
+                decision = decide(config, candidate, champion, np.ones(300), look=look if spends else 1)
+                passed[spends] |= decision.promoted
+        replaced += passed[True]
+        if_each_look_were_the_first += passed[False]
+    assert replaced / 200 < 0.025 + 0.02
+    assert if_each_look_were_the_first > 2 * replaced
+
+
+def test_the_looks_share_the_error_of_one_95_percent_interval():
+    spent = [1 - confidence_of(look) for look in range(1, 2000)]
+    assert confidence_of(1) == 0.975
+    assert 0.0499 < sum(spent) < 0.05
+
+
 answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
 
@@ -216,6 +263,8 @@ def test_of_as_many_pairs_as_the_gate_asks_for_an_equal_candidate_passes_four_ti
         right = np.where(draw[0] < 0.9, draw[1] < 0.7, draw[1] < 0.5)
         return np.where(right, 1.0, -1.0), np.where((draw[0] < 0.9) == right, 1.0, -1.0)
 
-    needed = pairs_needed(*drawn(100_000), 0.03)
+    right, n, confidence = [margins > 0 for margins in drawn(100_000)], 100_000, confidence_of(1)
+    difference = paired_accuracy_difference(*right, confidence=confidence)
+    needed = pairs_needed(difference, n, 0.03, confidence)
     passed = [decide(GateConfig(margin=0.03), *drawn(needed), np.ones(needed)).promoted for _ in range(400)]
     assert 0.72 < np.mean(passed) < 0.88

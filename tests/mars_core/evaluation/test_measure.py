@@ -25,7 +25,9 @@ from mars_core.evaluation.statistics import pairwise_summary
 
 REWARDBENCH, REWARDBENCH2 = RewardBench(Configuration()), RewardBench2(Configuration())
 ROW = {"id": "1", "subset": "hep-go", "prompt": "Write a sum.", "chosen": "a + b", "rejected": "a - b"}
-PAIRS = Dataset.from_dict({"chosen": ["long text", "ab", "abc"], "rejected": ["short", "abcd", "a"]})
+PAIRS = Dataset.from_dict(
+    {"prompt": ["a", "b", "c"], "chosen": ["long text", "ab", "abc"], "rejected": ["short", "abcd", "a"]}
+)
 TABLE = pd.DataFrame({"margin": np.float32([0.5, -0.25, 2.0]), "reward_chosen": np.float32([1, 0, 2])})
 
 

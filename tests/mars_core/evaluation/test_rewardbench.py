@@ -124,7 +124,9 @@ def test_rows_missing_from_a_subset_are_warned_about():
 def test_results_join_rows_and_rewards_and_call_a_tie_wrong(write):
     benchmark = REWARDBENCH.read(write([ROW | {"id": i} for i in range(3)]))
     frame = REWARDBENCH.results(benchmark, np.array([1.0, 0.0, 2.0, 0.0, 0.0, 3.0]))
-    assert list(frame) == ["id", "subset", "section", "reward_chosen", "reward_rejected", "correct"]
+    assert list(frame) == [
+        "id", "subset", "section", "prompt", "reward_chosen", "reward_rejected", "correct",
+    ]  # fmt: skip
     assert frame["correct"].tolist() == [True, False, False]
     assert frame["reward_chosen"].dtype == np.float32
     assert frame["section"].tolist() == ["Reasoning"] * 3

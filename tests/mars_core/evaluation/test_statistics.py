@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mars_core.evaluation.statistics import (
+    Interval,
     accuracy,
     chance_band,
     holm,
@@ -396,3 +397,65 @@ def test_the_interval_of_an_accuracy_difference_covers_the_truth_at_least_as_oft
     only_a, only_b = draws < 0.15, (draws >= 0.15) & (draws < 0.2)
     intervals = [paired_accuracy_difference(a, b) for a, b in zip(only_a, only_b, strict=True)]
     assert np.mean([low <= 0.1 <= high for _, low, high in intervals]) >= 0.95 - 0.015
+
+
+def alike(rng, prompts, pairs_each, chances):
+    """Kinds of pairs, drawn with these chances, most of a prompt the same; and each pair's prompt."""
+    prompt = np.repeat(np.arange(prompts), pairs_each)
+    kind, own = (rng.choice(len(chances), p=chances, size=n) for n in (prompts, prompt.size))
+    return np.where(rng.random(prompt.size) < 0.8, kind[prompt], own), prompt
+
+
+CLUSTERED = {
+    "accuracy": lambda kinds, prompts: accuracy(np.where(kinds < 3, 1, -1), prompts),
+    "accuracy difference": lambda kinds, prompts: paired_accuracy_difference(
+        kinds == 0, kinds == 1, clusters=prompts
+    ),
+    "paired difference": lambda kinds, prompts: Interval(
+        *paired_difference(kinds == 0, kinds == 1, clusters=prompts, draws=500)[:3]
+    ),
+    "stratified mean": lambda kinds, prompts: stratified_bootstrap(
+        kinds < 3, np.arange(kinds.size) % 2, {0: 1.0, 1: 1.0}, clusters=prompts, draws=500
+    ),
+}
+TRUTHS = dict(zip(CLUSTERED, (0.7, 0.1, 0.1, 0.7), strict=True))
+
+
+@pytest.mark.parametrize("pairs_each", [1, 5, 20])
+@pytest.mark.parametrize("name", CLUSTERED)
+def test_intervals_of_pairs_that_share_prompts_cover_the_truth_as_often_as_they_say(name, pairs_each):
+    rng, times = np.random.default_rng(0), 500
+    drawn = (alike(rng, 150, pairs_each, [0.2, 0.1, 0.4, 0.3]) for _ in range(times))
+    assert covered((CLUSTERED[name](*pairs)[1:] for pairs in drawn), TRUTHS[name]) == pytest.approx(
+        0.95, abs=0.03
+    )
+
+
+@pytest.mark.parametrize("name", CLUSTERED)
+def test_a_prompt_of_its_own_for_each_pair_changes_no_interval(name):
+    kinds, prompts = alike(np.random.default_rng(0), 200, 1, [0.2, 0.1, 0.4, 0.3])
+    assert CLUSTERED[name](kinds, prompts) == CLUSTERED[name](kinds, None)
+
+
+@pytest.mark.parametrize("name", CLUSTERED)
+def test_a_pair_that_is_repeated_is_no_more_evidence(name):
+    kinds, prompts = alike(np.random.default_rng(0), 200, 1, [0.2, 0.1, 0.4, 0.3])
+    once, repeated = CLUSTERED[name](kinds, prompts), CLUSTERED[name](kinds.repeat(9), prompts.repeat(9))
+    assert repeated.value == pytest.approx(once.value)
+    assert repeated.high - repeated.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
+def test_all_pairs_right_are_as_sure_as_their_prompts_are_many():
+    assert accuracy(np.ones(200), np.repeat(np.arange(10), 20)) == pytest.approx(accuracy(np.ones(10)))
+
+
+def test_the_p_value_of_pairs_that_share_prompts_is_that_of_the_signs_of_prompts():
+    a, b = np.ones(100), np.r_[np.zeros(60), np.ones(40)]
+    difference = paired_difference(a, b, clusters=np.repeat(np.arange(5), 20))
+    assert difference.p_value == 2 / 2**3
+    assert (difference.n, difference.only_a) == (100, 60)
+
+
+def test_a_label_for_each_pair_is_asked_for():
+    with pytest.raises(ValueError, match="3 examples need as many labels"):
+        accuracy([1.0, 1.0, -1.0], [0, 1])

@@ -36,6 +36,7 @@ def run(tmp_path):
     with open_run(config) as run:
         outputs = {
             "train": run.write_table("train.parquet", pd.DataFrame(ORIGINALS)),
+            "heldout": run.write_table("heldout.parquet", pd.DataFrame(ORIGINALS)),
             LEFT_OUT: run.write_json("left_out.json", {"empty chosen": 2}),
         }
         run.record("prepare", "key", outputs, 0.1)
