@@ -21,6 +21,7 @@ from typing import Annotated, NoReturn
 import typer
 from filelock import FileLock, Timeout
 
+import flows  # noqa: F401 - its variables, such as that the loopback needs no proxy, are the services' too
 from deployments import environment, postgres
 from deployments.compose import LOOPBACK, Service, services
 from mars_core.errors import MarsError

@@ -17,3 +17,9 @@ for _variable, _value in {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; after 90 of silence a run counts as dead
 }.items():
     os.environ.setdefault(_variable, _value)
+
+# A server on this machine is asked directly: a proxy would look for it on its own.
+_direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+if "*" not in _direct:
+    _direct = ",".join(filter(None, [_direct, "127.0.0.1", "localhost", "::1"]))
+os.environ |= {"NO_PROXY": _direct, "no_proxy": _direct}

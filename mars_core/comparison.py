@@ -21,6 +21,7 @@ from mars_core.config import (
     Configuration,
     Operational,
     flat,
+    origin,
     override,
     put,
     read,
@@ -116,7 +117,7 @@ def load_comparison(file: str | Path, overrides: Sequence[str] = ()) -> Comparis
     override(values, [change for change in overrides if change not in left_out])
     for change in left_out.keys() & set(overrides):
         del values["arms"][left_out[change]]
-    return validated(ComparisonConfig, values, " ".join([str(file), *overrides]))
+    return validated(ComparisonConfig, values, origin(file, overrides))
 
 
 def cells(

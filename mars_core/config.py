@@ -7,12 +7,12 @@ scientific keys shape results and are part of the cache keys of the steps that r
 
 import difflib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -95,15 +95,70 @@ def scientific(config: BaseModel, content: Callable[[str], str] | None = None) -
     return values | (config.identity() if isinstance(config, Configuration) else {})
 
 
-def _one_without_password(address: str) -> str:
+class SecretFoundError(ValueError):
+    """A value may hold a secret, so no message shows it."""
+
+
+class Private:
+    """Marks a field that may hold secrets: files of the run have its values; logs and MLflow do not."""
+
+
+HIDDEN = "(not shown)"
+"""What stands for a private value."""
+
+
+def _one_without_secrets(address: str) -> str:
+    rest = address.partition("://")[2] or address
+    local = rest.startswith("/")  # a file's path, such as that of a database, may have an @ in it
+    if "?" in rest or "#" in rest or ("@" in rest and not local):
+        raise SecretFoundError(
+            "holds a user, a password or a query, which would be written into logs and files; an address is "
+            "scheme://host:port/path, and secrets belong into the environment"
+        )
     if ",http" in address.replace(" ", ""):
         raise ValueError("several addresses are a list, as in [http://a/v1, http://b/v1]")
-    if urlsplit(address).password:
-        raise ValueError("holds a password, which would be written into logs and files; use the environment")
     return address
 
 
-Address = Annotated[str, Operational(), AfterValidator(_one_without_password)]
+def redact(text: str) -> str:
+    """A text without the users, passwords and queries of the addresses in it.
+
+    A password that is not escaped may hold any sign, so that no parser reads its address right: all up to the
+    last @ goes, and where a query comes before it, all that follows the scheme.
+    """
+
+    def bare(found: re.Match[str]) -> str:
+        before, _, place = found[1].rpartition("@")
+        if "?" in before:
+            return "//…"
+        place, query, _ = place.partition("?")
+        return f"//{place}{'?…' if query else ''}"
+
+    return re.sub(r"//(\S*)", bare, text)
+
+
+def origin(file: str | Path, overrides: Sequence[str]) -> str:
+    """Where a configuration comes from, for messages: its file, and the keys that are overridden."""
+    return " ".join([str(file), *(f"{change.partition('=')[0]}=…" for change in overrides)])
+
+
+def public(config: BaseModel) -> dict[str, Any]:
+    """The configuration as plain values, without what private fields hold."""
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            values[name] = public(value)
+        elif _is_private(field) and value:
+            values[name] = HIDDEN
+    return values
+
+
+def _is_private(field: FieldInfo) -> bool:
+    return any(isinstance(mark, Private) for mark in field.metadata)
+
+
+Address = Annotated[str, Operational(), AfterValidator(_one_without_secrets)]
 """Where a server is; a secret belongs into an environment variable, not into the configuration."""
 
 
@@ -142,11 +197,12 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> None:
     for change in overrides:
         key, equals, text = change.partition("=")
         if not key or not equals:
-            raise ConfigError(f"{change!r}: an override reads key=value, such as selection.tau=0.1")
+            raise ConfigError(f"{redact(change)!r}: an override reads key=value, such as selection.tau=0.1")
         try:
             put(values, key, yaml.safe_load(text))
         except yaml.YAMLError as error:
-            raise ConfigError(f"{change!r}: the value is not YAML: {error}") from error
+            why = getattr(error, "problem", None) or "it cannot be read"  # the whole error shows the value
+            raise ConfigError(f"{key}: the value is not YAML: {why}") from None
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -183,10 +239,30 @@ def validated(model: type[Config], values: Mapping[str, Any], origin: str) -> Co
                 lines.append(f"{key}: is required")
             else:
                 what = problem["msg"].removeprefix("Value error, ")
-                about_values = isinstance(problem["input"], Mapping)  # of a section, which names them itself
-                found = "" if about_values else f"; found {problem['input']!r}"
+                # A section names its values itself.
+                hidden = isinstance(problem["input"], Mapping) or _holds_secret(problem, model, values)
+                found = "" if hidden else f"; found {redact(repr(problem['input']))}"
                 lines.append(f"{key}: {what}{found}".removeprefix(": "))
-        raise ConfigError(f"{origin}: " + "\n  ".join(lines)) from error
+        raise ConfigError(f"{origin}: " + "\n  ".join(lines)) from None  # its cause would show the values
+
+
+def _holds_secret(problem: Any, model: type[BaseModel], values: Any) -> bool:
+    """Whether no message may show what a problem was found in."""
+    if isinstance(problem.get("ctx", {}).get("error"), SecretFoundError):
+        return True
+    section: type[BaseModel] | None = model
+    for part in problem["loc"]:
+        if section is None or not isinstance(values, Mapping):
+            break
+        if issubclass(section, Configuration):
+            section = section.resolved(values)
+        field = section.model_fields.get(str(part))
+        if field is None:
+            break
+        if _is_private(field):
+            return True
+        section, values = section_of(field), values.get(str(part))
+    return False
 
 
 def _unknown(key: str, model: type[BaseModel], values: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from mars_core.config import Configuration, Operational, read, validated
+from mars_core.config import Configuration, Operational, origin, read, validated
 from mars_core.data.pairs import DataConfig
 from mars_core.evaluation.evaluation_config import EvaluationConfig
 from mars_core.fit.specification import FitConfig
@@ -105,4 +105,4 @@ def load(
     Raises:
         ConfigError: no such file, not a mapping, an unknown key, a value out of range.
     """
-    return validated(kind, read(file, overrides), " ".join([str(file), *overrides]))
+    return validated(kind, read(file, overrides), origin(file, overrides))

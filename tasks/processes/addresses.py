@@ -1,10 +1,10 @@
-"""Addresses of servers: whether one answers, how it is shown without its password, and free ports."""
+"""Addresses of servers: whether one answers, and free ports."""
 
-import re
 import socket
 
 import httpx
 
+from mars_core.config import redact
 from mars_core.errors import MarsError
 
 
@@ -24,15 +24,10 @@ def answers(address: str) -> bool:
         url = httpx.URL(address).copy_with(userinfo=b"")  # httpx logs the address
         status = httpx.get(url, timeout=5, verify=False).status_code
     except httpx.InvalidURL as error:
-        raise AddressError(f"{shown(address)} is not a valid address: {error}") from None
+        raise AddressError(f"{redact(address)} is not a valid address: {error}") from None
     except httpx.HTTPError:
         return False
     return status < 400 or status in (401, 403)
-
-
-def shown(text: str) -> str:
-    """A text without the user and the password of the addresses in it."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def free_port(wanted: int = 0) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, SerializeAsAny
 
-from mars_core.config import ConfigError, Configuration, Operational, put, read, validated
+from mars_core.config import ConfigError, Configuration, Operational, origin, put, read, validated
 from mars_core.data.deliveries import IntakeConfig
 from mars_core.evaluation.gate_decision import GateConfig
 from tasks.run.run_config import RunConfig
@@ -56,14 +56,14 @@ def load_retraining(file: str | Path, overrides: Sequence[str] = ()) -> RetrainC
     Raises:
         ConfigError: no such file, not a mapping, an unknown key, a value out of range, also under `refine`.
     """
-    origin = " ".join([str(file), *overrides])
-    config = validated(RetrainConfig, read(file, overrides), origin)
+    told = origin(file, overrides)
+    config = validated(RetrainConfig, read(file, overrides), told)
     for key in SET_BY_RETRAINING:
         section: Any = config.refine
         for part in key.split("."):
             section = section.get(part) if isinstance(section, dict) else None
         if section is not None:
-            raise ConfigError(f"{origin}: refine.{key}: is the retraining's own to set; leave it out")
+            raise ConfigError(f"{told}: refine.{key}: is the retraining's own to set; leave it out")
     cycle_experiment(config, 1, None)
     return config
 

@@ -28,7 +28,7 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
-from mars_core.config import flat, scientific, to_yaml
+from mars_core.config import HIDDEN, flat, public, scientific, to_yaml
 from mars_core.errors import MarsError
 from mars_core.files import digest, sha256_of, write_whole
 from tasks.run.round_paths import RoundPaths
@@ -366,9 +366,12 @@ def _link(source: Path | str, place: Path | str) -> None:
 def _check_configuration(file: Path, config: RunConfig) -> None:
     if not file.exists():
         return
-    there, now = flat(scientific(load_run(file))), flat(scientific(config))
+    before = load_run(file)
+    there, now = flat(scientific(before)), flat(scientific(config))
+    shown = {**flat(public(before)), **flat(public(config))}
+    private = tuple(key for key, value in shown.items() if value == HIDDEN)
     differing = [
-        f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+        key if key.startswith(private) else f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
         for key in there | now
         if there.get(key) != now.get(key)
     ]

@@ -9,7 +9,7 @@ from mlflow.entities import Metric
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.processes.addresses import shown
+from mars_core.config import redact
 from tasks.run.run_config import TrackingConfig
 from tasks.tracking.mlflow_runs import log_metrics, run_address
 from tasks.tracking.mlflow_store import (
@@ -26,7 +26,7 @@ def run_page(config: TrackingConfig, run_id: str) -> str:
     Raises:
         TrackingError: there is no such run, or MLflow is not available.
     """
-    address = shown(tracking_uri(config))
+    address = redact(tracking_uri(config))
     try:
         return run_address(config, reached(config).get_run(run_id))
     except Exception as error:
@@ -60,5 +60,5 @@ def track_evaluation(
         send(reached(config))
     except Exception as error:
         raise TrackingError(
-            f"MLflow at {shown(tracking_uri(config))} {told(error)}; all metrics are in {files[-1]}"
+            f"MLflow at {redact(tracking_uri(config))} {told(error)}; all metrics are in {files[-1]}"
         ) from error

@@ -9,9 +9,9 @@ from mlflow.entities import Run
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from mars_core.config import redact
 from mars_core.model.loading import OBJECTIVE, OBJECTIVE_WEIGHTS
 from mars_core.model.reward_model import ModelConfig, RewardModel
-from tasks.processes.addresses import shown
 from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import RunFolder
 from tasks.tracking.mlflow_store import (
@@ -38,7 +38,7 @@ def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) 
             fetched = Path(mlflow.artifacts.download_artifacts(reference, dst_path=str(folder)))
     except Exception as error:  # artifact stores raise many kinds of errors
         raise TrackingError(
-            f"{reference}is not available; MLflow at {shown(tracking_uri(config))} {told(error)}"
+            f"{reference} is not available; MLflow at {redact(tracking_uri(config))} {told(error)}"
         ) from error
     tokenizer = fetched / "components" / "tokenizer"
     if not tokenizer.is_dir():

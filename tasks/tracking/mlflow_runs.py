@@ -5,8 +5,8 @@ from mlflow.entities import Metric, Run
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
+from mars_core.config import redact
 from mars_core.report.wording import without_figures
-from tasks.processes.addresses import shown
 from tasks.run.prefect_api import tolerate_outage
 from tasks.run.run_config import TrackingConfig
 from tasks.tracking.mlflow_store import (
@@ -28,7 +28,7 @@ def run_address(config: TrackingConfig, run: Run) -> str:
     """The page of a run in MLflow; for a local store, the address at which `mars ui` serves it."""
     uri = tracking_uri(config)
     server = uri if uri.startswith("http") else f"http://127.0.0.1:{LOCAL_PORT}"
-    return f"{shown(server).rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    return f"{redact(server).rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
 
 def link_tracking(address: str) -> None:

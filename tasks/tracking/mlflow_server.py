@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.processes.addresses import answers, free_port, shown
+from mars_core.config import redact
+from tasks.processes.addresses import answers, free_port
 from tasks.processes.local_server import ServerError, serving
 from tasks.tracking.mlflow_store import LOCAL_PORT, health, make_store
 
@@ -18,7 +19,7 @@ def check_mlflow(uri: str) -> None:
     """
     if uri.startswith("http") and not answers(health(uri)):
         raise ServerError(
-            f"no MLflow server answers at {shown(uri)}; start it, or change tracking.uri or "
+            f"no MLflow server answers at {redact(uri)}; start it, or change tracking.uri or "
             "MLFLOW_TRACKING_URI"
         )
 

@@ -18,8 +18,9 @@ import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
 
+from mars_core.config import redact
 from mars_core.errors import MarsError
-from tasks.processes.addresses import AddressError, answers, shown
+from tasks.processes.addresses import AddressError, answers
 from tasks.run.run_config import TrackingConfig
 from tasks.run.step import tell
 
@@ -68,7 +69,7 @@ class Delivery:
             TrackingError: at the first attempt, MLflow refuses the data for a reason that waiting does not
                 change.
         """
-        address = shown(tracking_uri(self.config))
+        address = redact(tracking_uri(self.config))
         try:
             sent = send(reached(self.config))
         except Exception as error:  # stores of metrics and of artifacts raise many kinds of errors
@@ -93,7 +94,7 @@ class Delivery:
             tell(
                 "MLflow at %s has not got everything: once it is back, the same command sends what is "
                 "missing, and runs nothing again.",
-                shown(tracking_uri(self.config)), level=logging.WARNING,
+                redact(tracking_uri(self.config)), level=logging.WARNING,
             )  # fmt: skip
 
 
@@ -117,10 +118,10 @@ def check_tracking(config: TrackingConfig) -> None:
     except Exception as error:
         if is_away(config, error):
             return
-        raise TrackingError(f"MLflow at {shown(tracking_uri(config))} {told(error)}") from error
+        raise TrackingError(f"MLflow at {redact(tracking_uri(config))} {told(error)}") from error
     if found and found.lifecycle_stage == "deleted":
         raise TrackingError(
-            f"MLflow at {shown(tracking_uri(config))}: the experiment {config.experiment!r} was deleted; "
+            f"MLflow at {redact(tracking_uri(config))}: the experiment {config.experiment!r} was deleted; "
             "restore it, or name another with tracking.experiment"
         )
 
@@ -145,7 +146,7 @@ def told(error: Exception) -> str:
             "MLFLOW_TRACKING_TOKEN, to those of a user with write access"
         )
     lines = str(error).splitlines() or [type(error).__name__]
-    return f"failed ({shown(lines[0])[:300]})"
+    return f"failed ({redact(lines[0])[:300]})"
 
 
 def health(uri: str) -> str:
@@ -171,8 +172,8 @@ def runs_page(config: TrackingConfig, server: str) -> str:
     try:
         found = reached(config).get_experiment_by_name(config.experiment)
     except Exception as error:
-        raise TrackingError(f"MLflow at {shown(server)} {told(error)}") from error
-    return shown(f"{server}/#/experiments/{found.experiment_id}/runs" if found else server)
+        raise TrackingError(f"MLflow at {redact(server)} {told(error)}") from error
+    return redact(f"{server}/#/experiments/{found.experiment_id}/runs" if found else server)
 
 
 def make_store(uri: str) -> None:

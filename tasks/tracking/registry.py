@@ -20,9 +20,9 @@ from prefect.runtime import flow_run
 from prefect.transactions import Transaction, get_transaction, transaction
 from pydantic import BaseModel, ConfigDict
 
+from mars_core.config import redact
 from mars_core.errors import MarsError
 from mars_core.files import write_whole
-from tasks.processes.addresses import shown
 from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import RunFolder
 from tasks.tracking.logged_models import log_model, registered_checkpoint
@@ -78,7 +78,7 @@ class Registry(NamedTuple):
     @property
     def address(self) -> str:
         """Where it is, without credentials."""
-        return shown(tracking_uri(self.config))
+        return redact(tracking_uri(self.config))
 
     def aliases(self) -> dict[str, str]:
         """Alias → version; empty where the model is not registered yet."""

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.config import flat
+from mars_core.config import flat, public
 from mars_core.files import digest
 from mars_core.report.wording import share
 from tasks.run.round_metrics import best_round, read_metrics
@@ -131,7 +132,8 @@ def _send_start(client: MlflowClient, run: RunFolder, experiment_id: str, known:
     for start in range(0, len(parameters), PARAMETERS_AT_ONCE):
         client.log_batch(run_id, params=parameters[start : start + PARAMETERS_AT_ONCE])
     client.log_inputs(run_id, [_dataset(run, name, part) for name, part in sets.items()])
-    client.log_artifact(run_id, str(run.path("config.yaml")))
+    resolved = yaml.safe_dump(public(config), sort_keys=False, allow_unicode=True)
+    client.log_text(run_id, resolved, "config.yaml")
     described = {"mlflow.note.content": f"Self-refinement in {config.rounds} rounds. {prefect_link()}"}
     for name, value in (tags | described | flow_run_tags()).items():
         client.set_tag(run_id, name, value)
@@ -229,7 +231,7 @@ def _round_in_words(run: RunFolder, metrics: dict[str, float]) -> str:
 
 def _parameters(run: RunFolder) -> dict[str, Any]:
     """The resolved configuration by dotted keys, in characters that MLflow accepts."""
-    values = flat(run.config.model_dump(mode="json"))
+    values = flat(public(run.config))
     return {re.sub(r"[^\w\-./ :]", "_", key): value for key, value in values.items()}
 
 

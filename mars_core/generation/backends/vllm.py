@@ -39,7 +39,7 @@ from typing import Annotated, Any, Literal
 import httpx
 from pydantic import Field, JsonValue
 
-from mars_core.config import Address, Configuration, Operational
+from mars_core.config import Address, Configuration, Operational, Private
 from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.backends.backend import Backend
@@ -88,7 +88,7 @@ class VllmBackend(Backend):
     class Config(Configuration):
         """Where the servers are, and how they are asked."""
 
-        extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+        extra_body: Annotated[dict[str, JsonValue], Private()] = Field(default_factory=dict)
         """Further fields of every request, as `{chat_template_kwargs: {enable_thinking: false}}`; null takes
         one away."""
         base_url: Annotated[Address | Annotated[tuple[Address, ...], Field(min_length=1)], Operational()] = (

@@ -1,5 +1,6 @@
 """A real MLflow server that goes away and comes back, and one that refuses: what a run does meanwhile."""
 
+import importlib
 import logging
 import shutil
 import socket
@@ -15,12 +16,14 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+import flows
+from mars_core.config import redact
 from tasks.processes.addresses import answers, free_port
 from tasks.processes.local_server import serving
 from tasks.run.run_config import RunConfig, TrackingConfig
 from tasks.run.run_folder import open_run
 from tasks.tracking import run_tracking as tracking
-from tasks.tracking.mlflow_store import TrackingError, check_tracking, shown
+from tasks.tracking.mlflow_store import TrackingError, check_tracking
 
 PROMPT_SECONDS = 20
 """A run may not stand still for longer, whatever has become of the server."""
@@ -297,6 +300,18 @@ def test_a_server_that_asks_who_is_there_is_there_and_hears_no_password(status, 
     assert "Authorization" not in heard[0]
 
 
+def test_a_server_on_this_machine_is_asked_directly_whatever_proxy_there_is(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "intranet")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    importlib.reload(flows)
+    assert os.environ["NO_PROXY"].startswith("intranet,")
+    with refusing(200) as address:
+        assert answers(f"http://{address}/api")
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials_are_told_before_the_work_without_the_password(status, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "worker")
@@ -326,9 +341,23 @@ def test_a_busy_server_is_waited_for_and_no_password_is_logged(run, in_flow, cap
     assert "a-secret" not in caplog.text
 
 
-def test_addresses_are_shown_without_passwords():
-    told = "https://me:secret@mlflow.example.org/api failed with http://mlflow:5000"
-    assert shown(told) == "https://mlflow.example.org/api failed with http://mlflow:5000"
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (
+            "https://me:secret@mlflow.example.org/api failed with http://mlflow:5000",
+            "https://mlflow.example.org/api failed with http://mlflow:5000",
+        ),
+        ("http://SECRET@mlflow:5000/#/experiments/1", "http://mlflow:5000/#/experiments/1"),
+        ("at http://me:se@cr/et@mlflow:5000.", "at http://mlflow:5000."),
+        ("at http://me:sec?ret@mlflow:5000.", "at http://…"),
+        ("http://mlflow/api?token=secret&mail=me@example.org ended", "http://… ended"),
+        ("http://mlflow/api?token=secret", "http://mlflow/api?…"),
+    ],
+    ids=["password", "user", "@ and /", "?", "query with @", "query"],
+)
+def test_addresses_are_shown_without_secrets(text, redacted):
+    assert redact(text) == redacted
 
 
 @pytest.mark.parametrize("address", ["ftp://nowhere", "http://127.0.0.1:50O0"])

@@ -149,18 +149,27 @@ def test_a_run_is_a_parent_with_a_child_for_each_round(tracked):
 
 
 def test_parameters_are_the_resolved_configuration_however_many_keys_it_has(tracked):
-    body = {f"field_{n}": n for n in range(120)}
-    generation = {"backend": "vllm", "model": "m", "options": {"extra_body": body}}
-    tiny = tracked(generation=generation, data={"where": {"lang?": "en"}}, selection={"tau": 0.1})
+    where = {f"field_{n}": n for n in range(120)} | {"lang?": "en"}
+    tiny = tracked(data={"where": where}, selection={"tau": 0.1})
     parent_id, _, _ = tiny.log()
     parameters = tiny.client.get_run(parent_id).data.params
-    assert {name: parameters[f"generation.options.extra_body.{name}"] for name in body} == {
-        name: str(value) for name, value in body.items()
+    assert {name: parameters[f"data.where.{name}"] for name in where if name != "lang?"} == {
+        name: str(value) for name, value in where.items() if name != "lang?"
     }
     assert parameters["selection.tau"] == "0.1"
     assert parameters["fit.learning_rate"] == "2e-05"
     assert parameters["generation.rewrite_chosen.top_p"] == "1.0"
     assert parameters["data.where.lang_"] == "en"
+
+
+def test_mlflow_gets_no_field_of_a_request_that_may_be_a_secret(tracked, tmp_path):
+    body = {"extra_body": {"api_key": "a-secret"}}
+    tiny = tracked(generation={"backend": "vllm", "model": "m", "options": body})
+    parent_id, _, _ = tiny.log()
+    parameters = tiny.client.get_run(parent_id).data.params
+    assert parameters["generation.options.extra_body"] == "(not shown)"
+    sent = tiny.client.download_artifacts(parent_id, "config.yaml", str(tmp_path))
+    assert "a-secret" not in Path(sent).read_text() + str(parameters)
 
 
 def test_the_three_sets_are_dataset_inputs_with_their_digests(tracked):
