@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mars_core.report.comparison_report import ComparisonReport
     from mars_core.report.run_report import RunReport
+    from tasks.processes.prefect_server import PrefectApi
     from tasks.run.run_config import TrackingConfig
 
 app = typer.Typer(
@@ -398,7 +399,7 @@ def ui(
         tracking = existing_run(run).config.tracking if run else TrackingConfig()
         _say("Starting Prefect …")
         with prefect_api(PREFECT_PORT) as prefect:
-            _say(f"Prefect: {prefect.removesuffix('/api')}\nStarting MLflow …")
+            _say(f"Prefect: {prefect.page}{_login(prefect)}\nStarting MLflow …")
             with mlflow_server(tracking_uri(tracking)) as mlflow:
                 _say(f"MLflow:  {runs_page(tracking, mlflow)}\nCtrl-C ends what was started.")
                 _wait()
@@ -474,8 +475,14 @@ def _prefect(folder: Path, tracking: "TrackingConfig | None" = None) -> Iterator
         check_tracking(tracking)
     with prefect_api() as api:
         _quiet_known_errors()
-        _say(f"Prefect: {api.removesuffix('/api')}   folder: {folder}")
+        login = _login(api) if console.is_terminal else ""  # a log keeps no password
+        _say(f"Prefect: {api.page}{login}   folder: {folder}")
         yield
+
+
+def _login(api: "PrefectApi") -> str:
+    """What Prefect's page asks for, to follow its address; nothing of a server that is configured."""
+    return f"   password: {api.credentials}" if api.credentials else ""
 
 
 def _quiet_known_errors() -> None:

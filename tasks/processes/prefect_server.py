@@ -1,9 +1,15 @@
-"""A local Prefect server: `mars refine` uses it if no server is configured, and `mars ui` shows it."""
+"""A local Prefect server: `mars refine` uses it if no server is configured, and `mars ui` shows it.
 
+Every user of this machine can reach its port, and every page in their browsers: each start has a random
+password, and only the server's own pages may ask it.
+"""
+
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -15,16 +21,35 @@ PREFECT_PORT = 4200
 DRAIN_SECONDS = 10.0
 
 
+class PrefectApi(NamedTuple):
+    """Where Prefect is."""
+
+    url: str
+    """Address of its API."""
+    credentials: str | None
+    """What the page of a local server asks for, user:password; None of a configured one."""
+
+    @property
+    def page(self) -> str:
+        """Address of its pages."""
+        return self.url.removesuffix("/api")
+
+
 @contextmanager
-def prefect_api(wanted_port: int = 0) -> Iterator[str]:
-    """The API that Prefect uses during a `with` block: the configured one, or a local server's.
+def prefect_api(wanted_port: int = 0) -> Iterator[PrefectApi]:
+    """The API that Prefect uses for the length of a `with` block: the configured one, or a local server's.
 
     Raises:
         ServerError: no server answers at the configured address, or the local server does not start.
     """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
-    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        get_current_settings,
+        temporary_settings,
+    )
 
     configured = get_current_settings().api.url
     if configured:
@@ -33,21 +58,25 @@ def prefect_api(wanted_port: int = 0) -> Iterator[str]:
                 f"no Prefect server answers at {configured}; start it, or unset PREFECT_API_URL, which "
                 "Prefect's active profile may also set"
             )
-        yield configured
+        yield PrefectApi(configured, None)
         return
-    with prefect_server(wanted_port) as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+    credentials = f"mars:{secrets.token_urlsafe()}"
+    with (
+        prefect_server(credentials, wanted_port) as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_API_AUTH_STRING: credentials}),
+    ):
         try:
-            yield f"{address}/api"
-        finally:  # send the remaining logs and events while the server runs
+            yield PrefectApi(f"{address}/api", credentials)
+        finally:  # what is still to be sent, while there is a server to take it
             APILogWorker.drain_all(timeout=DRAIN_SECONDS)
             EventsWorker.drain_all(timeout=DRAIN_SECONDS)
 
 
 @contextmanager
-def prefect_server(wanted_port: int = 0) -> Iterator[str]:
-    """Run a Prefect server with its UI on the working folder's store; yields its address.
+def prefect_server(credentials: str, wanted_port: int = 0) -> Iterator[str]:
+    """A Prefect server with its UI on the working folder's store; its address.
 
-    It gets the wanted port, or another if that is 0 or taken.
+    It asks for the credentials, user:password. It gets the wanted port, or another where that is 0 or taken.
 
     Raises:
         ServerError: it does not start.
@@ -59,6 +88,9 @@ def prefect_server(wanted_port: int = 0) -> Iterator[str]:
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{store}",
         "PREFECT_API_URL": f"{address}/api",
         "PREFECT_UI_API_URL": f"{address}/api",
+        "PREFECT_SERVER_API_AUTH_STRING": credentials,
+        "PREFECT_API_AUTH_STRING": credentials,
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{port}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
     }

@@ -6,6 +6,7 @@ of it is timed. The chapter on services is followed beside the others, which fil
 comes.
 """
 
+import base64
 import json
 import os
 import re
@@ -148,13 +149,14 @@ def test_make_run_again_ends_within_a_minute_without_training_or_scoring(newcome
 
 
 def test_prefect_and_mlflow_show_the_run_in_a_browser(newcomer, chromium, tmp_path):
-    api = httpx.Client(timeout=60)
     ui = subprocess.Popen(
         [".venv/bin/mars", "ui"], cwd=newcomer.folder, env=_environment(), stdout=subprocess.PIPE, text=True
     )
     try:
-        said = (re.search(r"http://[^/\s]+", line) for line in ui.stdout)
-        prefect, mlflow = (found.group() for found in islice(filter(None, said), 2))
+        said = (re.search(r"(http://[^/\s]+)(?:\s+password: (\S+))?", line) for line in ui.stdout)
+        (prefect, credentials), (mlflow, _) = (found.groups() for found in islice(filter(None, said), 2))
+        api = httpx.Client(timeout=60, auth=tuple(credentials.split(":")))
+        login = base64.b64encode(credentials.encode()).decode()
         run = api.post(f"{prefect}/api/flow_runs/filter", json={"sort": "START_TIME_DESC"}).json()[-1]
         rounds_table = api.post(
             f"{prefect}/api/artifacts/filter", json={"artifacts": {"key": {"any_": ["rounds"]}}}
@@ -165,7 +167,8 @@ def test_prefect_and_mlflow_show_the_run_in_a_browser(newcomer, chromium, tmp_pa
         rounds = json.dumps([run["info"]["run_id"] for run in runs[1:]], separators=(",", ":"))
         compared = f"{mlflow}/#/compare-runs?runs={rounds}&experiments=[%221%22]"
         curves = f"{mlflow}/#/experiments/1/runs/{runs[0]['info']['run_id']}/model-metrics"
-        with chromium(tmp_path / "profile") as page:
+        script = f"localStorage.setItem('prefect-password', '{login}')"
+        with chromium(tmp_path / "profile", script=script) as page:
             page(f"{prefect}/runs/flow-run/{run['id']}", "quickstart", picture="prefect")
             table = f"{prefect}/artifacts/artifact/{rounds_table['id']}"
             page(table, "held-out", "(best)")
