@@ -5,6 +5,7 @@ A child is a command on a leash, or a trainer that the fork server forks.
 
 import atexit
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from mars_core.errors import MarsError
+from tasks.processes.descendants import MARK, kill_marked, marked, sweep
 from tasks.processes.fork_server import request
 
 END_SECONDS = 10.0
@@ -40,6 +42,8 @@ def leashed(
     also inherits the descriptors `pass_fds`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    sweep()
+    mark = marked()
     with log.open("a") as sink:
         child = subprocess.Popen(
             [sys.executable, "-m", "tasks.processes.leash", *command],
@@ -47,10 +51,11 @@ def leashed(
             stdout=subprocess.PIPE if capture else sink,
             stderr=sink,
             text=True,
-            env=env,
+            env={**(os.environ if env is None else env), **mark},
             pass_fds=pass_fds,
             start_new_session=True,
         )
+    threading.Thread(target=_kill_what_is_left, args=(child.pid, mark[MARK]), daemon=True).start()
     try:
         yield child
     finally:
@@ -61,8 +66,18 @@ def leashed(
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+        if child.returncode < 0:
+            kill_marked(mark[MARK])
         if child.stdout:
             child.stdout.close()
+
+
+def _kill_what_is_left(leash: int, mark: str) -> None:
+    """Wait for a leash's end; one that was killed has left what its command had started."""
+    with suppress(ChildProcessError):  # whoever waited for it first looks at how it ended
+        ended = os.waitid(os.P_PID, leash, os.WEXITED | os.WNOWAIT)
+        if ended and ended.si_code != os.CLD_EXITED:
+            kill_marked(mark)
 
 
 def run_child(

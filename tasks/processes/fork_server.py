@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mars_core.errors import MarsError
+from tasks.processes.descendants import MARK
 from tasks.processes.leash import die_with_parent, hold
 
 
@@ -85,8 +86,9 @@ def _become(asked: dict[str, Any], connection: socket.socket) -> None:
     os.dup2(connection.fileno(), 1)
     connection.close()
     os.chdir(asked["folder"])
+    mark = os.environ[MARK]
     os.environ.clear()
-    os.environ.update(asked["environment"])
+    os.environ.update(asked["environment"] | {MARK: mark})
     sys.path[:] = asked["path"]  # so that a user's own modules are found
 
 

@@ -6,8 +6,9 @@ The command gets its own session, and so its own process group. The leash watche
 from the starter. When the pipe closes, because the starter closed it or died, or when the leash itself gets
 SIGTERM, it ends the whole group, first by SIGTERM and after a grace period by SIGKILL. Descendants in other
 sessions, such as the runs of a Prefect worker, become children of the leash when the command ends, and are
-killed. If the leash itself is killed, Linux kills the command. The leash exits with the command's status (128
-+ the signal's number if a signal ended it).
+killed. If the leash itself is killed, Linux kills the command, and the starter kills the rest (see
+`tasks.processes.descendants`). The leash exits with the command's status (128 + the signal's number if a signal
+ended it).
 """
 
 import contextlib
@@ -21,6 +22,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tasks.processes.descendants import MARK, recorded
 
 GRACE_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
@@ -46,7 +49,8 @@ def main(command: list[str]) -> int:
             os.close(descriptor)
         return child.pid
 
-    return hold(start)
+    with recorded(os.environ[MARK]) if MARK in os.environ else contextlib.nullcontext():
+        return hold(start)
 
 
 def _given_descriptors() -> list[int]:

@@ -391,3 +391,49 @@ def test_a_fork_server_that_was_killed_is_told_and_replaced(spec):
         fit(spec(epochs=10**6), on_line)
     assert end_soon(pids)
     fit(spec())
+
+
+SCATTERED = ["sh", "-c", "sleep 1000 & setsid sleep 1000 & echo $$ $!; wait"]
+"""A command with a child in its group, and one in a session of its own; prints the second's process id."""
+LEASHING_SCATTERED = f"""
+import pathlib, time
+from tasks.processes.child_process import leashed
+with leashed({SCATTERED}, log=pathlib.Path("log"), capture=True) as child:
+    print(child.pid, *child.stdout.readline().split(), flush=True)
+    time.sleep(1000)
+"""
+
+
+def descendants(pid):
+    return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+
+
+def test_a_leash_that_is_killed_leaves_no_descendant(tmp_path):
+    with leashed(SCATTERED, log=tmp_path / "log", capture=True) as child:
+        family(child.stdout.readline())
+        held = descendants(child.pid)
+        assert len(held) == 3
+        child.kill()
+        assert end_soon(held)
+
+
+def test_what_a_leash_left_that_was_killed_with_its_starter_ends_at_the_next_start(tmp_path):
+    with starter(LEASHING_SCATTERED, tmp_path) as process:
+        leash_pid, *_ = (int(pid) for pid in process.stdout.readline().split())
+        held = descendants(leash_pid)
+        os.kill(leash_pid, signal.SIGSTOP)  # else it would see its starter's end first
+        process.kill()
+        process.wait()
+        os.kill(leash_pid, signal.SIGKILL)
+        assert not end_soon([leash_pid], 1) or any(map(alive, held))
+        with leashed(["true"], log=tmp_path / "log") as child:
+            child.wait()
+        assert end_soon(held)
+
+
+def test_a_start_leaves_what_other_leashes_hold_alone(tmp_path):
+    with leashed(FAMILY, log=tmp_path / "log", capture=True) as child:
+        held = family(child.stdout.readline())
+        with leashed(["true"], log=tmp_path / "other") as other:
+            assert other.wait() == 0
+        assert all(map(alive, held))
