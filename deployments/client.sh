@@ -8,6 +8,6 @@ MLFLOW_TRACKING_URI="${MLFLOW_TRACKING_URI:-http://127.0.0.1:$MLFLOW_PORT}"
 MLFLOW_TRACKING_USERNAME=mars
 MLFLOW_TRACKING_PASSWORD="$MLFLOW_PASSWORD"
 # A server on this machine is asked directly, and no proxy.
-NO_PROXY="${NO_PROXY:+$NO_PROXY,}127.0.0.1,localhost,::1"
+NO_PROXY="${NO_PROXY:+${NO_PROXY},}127.0.0.1,localhost,::1"
 no_proxy="${NO_PROXY}"
 set +a

@@ -230,8 +230,9 @@ def validated(model: type[Config], values: Mapping[str, Any], origin: str) -> Co
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
+        lines, problems = [], error.errors()
+        secrets = [problem["input"] for problem in problems if _is_of_a_secret(problem)]
+        for problem in problems:
             key = ".".join(map(str, problem["loc"]))
             if problem["type"] == "extra_forbidden":
                 lines.append(f"{key}: {_unknown(key, model, values)}")
@@ -240,16 +241,18 @@ def validated(model: type[Config], values: Mapping[str, Any], origin: str) -> Co
             else:
                 what = problem["msg"].removeprefix("Value error, ")
                 # A section names its values itself.
-                hidden = isinstance(problem["input"], Mapping) or _holds_secret(problem, model, values)
+                hidden = isinstance(problem["input"], Mapping) or problem["input"] in secrets
+                hidden = hidden or _is_of_private_field(problem, model, values)
                 found = "" if hidden else f"; found {redact(repr(problem['input']))}"
                 lines.append(f"{key}: {what}{found}".removeprefix(": "))
         raise ConfigError(f"{origin}: " + "\n  ".join(lines)) from None  # its cause would show the values
 
 
-def _holds_secret(problem: Any, model: type[BaseModel], values: Any) -> bool:
-    """Whether no message may show what a problem was found in."""
-    if isinstance(problem.get("ctx", {}).get("error"), SecretFoundError):
-        return True
+def _is_of_a_secret(problem: Any) -> bool:
+    return isinstance(problem.get("ctx", {}).get("error"), SecretFoundError)
+
+
+def _is_of_private_field(problem: Any, model: type[BaseModel], values: Any) -> bool:
     section: type[BaseModel] | None = model
     for part in problem["loc"]:
         if section is None or not isinstance(values, Mapping):
