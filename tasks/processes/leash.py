@@ -7,8 +7,8 @@ from the starter. When the pipe closes, because the starter closed it or died, o
 SIGTERM, it ends the whole group, first by SIGTERM and after a grace period by SIGKILL. Descendants in other
 sessions, such as the runs of a Prefect worker, become children of the leash when the command ends, and are
 killed. If the leash itself is killed, Linux kills the command, and the starter kills the rest (see
-`tasks.processes.descendants`). The leash exits with the command's status (128 + the signal's number if a signal
-ended it).
+`tasks.processes.descendants`). The leash exits with the command's status (128 + the signal's number if a
+signal ended it).
 """
 
 import contextlib

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import shutil
 import socket
 import socketserver
