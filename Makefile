@@ -42,7 +42,7 @@ ui: install ## Open Prefect and MLflow on what `make run` has written.
 
 .PHONY: test
 test: install ## Run all tests that need no server of their own.
-	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bad-days
 bad-days: install ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk.
