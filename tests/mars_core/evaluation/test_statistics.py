@@ -338,7 +338,7 @@ def test_the_paired_interval_covers_the_truth_as_often_as_it_says():
 
 def test_the_interval_of_a_difference_of_scores_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    size = (SIMULATIONS, 120)
+    size = (SIMULATIONS // 2, 120)  # each of them is a bootstrap of two strata
     easy, hard = (
         rng.choice(4, p=[0.6, 0.2, 0.1, 0.1], size=size),
         rng.choice(4, p=[0.3, 0.1, 0.2, 0.4], size=size),
