@@ -144,7 +144,7 @@ class Ledger(BaseModel):
         """Begin a cycle, from a champion if there is one."""
         with self.held():
             self.held_out = held_out
-            self.champion = champion
+            self.champion = self.champion or champion  # a rollback may have come meanwhile
             self.cycles.append(cycle)
             self._save()
         return cycle

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -25,9 +26,9 @@ from tasks.tracking.registry import (
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Address of a database whose tables are there: making them takes MLflow seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+def store(tmp_path_factory, mlflow_store):
+    """Address of a database whose tables are there."""
+    return f"sqlite:///{shutil.copy(mlflow_store, tmp_path_factory.mktemp('mlflow'))}"
 
 
 class Retraining:
