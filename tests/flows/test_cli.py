@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from typer.testing import CliRunner
 from flows.cli import _told_errors, app
 from mars_core.data import reading
 from mars_core.model.reward_model import RewardModel
+from tasks.processes.addresses import answers
 from tasks.run.preflight import check
 from tasks.run.run_config import RunConfig, load_run
 from tasks.run.run_folder import open_run
@@ -84,6 +87,21 @@ def test_help_names_every_command_and_imports_nothing_slow():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert all(f" {command} " in done.stdout for command in COMMANDS)
     assert done.stdout.rstrip().endswith("set()")
+
+
+def test_servers_on_this_machine_are_asked_without_a_proxy(place, monkeypatch):
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "intranet")
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert not answers(address)
+        mars("config", place.file)
+        assert answers(address)
+        assert os.environ["no_proxy"].startswith("intranet,")
+        server.shutdown()
 
 
 def test_config_prints_the_resolved_configuration(place):

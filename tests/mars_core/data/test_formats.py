@@ -212,6 +212,19 @@ def test_what_cannot_be_read_is_named_by_file_row_and_cause(source, row, cause):
     assert "data.invalid=drop" in str(error.value)
 
 
+def test_a_prompt_that_cannot_be_used_is_an_invalid_row(source):
+    def refusal(prompt):
+        return "the chat template refuses it" if prompt.startswith("System:") else None
+
+    file = source(PAIR, {"system": "Be brief."} | PAIR)
+    with pytest.raises(
+        PairsError, match=rf"{file}: row 2: the chat template refuses it\n.*data\.invalid=drop"
+    ):
+        read(file, refusal=refusal)
+    found = read(file, refusal=refusal, invalid="drop")
+    assert (len(found.table), found.left_out) == (1, {"the chat template refuses it": 1})
+
+
 def test_an_unknown_schema_is_told_with_its_columns_and_what_is_read(source):
     with pytest.raises(PairsError, match="no format reads the columns answer, context") as error:
         read(source({"context": Q, "answer": C}))
