@@ -23,8 +23,8 @@ def check(*configs: RunConfig) -> None:
         BenchmarkError: a benchmark cannot be used.
         RenderingError: the model's chat template cannot render a dialogue.
         SelectionError: the budget exceeds what the originals can take.
-        ModelError: the backbone or the embedder is missing, or a trained head is of another objective or has a
-            name that is not read.
+        ModelError: the backbone or the embedder is missing, or a trained head is of another objective or has
+            a name that is not read.
         GenerationError: texts have to be written, and no server answers, or this machine cannot run the
             server that the run has to launch.
     """

@@ -1,6 +1,7 @@
 """The current content of a run's sources of pairs and benchmarks, and its digests."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets import Dataset
@@ -11,6 +12,7 @@ from mars_core.experiment import ExperimentConfig
 from mars_core.files import digest
 from mars_core.method.augmentation import capacity
 from mars_core.method.selection import check_budget
+from mars_core.model.rendering import RenderingError
 from mars_core.model.reward_model import renderer_of
 
 LEFT_OUT = "left out"
@@ -21,10 +23,29 @@ ROWS_AT_ONCE = 4096
 
 def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, dict[str, Dataset]]:
     """The three sets, and the benchmarks by name; raises the errors of `check` about data and budget."""
-    sets = pairs.three_sets(config.data, config.seed)
+    sets = pairs.three_sets(config.data, config.seed, refusal(config))
     check_originals(len(sets.train), config)
     benchmarks, _ = read_benchmarks(config.evaluation)
     return sets, benchmarks
+
+
+def refusal(config: ExperimentConfig) -> Callable[[str], str | None]:
+    """What says of a prompt why the backbone's chat template cannot render it, if so.
+
+    Raises:
+        ModelError: the backbone has no tokenizer that can be read.
+        RenderingError: its tokenizer does not tell which characters a token stands for.
+    """
+    renderer = renderer_of(config.model.backbone, config.model)
+
+    def refuse(prompt: str) -> str | None:
+        try:
+            renderer.check([prompt])
+        except RenderingError as error:
+            return f"the model cannot read it: {error}"
+        return None
+
+    return refuse
 
 
 def check_originals(originals: int, config: ExperimentConfig) -> None:

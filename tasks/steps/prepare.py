@@ -5,14 +5,14 @@ import logging
 from mars_core.data import pairs
 from mars_core.evaluation.evaluation_config import read_benchmarks
 from tasks.run.run_folder import Outputs, RunFolder
-from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, contents
+from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, contents, refusal
 from tasks.run.step import Made, step, tell
 
 
-@step("prepare", version=3, reads=("seed", "data"))
+@step("prepare", version=3, reads=("seed", "data", "model"))
 def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Made[Outputs]:
     """Write the train, validation and held-out pairs of a run, and how many rows were left out and why."""
-    sets = pairs.three_sets(run.config.data, run.config.seed)
+    sets = pairs.three_sets(run.config.data, run.config.seed, refusal(run.config))
     for remark in sets.remarks:
         tell("%s.", remark)
     for reason, count in sets.dropped.items():
