@@ -258,7 +258,8 @@ def _is_of_private_field(problem: Any, model: type[BaseModel], values: Any) -> b
         if section is None or not isinstance(values, Mapping):
             break
         if issubclass(section, Configuration):
-            section = section.resolved(values)
+            with suppress(ValueError):  # an unknown plug-in is a problem of its own
+                section = section.resolved(values)
         field = section.model_fields.get(str(part))
         if field is None:
             break
