@@ -229,7 +229,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=SOURCE",
-            help="A benchmark, such as rewardbench=allenai/reward-bench@REVISION, rewardbench2=FILE, or "
+            help="A benchmark, such as rewardbench=allenai/reward-bench@REVISION, rmbench=FOLDER, or "
             "my_module:Mine=FILE of a class of your own; may be repeated.",
         ),
     ] = None,
@@ -254,14 +254,15 @@ def evaluate(
 ) -> None:
     """Score any sequence-classification reward model on benchmarks and your own pairs.
 
-    Prints the scores with 95% intervals and writes a table of rewards for each source, and summary.json with
-    all metrics. Without a source it uses the built-in samples of RewardBench and RewardBench 2.
+    Prints the scores with 95% intervals and definitions, and writes a table of rewards for each source, and
+    summary.json with all metrics. Without a source it uses the built-in samples of RewardBench and
+    RewardBench 2.
 
     mars evaluate MODEL --benchmark rewardbench=allenai/reward-bench@main --pairs my_pairs.jsonl
     """
     with _told_errors():
         from flows.evaluate import configuration
-        from tasks.steps.measure_checkpoint import headlines
+        from tasks.steps.measure_checkpoint import HEADERS, headlines
         from tasks.tracking.mlflow_server import check_mlflow
         from tasks.tracking.mlflow_store import tracking_uri
 
@@ -280,8 +281,8 @@ def evaluate(
             from flows.evaluate import evaluate as evaluate_flow
 
             summary = evaluate_flow(config)
-        table = Table("", "score", "95% interval", title=Text(model), title_justify="left")
-        for row in headlines(summary["metrics"]):
+        table = Table(*HEADERS, title=Text(model), title_justify="left")
+        for row in headlines(summary["metrics"], summary["definitions"]):
             table.add_row(*row)
         console.print(table)
         for note in summary["notes"]:

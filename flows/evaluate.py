@@ -18,7 +18,7 @@ from mars_core.model.scoring import ScoreSpec
 from mars_core.objectives.objective import ObjectiveConfig
 from tasks.compute.compute import ComputeConfig
 from tasks.run.run_config import TrackingConfig
-from tasks.steps.measure_checkpoint import measure_checkpoint, write_summary
+from tasks.steps.measure_checkpoint import definitions, measure_checkpoint, write_summary
 from tasks.steps.read_evaluation_sources import read_evaluation_sources
 from tasks.tracking.evaluation_tracking import run_page, track_evaluation
 from tasks.tracking.logged_models import registered_checkpoint
@@ -86,7 +86,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         )
         suite = config.evaluation.suite
         files, metrics, notes = measure_checkpoint(config.compute.open(), spec, suite, tables, folder)
-    about = {"model": model, "sources": sources, "settings": config.model.model_dump(mode="json")}
+    about = {
+        "model": model,
+        "sources": sources,
+        "settings": config.model.model_dump(mode="json"),
+        "definitions": definitions(suite, tables),
+    }
     summary = write_summary(folder / "summary.json", about, metrics, [*remarks, *notes])
     if run_id and page:
         track_evaluation(config.tracking, run_id, metrics, [*files, folder / "summary.json"])

@@ -99,7 +99,7 @@ def write(tmp_path):
 
     def write_rows(rows, name="rows.jsonl"):
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".parquet"):
             pandas.DataFrame(rows).to_parquet(path)
         elif name.endswith(".csv"):
@@ -107,7 +107,10 @@ def write(tmp_path):
         else:
             opened = gzip.open if name.endswith(".gz") else open
             with opened(path, "wt", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(row) + "\n" for row in rows)
+                if ".jsonl" in name:
+                    lines.writelines(json.dumps(row) + "\n" for row in rows)
+                else:
+                    json.dump(rows, lines)
         return str(path)
 
     return write_rows

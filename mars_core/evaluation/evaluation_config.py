@@ -7,7 +7,8 @@ from datasets import Dataset
 from pydantic import Field, field_validator
 
 from mars_core.config import Configuration, Operational
-from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS, Benchmark, BenchmarkError
+from mars_core.evaluation.benchmark_files import BenchmarkError
+from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS, Benchmark
 from mars_core.extensions import ExtensionError
 
 Suite = Mapping[str, Benchmark]
@@ -30,7 +31,8 @@ class EvaluationConfig(Configuration):
     benchmarks: dict[str, str] = Field(default={})
     """Name of each benchmark → its source: a local file, or a hub dataset such as
     allenai/reward-bench@REVISION. A name is rewardbench, rewardbench2 (sample://NAME is the built-in
-    miniature of these), or module:attribute of a class of your own."""
+    miniature of these two), rmbench, judgebench, rmb, ppe_human_preference, ppe_correctness, rewardmath,
+    mrewardbench, or module:attribute of a class of your own."""
     benchmark_rounds: Literal["all", "last"] = "all"
     """Rounds after which the benchmarks are run. If it is only the last, as in a comparison, MLflow shows
     that round as the result, whatever validation says."""

@@ -106,13 +106,29 @@ def _contamination(metrics: Mapping[str, float], t: int) -> list[str]:
 
 
 def benchmark(key: str, one: Benchmark, rounds: Rounds) -> list[str]:
-    """Headline and sections of a benchmark, with its notes."""
-    series = {"total": f"{key}/{one.headline}", **section_keys(key, one, rounds)}
-    entries = [(label, interval, *with_ends(name)) for label, name in series.items()]
+    """All scores of a benchmark that have a definition, and what a reader of them must know."""
+    scores = one.definitions or (one.headline, *one.sections)
+    series = {label_of(score): f"{key}/{score}" for score in scores}
+    entries: list[Entry] = [(label, interval, *with_ends(name)) for label, name in series.items()]
+    entries.append(("texts whose prompt was cut", count, f"{key}/prompts_cut"))
     parts = by_round(one.title, rounds, entries)
     if parts:
-        parts += one.notes
+        parts += [*_definitions(one), *one.notes]
     return parts + _not_official(key, rounds)
+
+
+def label_of(score: str) -> str:
+    """What a page calls a score of a benchmark."""
+    return score.rpartition("/")[2]
+
+
+def _definitions(one: Benchmark) -> list[str]:
+    """How the publisher computes each score, and the rule for equal rewards."""
+    scores: dict[str, list[str]] = {}
+    for score, definition in one.definitions.items():
+        scores.setdefault(definition, []).append(label_of(score))
+    said = [f"- {', '.join(labels)}: {definition}." for definition, labels in scores.items()]
+    return ["\n".join([*said, f"- Equal rewards: {one.equal_rewards}."])] if said else []
 
 
 def _not_official(key: str, rounds: Rounds) -> list[str]:
@@ -129,11 +145,7 @@ def _not_official(key: str, rounds: Rounds) -> list[str]:
 def section_keys(key: str, one: Benchmark, rounds: Rounds) -> dict[str, str]:
     """Section of a benchmark → the metric of its score; only those that a round has."""
     known = {name for metrics in rounds for name in metrics}
-    return {
-        section.rpartition("/")[2]: f"{key}/{section}"
-        for section in one.sections
-        if f"{key}/{section}" in known
-    }
+    return {label_of(section): f"{key}/{section}" for section in one.sections if f"{key}/{section}" in known}
 
 
 def scores_of(suite: Suite, rounds: Rounds) -> dict[str, str]:

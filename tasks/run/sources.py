@@ -81,15 +81,17 @@ def benchmark_contents(config: ExperimentConfig) -> dict[str, str]:
 
 
 def source_digest(source: str) -> str:
-    """Digest of a file, a folder's files or the built-in data; a hub dataset is its name and revision."""
+    """Digest of a file, of all below a folder, or of built-in data; a hub data set is name and revision."""
     if source in samples.SAMPLES:
         return digest(samples.rows(source))
     path = Path(source).expanduser()
     if not path.exists():
         return source
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    folder = path if path.is_dir() else path.parent
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as content:
-            whole.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+            name = file.relative_to(folder).as_posix()
+            whole.update(name.encode() + hashlib.file_digest(content, "sha256").digest())
     return whole.hexdigest()

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from tasks.compute.compute import Compute
 from tasks.run.compute_rewards import scratch
 from tasks.run.prefect_api import tolerate_outage
 from tasks.steps.evaluate_reward_model import measure
+
+HEADERS = ("", "score", "95% interval", "definition")
+"""Columns of `headlines`."""
 
 
 @task(name="measure", task_run_name="measure", cache_policy=NO_CACHE, persist_result=False)
@@ -53,22 +56,43 @@ def measure_checkpoint(
 
 @task(name="summary", task_run_name="summary", cache_policy=NO_CACHE, persist_result=False)
 def write_summary(file: Path, about: dict[str, Any], metrics: Metrics, notes: list[str]) -> dict[str, Any]:
-    """Write notes and metrics as JSON, with null for nan, and show the main ones in Prefect."""
+    """Write notes and metrics as JSON, where a nan is null, and show the main ones in Prefect.
+
+    `about` says what was measured; its `definitions` stand beside the numbers.
+    """
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     summary = {**about, "notes": notes, "metrics": finite}
     text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
-    table = [dict(zip(("", "score", "95% interval"), row, strict=True)) for row in headlines(finite)]
+    rows = headlines(finite, about["definitions"])
+    table = [dict(zip(HEADERS, row, strict=True)) for row in rows]
     with tolerate_outage():
         create_table_artifact(key="evaluation", table=table, description=f"Evaluation of {about['model']}")
     return summary
 
 
-def headlines(metrics: Mapping[str, float | None]) -> list[tuple[str, str, str]]:
-    """Name, value and 95% interval of every metric that has an interval; a value may be unknown."""
-    return [
-        (name, "–" if value is None else f"{value:.3f}", "–" if low is None else f"{low:.3f}–{high:.3f}")
-        for name, value in metrics.items()
-        if f"{name}_low" in metrics
-        for low, high in [(metrics[f"{name}_low"], metrics[f"{name}_high"])]
-    ]
+def definitions(suite: Suite, tables: Iterable[str]) -> dict[str, str]:
+    """What the numbers of `headlines` mean, by metric."""
+    said = {
+        f"{key}/{name}": definition
+        for key, one in suite.items()
+        for name, definition in {**one.definitions, "ties": f"equal rewards, {one.equal_rewards}"}.items()
+    }
+    return said | {f"{name}/prompts_cut": "texts whose prompt was cut at model.max_length" for name in tables}
+
+
+def headlines(
+    metrics: Mapping[str, float | None], defined: Mapping[str, str]
+) -> list[tuple[str, str, str, str]]:
+    """Name, value, 95% interval and definition of every metric that has an interval or a definition.
+
+    A metric may be unknown, as the total of a benchmark is of which a part is missing.
+    """
+    rows = []
+    for name, value in metrics.items():
+        low, high = (metrics.get(f"{name}_{end}") for end in ("low", "high"))
+        if f"{name}_low" in metrics or name in defined:
+            shown = "–" if value is None else f"{value:.0f}" if name.endswith("_cut") else f"{value:.3f}"
+            interval = "–" if low is None or high is None else f"{low:.3f}–{high:.3f}"
+            rows.append((name, shown, interval, defined.get(name, "")))
+    return rows

@@ -22,14 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mars_core.data import samples
 from mars_core.data.source_rows import READERS, load_file, load_hub
-from mars_core.errors import MarsError
+from mars_core.evaluation.benchmark_files import BenchmarkError
 from mars_core.evaluation.contamination import Texts
 from mars_core.evaluation.statistics import Interval, PairedDifference, stratified_bootstrap
 from mars_core.extensions import ExtensionPoint, Plugin
-
-
-class BenchmarkError(MarsError, ValueError):
-    """The benchmark cannot be read; the message names its source, and the row or column."""
 
 
 class Benchmark(Plugin):
@@ -42,11 +38,20 @@ class Benchmark(Plugin):
     headline: ClassVar[str] = "total"
     """The score that stands for all."""
     sections: ClassVar[Sequence[str]] = ()
-    """The scores that are shown beside it, in order, as `score` names them; each with its interval."""
+    """The scores that are shown beside it, in order, as `score` names them; each with its interval.
+
+    They are the columns and lines of tables and figures, so not more than a few; what stands behind the last
+    slash is what they are called there.
+    """
+    definitions: ClassVar[Mapping[str, str]] = {}
+    """How the publisher computes each score, in words that stand beside the number.
+
+    By name as of `score`, the headline first; a benchmark's own table shows every score that is here.
+    """
     notes: ClassVar[Sequence[str]] = ()
     """Sentences that a reader of its scores must know."""
     equal_rewards: ClassVar[str] = "which count as wrong"
-    """What a tie is, or counts as."""
+    """What a tie is, or counts as; where the publisher has another rule, that one too."""
     hub: ClassVar[str | None] = None
     """The official data set."""
     split: ClassVar[str] = "test"
@@ -180,6 +185,54 @@ def check_same_rows(table: pd.DataFrame, other: pd.DataFrame) -> None:
         raise ValueError("a paired comparison needs the same rows in the same order")
 
 
+def paired_texts(rows: Dataset) -> Texts:
+    """The 2n texts of n pairs, known by subset/id: first all chosen responses, then all rejected ones."""
+    names = [f"{subset}/{row}" for row, subset in zip(rows["id"][:], rows["subset"][:], strict=True)]
+    return Texts(names * 2, rows["prompt"][:] * 2, rows["chosen"][:] + rows["rejected"][:])
+
+
+def paired_results(rows: Dataset, rewards: ArrayLike, columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of n pairs, reward_chosen, reward_rejected and correct.
+
+    `rewards` [2n] are those of `paired_texts`.
+
+    Raises:
+        ValueError: there is not one reward for each text.
+    """
+    scored = np.asarray(rewards, np.float32)
+    if scored.shape != (2 * len(rows),):
+        raise ValueError(f"{2 * len(rows)} texts need as many rewards, got shape {scored.shape}")
+    chosen, rejected = np.split(scored, 2)
+    table = pd.DataFrame({column: rows[column][:] for column in columns})
+    return table.assign(reward_chosen=chosen, reward_rejected=rejected, correct=chosen > rejected)
+
+
+def listed_texts(rows: Dataset) -> Texts:
+    """All responses row by row, known by subset/id, the chosen ones of a row before its rejected ones."""
+    names, prompts, responses = list[str](), list[str](), list[str]()
+    for row in rows:
+        answers = [*row["chosen"], *row["rejected"]]
+        names += [f"{row['subset']}/{row['id']}"] * len(answers)
+        prompts += [row["prompt"]] * len(answers)
+        responses += answers
+    return Texts(names, prompts, responses)
+
+
+def listed_results(rows: Dataset, rewards: ArrayLike, columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of the rows, rewards (float32 lists of `listed_texts`), and num_correct, the chosen ones.
+
+    Raises:
+        ValueError: there is not one reward for each text.
+    """
+    right = np.array([len(answers) for answers in rows["chosen"]])
+    ends = np.cumsum(right + [len(answers) for answers in rows["rejected"]])
+    scored = np.asarray(rewards, np.float32)
+    if scored.shape != (ends[-1],):
+        raise ValueError(f"{ends[-1]} texts need as many rewards, got shape {scored.shape}")
+    table = pd.DataFrame({column: list(rows[column]) for column in columns})
+    return table.assign(rewards=pd.Series(np.split(scored, ends[:-1])), num_correct=right)
+
+
 def weighted_score(
     name: str,
     values: ArrayLike,
@@ -192,3 +245,23 @@ def weighted_score(
     if weights:
         interval = stratified_bootstrap(values, subsets, weights, clusters=clusters)
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def weighted_scores(
+    values: ArrayLike, subsets: NDArray[np.object_], weights: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """`weighted_score` of each of several scores, by name.
+
+    Args:
+        values: [n] what each row earns.
+        subsets: [n] the subset of each row.
+        weights: score → subset → weight. A score that lacks one of its subsets is nan: a mean of the others
+            would be a different score.
+    """
+    earned, present = np.asarray(values, np.float64), set(subsets)
+    scores: dict[str, float] = {}
+    for name, of_subsets in weights.items():
+        counting = np.isin(subsets, list(of_subsets))
+        whole = of_subsets if present >= set(of_subsets) else {}
+        scores |= weighted_score(name, earned[counting], subsets[counting], whole)
+    return scores

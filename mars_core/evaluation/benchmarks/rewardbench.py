@@ -7,18 +7,21 @@ of rows, but for math-prm: 447 rows that weigh as much as the 984 of the six hep
 Rows are known by (id, subset), since one id occurs in two subsets.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
+from mars_core.evaluation.benchmark_files import BenchmarkError
 from mars_core.evaluation.benchmarks.benchmark import (
     Benchmark,
-    BenchmarkError,
     check_rows,
     check_same_rows,
+    paired_results,
+    paired_texts,
     weighted_score,
 )
 from mars_core.evaluation.contamination import Texts, prompt_numbers
@@ -83,6 +86,13 @@ class RewardBench(Benchmark):
     title = "RewardBench"
     pairwise = True
     sections = tuple(f"section/{_slug(section)}" for section in SECTIONS)
+    definitions: ClassVar[Mapping[str, str]] = {
+        "total": "mean of the four sections",
+        **dict.fromkeys(
+            sections,
+            "share of chosen rewards above the rejected ones, subsets weighted by their official counts",
+        ),
+    }
     hub, split, sample = "allenai/reward-bench", "filtered", "sample://rewardbench"
     official_rows = ROWS
 
@@ -113,8 +123,7 @@ class RewardBench(Benchmark):
 
     def texts(self, rows: Dataset) -> Texts:
         """The 2n texts of n rows, known by subset/id: first all chosen responses, then all rejected ones."""
-        names = [f"{subset}/{row}" for row, subset in zip(rows["id"][:], rows["subset"][:], strict=True)]
-        return Texts(names * 2, rows["prompt"][:] * 2, rows["chosen"][:] + rows["rejected"][:])
+        return paired_texts(rows)
 
     def results(self, rows: Dataset, rewards: ArrayLike) -> pd.DataFrame:
         """Join the benchmark's n rows with the rewards [2n] of `texts`.
@@ -126,17 +135,9 @@ class RewardBench(Benchmark):
         Raises:
             ValueError: there is not one reward for each text.
         """
-        scored = np.asarray(rewards, np.float32)
-        if scored.shape != (2 * len(rows),):
-            raise ValueError(f"{2 * len(rows)} texts need as many rewards, got shape {scored.shape}")
-        chosen, rejected = np.split(scored, 2)
-        table = pd.DataFrame({column: rows[column][:] for column in ("id", "subset", "section")})
-        return table.assign(
-            prompt=prompt_numbers(rows["prompt"][:]),
-            reward_chosen=chosen,
-            reward_rejected=rejected,
-            correct=chosen > rejected,
-        )
+        table = paired_results(rows, rewards, ("id", "subset", "section"))
+        table.insert(3, "prompt", prompt_numbers(rows["prompt"][:]))
+        return table
 
     def score(self, table: pd.DataFrame) -> dict[str, float]:
         """Score rewards as the official leaderboard does, in shares from 0 to 1.

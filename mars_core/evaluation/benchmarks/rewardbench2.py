@@ -6,16 +6,21 @@ comes as `tied:i`, with several right answers, and as `ref:i`, with one; see `ti
 mean of the six subsets. Rows are known by (id, subset).
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
+from mars_core.evaluation.benchmark_files import BenchmarkError
 from mars_core.evaluation.benchmarks.benchmark import (
     Benchmark,
-    BenchmarkError,
     check_rows,
     check_same_rows,
+    listed_results,
+    listed_texts,
     weighted_score,
 )
 from mars_core.evaluation.contamination import Texts
@@ -37,6 +42,11 @@ class RewardBench2(Benchmark):
     title = "RewardBench 2"
     pairwise = False
     sections = tuple(f"subset/{_slug(subset)}" for subset in ROWS)
+    definitions: ClassVar[Mapping[str, str]] = {
+        "total": "mean of the six subsets",
+        **dict.fromkeys(sections, "share of prompts whose right answer of four is rewarded most"),
+        "subset/ties": "right above wrong answers, and right ones closer to each other than to wrong ones",
+    }
     notes = (
         "A coin has .250 where the best of four counts, which is in all subsets but Ties.",
         "The rules of length take the longest or the shortest of all responses to a prompt, and get the "
@@ -83,13 +93,7 @@ class RewardBench2(Benchmark):
 
     def texts(self, rows: Dataset) -> Texts:
         """All answers row by row, the right ones of a row before its wrong ones."""
-        names, prompts, responses = list[str](), list[str](), list[str]()
-        for row in rows:
-            answers = [*row["chosen"], *row["rejected"]]
-            names += [f"{row['subset']}/{row['id']}"] * len(answers)
-            prompts += [row["prompt"]] * len(answers)
-            responses += answers
-        return Texts(names, prompts, responses)
+        return listed_texts(rows)
 
     def results(self, rows: Dataset, rewards: ArrayLike) -> pd.DataFrame:
         """Join the benchmark's rows with the rewards of `texts`.
@@ -101,13 +105,7 @@ class RewardBench2(Benchmark):
         Raises:
             ValueError: there is not one reward for each text.
         """
-        right = np.array([len(answers) for answers in rows["chosen"]])
-        ends = np.cumsum(right + [len(answers) for answers in rows["rejected"]])
-        scored = np.asarray(rewards, np.float32)
-        if scored.shape != (ends[-1],):
-            raise ValueError(f"{ends[-1]} texts need as many rewards, got shape {scored.shape}")
-        table = pd.DataFrame({column: list(rows[column]) for column in ("id", "subset")})
-        table = table.assign(rewards=pd.Series(np.split(scored, ends[:-1])), num_correct=right)
+        table = listed_results(rows, rewards, ("id", "subset"))
         earned = [
             np.nan if subset == TIES else credit(row)
             for subset, row in zip(table["subset"], table["rewards"], strict=True)

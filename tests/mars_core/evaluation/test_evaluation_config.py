@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from mars_core.config import Configuration
-from mars_core.evaluation.benchmarks.benchmark import BenchmarkError
+from mars_core.evaluation.benchmark_files import BenchmarkError
 from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
 from mars_core.evaluation.evaluation_config import EvaluationConfig, read_benchmarks

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mars_core.config import Configuration
-from mars_core.evaluation.benchmarks.benchmark import BenchmarkError
+from mars_core.evaluation.benchmark_files import BenchmarkError
 from mars_core.evaluation.benchmarks.rewardbench import ROWS, SECTION_OF, SECTIONS, RewardBench
 
 REWARDBENCH = RewardBench(Configuration())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mars_core.config import Configuration
-from mars_core.evaluation.benchmarks.benchmark import BenchmarkError
+from mars_core.evaluation.benchmark_files import BenchmarkError
 from mars_core.evaluation.benchmarks.rewardbench2 import ROWS, RewardBench2, credit, ties_credits
 
 REWARDBENCH2 = RewardBench2(Configuration())

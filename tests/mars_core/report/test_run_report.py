@@ -124,6 +124,15 @@ def test_a_benchmark_of_other_size_is_said_to_compare_with_no_published_score(re
     assert "3 of its subsets have other numbers of rows than the official split" in markdown(report_of(other))
 
 
+def test_a_benchmarks_scores_stand_above_their_definitions_and_the_rule_for_equal_rewards(report):
+    cut = {"rewardbench/prompts_cut": 12.0}
+    page = markdown(report_of([metrics | rewardbench_of(0.6) | cut for metrics in report.rounds]))
+    assert "| texts whose prompt was cut | 12 | 12 |" in page
+    assert "- total: mean of the four sections." in page
+    assert "- chat, chat-hard, safety, reasoning: share of chosen rewards above the rejected ones" in page
+    assert "- Equal rewards: which count as wrong." in page
+
+
 def test_a_model_whose_rewards_are_all_equal_is_said_to_have_them(report):
     assert "are equal in round" not in markdown(report)
     rounds = [report.rounds[0], report.rounds[1] | {"heldout/constant": 1.0}]
