@@ -229,7 +229,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=SOURCE",
-            help="A benchmark, such as rewardbench=allenai/reward-bench@REVISION, rmbench=FOLDER, or "
+            help="A benchmark, such as rewardbench=allenai/reward-bench@REVISION, rewardbench2=FILE, or "
             "my_module:Mine=FILE of a class of your own; may be repeated.",
         ),
     ] = None,
