@@ -138,7 +138,7 @@ def _embedding_rows(
             return weight.shape[1]
         if place in name and name.endswith("weight") and weight.dim() == 2:
             return len(weight)
-    rows = max(len(tokenizer), embedding.num_embeddings)
+    rows: int = max(len(tokenizer), embedding.num_embeddings)
     new = tokenizer.convert_ids_to_tokens(list(range(embedding.num_embeddings, rows)))
     new = [token for token in new if token != tokenizer.pad_token]
     if new and not settings.trainable_token_indices:

@@ -47,7 +47,8 @@ def last_layer(head: Any) -> torch.nn.Linear:
 
 def name_in(network: Any, module: Any) -> str:
     """What a network calls a module of its own."""
-    return next(name for name, found in network.named_modules() if found is module)
+    name: str = next(name for name, found in network.named_modules() if found is module)
+    return name
 
 
 def head_in_weights(
