@@ -103,7 +103,7 @@ def test_a_name_that_would_leave_its_folder_is_refused(write):
     [
         ("selection.tau", "'selection.tau': an override reads key=value"),
         ("=3", "an override reads key=value"),
-        ("data.train=[", "'data.train=[': the value is not YAML"),
+        ("data.train=[", "data.train: the value is not YAML"),
         ("seed.high=3", "seed.high: seed is no section"),
     ],
     ids=str,

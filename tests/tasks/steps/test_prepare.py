@@ -1,4 +1,4 @@
-"""Bad data are told before any model is loaded: the backbone of these runs does not exist."""
+"""Bad data are told before any weights are loaded: the embedder of these runs does not exist."""
 
 import json
 
@@ -25,7 +25,7 @@ def write(file, rows):
 
 
 @pytest.fixture
-def start(tmp_path, in_flow):
+def start(tmp_path, in_flow, tiny_decoder):
     """Prepares a run of train.jsonl (4 pairs), validation.jsonl and heldout.jsonl (1 each): its sets."""
     files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "validation", "heldout")}
     for file, rows in zip(files.values(), (GOOD[:4], GOOD[4:5], GOOD[5:]), strict=True):
@@ -37,7 +37,7 @@ def start(tmp_path, in_flow):
                 "name": "tiny",
                 "folder": str(tmp_path / "runs"),
                 "data": {name: str(file) for name, file in files.items()} | (data or {}),
-                "model": {"backbone": "/no/such/checkpoint"},
+                "model": {"backbone": str(tiny_decoder)},
                 "semantics": {"embedder": "/no/such/embedder"},
                 "selection": {"budget": 4},
             }
@@ -59,7 +59,7 @@ def test_three_sets_are_written_as_artifacts(start, tmp_path):
     ("rows", "told"),
     [
         ([*GOOD[:4], EQUAL], r"train\.jsonl: row 5: .*chosen"),
-        ([{"prompt": "Why?", "chosen": "So."}], r"train\.jsonl: no column 'rejected'"),
+        ([{"prompt": "Why?", "chosen": "So."}], r"train\.jsonl: no format reads the columns chosen, prompt"),
         ([GOOD[0], GOOD[1] | {"rejected": " "}], r"train\.jsonl: row 2: .*rejected"),
         ([GOOD[0], GOOD[1] | {"id": "0"}], r"train\.jsonl: row 2: duplicate id: '0'"),
         ([], r"train\.jsonl: no rows"),
