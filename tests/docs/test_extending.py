@@ -204,7 +204,7 @@ def test_a_checkpoint_alone_does_not_name_the_objective(fitted):
     spec, _ = fitted
     with pytest.raises(ModelError, match=r"my_mars:Gaussian, which is not known .* \(objective\.name\)"):
         RewardModel.load(str(spec.output), FLOAT32)
-    with pytest.raises(ModelError, match=r"my_mars:Gaussian, and the configured one is bradley_terry"):
+    with pytest.raises(ModelError, match=r"my_mars:Gaussian, but bradley_terry is configured"):
         RewardModel.load(str(spec.output), FLOAT32, ObjectiveConfig())
 
 

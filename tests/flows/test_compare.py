@@ -26,7 +26,7 @@ ARMS = {
     "hardest": {"selection.strategy": "hardest", "rewriting.enabled": False},
 }
 
-FIRST = "no-augmentation-seed0"
+FIRST = "hardest-seed0"
 
 
 class Crash(BaseException):
