@@ -157,7 +157,7 @@ def test_a_configuration_that_is_not_there_is_named(place):
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([{"prompt": "p", "chosen": "c"}], "pairs.jsonl: no column 'rejected'; found prompt, chosen"),
+        ([{"prompt": "p", "chosen": "c"}], "pairs.jsonl: no format reads the columns chosen, prompt"),
         ([GOOD, GOOD | {"id": "b", "chosen": " "}], "pairs.jsonl: row 2: chosen is empty"),
         ([GOOD, GOOD | {"id": "b", "rejected": None}], "pairs.jsonl: row 2: rejected is missing or null"),
         ([GOOD | {"rejected": "A songbird. "}], "pairs.jsonl: row 1: chosen equals rejected"),
