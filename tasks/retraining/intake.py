@@ -85,8 +85,9 @@ def _keep(root: Path, ledger: Ledger, delivery: Delivery, intake: Intake) -> Non
         tell("%s: left out %s: %s.", delivery.name, f"{count:,}", reason)
     if intake.refusal:
         get_run_logger().warning(
-            "%s (%s) is quarantined whole: %s. Its bad rows are in %s.",
-            delivery.name, delivery.digest[:12], intake.refusal, quarantine_file(root, delivery),
+            "%s (%s) is quarantined whole: %s.%s",
+            delivery.name, delivery.digest[:12], intake.refusal,
+            f" Its bad rows are in {quarantine_file(root, delivery)}." if intake.bad else "",
         )  # fmt: skip
         return
     tell(

@@ -21,8 +21,10 @@ REWARDS = ["pair_id", "reward_chosen", "reward_rejected", "margin"]
 EVALUATED = {
     "validation_rewards": REWARDS,
     "heldout_rewards": REWARDS,
-    "rewardbench": ["id", "subset", "section", "reward_chosen", "reward_rejected", "correct", "margin"],
-}
+    "rewardbench": [
+        "id", "subset", "section", "prompt", "reward_chosen", "reward_rejected", "correct", "margin",
+    ],
+}  # fmt: skip
 SPENT = {
     "margins": REWARDS,
     "allocation": ["pair_id", "margin", "probability", "budget"],

@@ -123,10 +123,13 @@ def test_the_plug_ins_of_the_package_are_files_of_one_class_each():
     assert {key: point.names() for key, point in POINTS.items()} == {
         "selection.strategy": ["boost", "hardest", "softmax"],
         "fit.objective.name": ["bradley_terry"],
-        "evaluation.benchmarks": ["rewardbench", "rewardbench2"],
+        "evaluation.benchmarks": [
+            "judgebench", "mrewardbench", "ppe_correctness", "ppe_human_preference",
+            "rewardbench", "rewardbench2", "rewardmath", "rmb", "rmbench",
+        ],
         "generation.backend": ["rules", "transformers", "vllm"],
         "compute.backend": ["local"],
-    }
+    }  # fmt: skip
     for point in POINTS.values():
         for name in point.names():
             plugin = point.find(name)
@@ -139,7 +142,7 @@ def test_the_plug_ins_of_the_package_are_files_of_one_class_each():
     [
         ("selection.strategy", "hardst", "boost, hardest, softmax", "hardest"),
         ("fit.objective.name", "bradley", "bradley_terry", "bradley_terry"),
-        ("evaluation.benchmarks", "rewardbench3", "rewardbench, rewardbench2", "rewardbench"),
+        ("evaluation.benchmarks", "rmbench2", ", ".join(BENCHMARKS.names()), "rmbench"),
         ("generation.backend", "transformer", "rules, transformers, vllm", "transformers"),
         ("compute.backend", "here", "local", "local"),
     ],

@@ -64,7 +64,7 @@ def test_each_role_has_the_sampling_of_the_paper_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("backend", "options", "wording"),
     [
-        ("rules", set(), set()),
+        ("rules", set(), {"backend version"}),
         ("vllm", {"extra_body"}, {"prompts"}),
         ("transformers", {"prefix", "beams"}, {"prompts"}),
     ],

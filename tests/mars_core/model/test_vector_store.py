@@ -16,7 +16,7 @@ def file(tmp_path):
 def test_a_damaged_file_is_told_with_what_to_do(file):
     file.parent.mkdir()
     file.write_bytes(b"no database at all" * 100)
-    with pytest.raises(VectorStoreError, match=r"vectors\.sqlite: file is not a database; remove it"):
+    with pytest.raises(VectorStoreError, match=r"vectors\.sqlite: file is not a database; remove the file"):
         VectorStore(file, b"weights").complete([b"text"], lambda _: pytest.fail("nothing is to be computed"))
 
 

@@ -135,7 +135,7 @@ def test_a_server_that_cannot_be_started_is_told_before_anything_is_computed():
     with pytest.raises(GenerationError, match="is not there; `make vllm` makes"):
         check(config, launch)
     launch = LaunchConfig(command="true")
-    with pytest.raises(ModelError, match="known are"):
+    with pytest.raises(ModelError, match="there are"):
         check(config.model_copy(update={"model": "package://nonsense"}), launch)
 
 
