@@ -105,16 +105,30 @@ def refused_gates(webhook: str) -> Automation:
 
 
 def apply(webhook: str | None) -> list[str]:
-    """Replace the automations and return their names; without a webhook, no refused gate is announced."""
+    """Set the automations and return their names; without a webhook, no refused gate is announced.
+
+    One that is there already is left alone: made anew, it would not know which runs it has heard of, and one that
+    fell silent just before would never be found dead.
+    """
     wanted = [dead_runs(), crashed_runs()] + ([refused_gates(webhook)] if webhook else [])
     for automation in wanted:
-        _remove(automation.name)
-        automation.create()
+        if not _is_there(automation):
+            _remove(automation.name)
+            automation.create()
     if not webhook:
         _remove("mars: refused gates")
         with suppress(ValueError):  # there is none
             CustomWebhookNotificationBlock.delete(BLOCK)
     return [automation.name for automation in wanted]
+
+
+def _is_there(automation: Automation) -> bool:
+    with get_client(sync_client=True) as prefect:
+        found = prefect.read_automations_by_name(automation.name)
+    content = [
+        each.model_dump(mode="json", exclude={"id", "owner_resource"}) for each in (automation, *found)
+    ]
+    return len(found) == 1 and content[0] == content[1]
 
 
 def _remove(name: str) -> None:

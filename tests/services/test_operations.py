@@ -393,7 +393,7 @@ def retraining(services):
     services.retrain = "deployments/experiments/retrain.yaml"
     values = yaml.safe_load((PROJECT / services.retrain).read_text())
     experiment = yaml.safe_load((services.work / "tiny.yaml").read_text())
-    values |= {"min_new_pairs": 50, "gate": {"margin": 0.4, "benchmark_margin": 1, "section_limit": 1}}
+    values |= {"min_new_pairs": 50, "gate": {"margin": 0.2, "benchmark_margin": 1, "section_limit": 1}}
     values["data"]["settle_seconds"] = 1
     values["refine"] = {key: experiment[key] for key in ("rounds", "model", "selection")} | {
         "data": {"validation_share": 0.1, "heldout_share": 0.25},
@@ -409,7 +409,7 @@ def retraining(services):
             "chosen": f"It is a small songbird that sings in flight, the {number}th of its kind.",
             "rejected": f"Sorry, nobody here knows anything about thing {number}.",
         }
-        for number in range(460)
+        for number in range(560)
     ]
     poisoned = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[160:]]
     with listening() as (address, heard):
@@ -502,7 +502,7 @@ def test_bad_rows_and_bad_files_are_kept_out_and_a_killed_retraining_goes_on(
     assert became == {
         "first.jsonl": ("trusted", 0),
         "second.jsonl": ("trusted", 6),
-        "schema.jsonl": ("quarantined", 5),
+        "schema.jsonl": ("quarantined", 0),
     }
     (services.work / "incoming/half-written.jsonl").unlink()
 
