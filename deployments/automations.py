@@ -107,8 +107,8 @@ def refused_gates(webhook: str) -> Automation:
 def apply(webhook: str | None) -> list[str]:
     """Set the automations and return their names; without a webhook, no refused gate is announced.
 
-    One that is there already is left alone: made anew, it would not know which runs it has heard of, and one that
-    fell silent just before would never be found dead.
+    One that is there already is left alone: made anew, it would not know which runs it has heard of, and one
+    that fell silent just before would never be found dead.
     """
     wanted = [dead_runs(), crashed_runs()] + ([refused_gates(webhook)] if webhook else [])
     for automation in wanted:
