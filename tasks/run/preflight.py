@@ -21,7 +21,7 @@ def check(*configs: RunConfig) -> None:
         RunFolderError: its folder is in use, or was made with other scientific keys.
         PairsError: the data cannot be used.
         BenchmarkError: a benchmark cannot be used.
-        RenderingError: the model's chat template cannot render a dialogue.
+        RenderingError: the model's chat template cannot render a row of a benchmark.
         SelectionError: the budget exceeds what the originals can take.
         ModelError: the backbone or the embedder is missing, or a trained head is of another objective or has
             a name that is not read.
@@ -39,7 +39,7 @@ def check(*configs: RunConfig) -> None:
                 data = digest(config.seed, *map(scientific, sections))
                 if data not in originals:
                     sets, benchmarks = read_sources(config)
-                    check_rendering(config, sets, benchmarks)
+                    check_rendering(config, benchmarks)
                     originals[data] = len(sets.train)
                 check_originals(originals[data], config)
             written = run.path(run.of_round(config.rounds).augmented).exists()

@@ -17,8 +17,6 @@ from mars_core.model.reward_model import renderer_of
 
 LEFT_OUT = "left out"
 """The output of the step `prepare` that counts rows which were left out, by reason."""
-ROWS_AT_ONCE = 4096
-"""Prompts that are in memory together."""
 
 
 def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, dict[str, Dataset]]:
@@ -54,12 +52,12 @@ def check_originals(originals: int, config: ExperimentConfig) -> None:
     check_budget(originals, config.selection, most)
 
 
-def check_rendering(config: ExperimentConfig, sets: pairs.ThreeSets, benchmarks: dict[str, Dataset]) -> None:
-    """Raise RenderingError if the backbone's chat template cannot render pairs or rows of a benchmark."""
+def check_rendering(config: ExperimentConfig, benchmarks: dict[str, Dataset]) -> None:
+    """Raise RenderingError if the backbone's chat template cannot render rows of a benchmark.
+
+    Those of pairs are found while they are read; see `refusal`.
+    """
     renderer = renderer_of(config.model.backbone, config.model)
-    for part in (sets.train, sets.validation, sets.heldout):
-        for rows in part.select_columns(["prompt"]).iter(ROWS_AT_ONCE):
-            renderer.check(rows["prompt"])
     for key, rows in benchmarks.items():
         renderer.check(config.evaluation.suite[key].texts(rows).prompts)
 
