@@ -11,7 +11,7 @@ Guards may leave a pair with fewer texts than its budget needs. Missing texts ar
 the text's samples that was dropped decides how many more are asked for than are missing. At the last draw one
 response may make up for the other. A text without a usable sample is given up early. Budget that is unused
 after a few draws goes, in proportion to q, to the pairs that got all they asked for; what these cannot take
-is the shortfall.
+is the shortfall. That of a pair whose responses are both too short goes before anything is asked.
 
 A pair proceeds as soon as its own answers have arrived, and those of the pairs that share a text with it. A
 request depends on the configuration and these answers only, never on the order in which they arrive: a run
@@ -217,6 +217,12 @@ class Parent:
         """Characters of the longer response."""
         return max(len(self.chosen), len(self.rejected))
 
+    def give_up_short(self, min_characters: int) -> None:
+        """Give up the texts that are shorter, and the budget if both responses are."""
+        self.given_up |= {part for part in PARTS if len(_meant(part, getattr(self, part))) < min_characters}
+        if self.given_up.issuperset(RESPONSES):
+            self.budget, self.exhausted = 0, True
+
     def have(self) -> Variants:
         """How many variants there are."""
         return Variants(*(len(self.texts[part]) for part in PARTS))
@@ -270,7 +276,7 @@ class Augmentation(NamedTuple):
     variants: Dataset
     """The columns of `VARIANTS`: every new text in them, and the key of the request that gave it."""
     moved: int
-    """Budget that went to other pairs because the guards dropped too many texts."""
+    """Budget that went to other pairs because texts were too short, or the guards dropped too many."""
     shortfall: int
     """Budget that could not be spent at all."""
     tokens: int
@@ -311,11 +317,15 @@ def augment(
         most = pairs_of(most, config)
         for parent in parents:
             parent.budget = pairs_of(parent.budget, config)
-    wanted = sum(parent.budget for parent in parents)
+    planned = [parent.budget for parent in parents]
+    wanted = sum(planned)
+    for parent in parents:
+        parent.give_up_short(config.min_characters)
+    _give(parents, wanted - sum(parent.budget for parent in parents), most)
 
     purchase = _Purchase(generator, guards, config, on_answer)
     purchase.buy(parents)
-    short = wanted - _settle(parents, config)
+    _settle(parents, config)
     while takers := _give(parents, wanted - sum(parent.budget for parent in parents), most):
         purchase.buy(takers)
         _settle(takers, config)
@@ -328,12 +338,12 @@ def augment(
             f"{guards.reasons() or 'it returned no text'}; look at its texts in the store of generations, "
             "or loosen the guards that dropped them (guards.*)"
         )
-    shortfall = wanted - len(pairs)
+    gained = sum(max(0, parent.budget - before) for parent, before in zip(parents, planned, strict=True))
     return Augmentation(
         pairs=pairs,
         variants=table(VARIANTS, (row for parent in parents for row in _new_texts(parent, config))),
-        moved=short - shortfall,
-        shortfall=shortfall,
+        moved=gained,
+        shortfall=wanted - len(pairs),
         tokens=sum(purchase.paid.values()),
         surplus_tokens=sum(parent.surplus(config) for parent in parents),
     )
@@ -373,12 +383,6 @@ class _Purchase:
 
     def buy(self, parents: Sequence[Parent]) -> None:
         """Ask for the variants that the parents lack, up to `draws` times; all samples of a text at once."""
-        for parent in parents:
-            parent.given_up |= {
-                part
-                for part in PARTS
-                if len(_meant(part, getattr(parent, part))) < self.config.min_characters
-            }
         # The longest texts first: otherwise the servers wait for them and their further draws at the end.
         groups = [_Group(members) for members in _with_texts_in_common(parents)]
         groups.sort(key=lambda group: -max(parent.longest_response for parent in group.parents))
@@ -531,13 +535,12 @@ def _taken(text: str, parent: Parent, part: Part) -> bool:
     return folded(text) in map(folded, others)
 
 
-def _settle(parents: Sequence[Parent], config: AugmentationConfig) -> int:
-    """Lower each budget to the number of pairs that the parent's variants give; returns the sum removed."""
+def _settle(parents: Sequence[Parent], config: AugmentationConfig) -> None:
+    """Lower each budget to the number of pairs that the parent's variants give."""
     for parent in parents:
         possible = room(parent.have(), config)
         if possible < parent.budget:
             parent.budget, parent.exhausted = possible, True
-    return sum(parent.budget for parent in parents)
 
 
 def _give(parents: Sequence[Parent], left: int, most: int) -> list[Parent]:

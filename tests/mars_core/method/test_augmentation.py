@@ -146,6 +146,14 @@ def test_short_texts_are_taken_as_they_are(made):
     assert len(result.pairs) == 1
 
 
+def test_the_budget_of_a_pair_whose_responses_are_too_short_moves_before_anything_is_asked(made):
+    config = AugmentationConfig(min_characters=6)
+    result, asked = made([2] + [0] * 9 + [1, 1], config)
+    assert by_parent(result) == {"pair-10": 2, "pair-11": 2}
+    assert [request.n for request in asked] == [2, 2]
+    assert (result.moved, result.shortfall) == (2, 0)
+
+
 def test_two_pairs_are_bought_with_two_paraphrases_of_one_response():
     assert variants_for(2, AugmentationConfig(), chosen_first=True) == Variants(1, 3, 1)
     assert variants_for(2, AugmentationConfig(), chosen_first=False) == Variants(1, 1, 3)
