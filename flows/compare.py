@@ -27,7 +27,7 @@ from tasks.comparing.cells import (
     trained,
     write_comparison,
 )
-from tasks.run.run_folder import existing_run, owned
+from tasks.run.run_folder import RunFolderError, existing_run, owned
 from tasks.run.step import tell
 from tasks.tracking.comparison_tracking import track_comparison_result, tracked_comparison
 
@@ -46,11 +46,16 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
     Args:
         file: path of the comparison's configuration.
         overrides: `dotted.key=value` changes to it.
+
+    Raises:
+        RunFolderError: another process owns the comparison's folder, or it is a run's.
     """
     config = load_comparison(file, overrides)
     found = cells_of(config)
     tracking = found[0].experiment.tracking
     with owned(config.root) as identity:
+        if (config.root / "config.yaml").exists():
+            raise RunFolderError(f"{config.root} is the folder of a run: give this comparison another name")
         with tracked_comparison(config.name, identity, tracking, config.root) as tracked:
             missing = [cell for cell in found if not finished(config.root, cell)]
             tell("%d of %d cells are to be run.", len(missing), len(found))

@@ -28,7 +28,7 @@ from mars_core.report.wording import without_figures
 from tasks.run.prefect_api import tolerate_outage
 from tasks.run.round_metrics import read_metrics
 from tasks.run.run_config import RunConfig
-from tasks.run.run_folder import RunFolder, existing_run
+from tasks.run.run_folder import CELLS, RunFolder, existing_run
 from tasks.run.sources import benchmark_contents, contents
 from tasks.run.step import VERSIONS, tell
 
@@ -73,7 +73,7 @@ def experiment_file(root: Path, cell: RunCell, parent: str | None) -> Path:
         }
     )
     experiment = cell.experiment.model_copy(update={"tracking": shown})
-    file = root / "cells" / f"{cell.name}.yaml"
+    file = root / CELLS / f"{cell.name}.yaml"
     write_whole(file, lambda path: path.write_text(to_yaml(experiment), encoding="utf-8"))
     return file
 
@@ -176,4 +176,4 @@ def _over_rounds(rounds: list[dict[str, float]], figure: str) -> float:
 
 
 def _record(root: Path, cell: RunCell) -> Path:
-    return root / "cells" / f"{cell.name}.json"
+    return root / CELLS / f"{cell.name}.json"

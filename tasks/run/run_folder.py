@@ -38,6 +38,8 @@ SCHEMA_VERSION = 1
 IDENTITY = ".identity"
 LAYOUT, LAYOUT_FILE = 2, ".layout"
 """Version of the files in a run's folder, raised when an earlier one cannot be read any more."""
+CELLS = "cells"
+"""In the folder of a comparison: the configuration and the result of each of its runs."""
 
 
 class RunFolderError(MarsError, RuntimeError):
@@ -257,10 +259,13 @@ def claimed_run(config: RunConfig) -> Iterator[RunFolder]:
     """Own the folder that a run has or will have during a `with` block, without changing it.
 
     Raises:
-        RunFolderError: another process owns it, or it was made with other scientific keys.
+        RunFolderError: another process owns it, it is a comparison's, or it was made with other scientific
+            keys.
     """
     root = config.run_folder.resolve()
     with owned(root):
+        if (root / CELLS).exists():
+            raise RunFolderError(f"{root} is the folder of a comparison: give this run another name")
         _check_layout(root)
         _check_configuration(root / "config.yaml", config)
         yield RunFolder(root, config)
@@ -329,7 +334,7 @@ def existing_run(root: Path) -> RunFolder:
         ConfigError: its configuration has keys or values that this version does not know.
     """
     file = root / "config.yaml"
-    if not file.exists() and (root / "results.md").exists():
+    if (root / CELLS).exists():
         raise RunFolderError(f"{root}: a comparison, whose table is its results.md; each cell is a run")
     if not file.exists():
         raise RunFolderError(f"{root}: no run here; a run's folder holds a config.yaml")

@@ -391,7 +391,7 @@ def test_the_version_is_that_of_the_package():
 
 def test_show_of_what_is_no_run_is_told(tmp_path):
     assert f"{tmp_path}: no run here" in refusal("show", tmp_path)
-    (tmp_path / "results.md").touch()
+    (tmp_path / "cells").mkdir()
     assert f"{tmp_path}: a comparison" in refusal("show", tmp_path)
 
 

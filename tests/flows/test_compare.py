@@ -19,7 +19,7 @@ from tasks.comparing.cells import cells_of, drop_models_between, experiment_file
 from tasks.run.preflight import check
 from tasks.run.round_models import load_reward_model
 from tasks.run.run_config import load_run
-from tasks.run.run_folder import RunFolder, existing_run
+from tasks.run.run_folder import RunFolder, RunFolderError, existing_run
 
 ARMS = {
     "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0},
@@ -248,6 +248,21 @@ def test_a_cell_that_fails_is_reported_and_loses_no_other(compared, monkeypatch)
         ("hardest", 0), ("no-augmentation", 0), ("no-augmentation", 7),
     }  # fmt: skip
     assert Path(config.root, "results.md").read_text().count("hardest-seed7: OSError") == 1
+
+
+def test_a_run_and_a_comparison_never_share_a_folder(compared, monkeypatch):
+    from flows import compare as flow
+
+    folder, config, _, _ = compared
+    monkeypatch.chdir(folder)
+    run = cells_of(config)[0].experiment.model_copy(update={"name": "tiny", "folder": config.folder})
+    with pytest.raises(RunFolderError, match="is the folder of a comparison: give this run another name"):
+        check(run)
+    taken = Path(load_comparison(folder / "compare.yaml", ["name=taken"]).root)
+    taken.mkdir(parents=True)
+    (taken / "config.yaml").touch()
+    with pytest.raises(RunFolderError, match="is the folder of a run: give this comparison another name"):
+        flow.compare(str(folder / "compare.yaml"), ("name=taken",))
 
 
 def test_a_cell_that_fails_once_is_tried_again(compared, monkeypatch):
