@@ -2,6 +2,7 @@
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
@@ -59,7 +60,12 @@ def experiment_id_of(client: MlflowClient, config: TrackingConfig) -> str:
     if found:
         return found.experiment_id
     location = artifact_location(tracking_uri(config))
-    return client.create_experiment(config.experiment, artifact_location=location, tags=KIND)
+    try:
+        return client.create_experiment(config.experiment, artifact_location=location, tags=KIND)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(config.experiment).experiment_id  # another run was faster
 
 
 def find_run(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> Run | None:

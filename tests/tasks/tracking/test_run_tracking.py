@@ -18,7 +18,7 @@ from tasks.run.run_folder import open_run
 from tasks.tracking import run_tracking as tracking
 from tasks.tracking.evaluation_tracking import run_page
 from tasks.tracking.logged_models import registered_checkpoint
-from tasks.tracking.mlflow_runs import run_address
+from tasks.tracking.mlflow_runs import experiment_id_of, run_address
 from tasks.tracking.mlflow_store import LOCAL_PORT, TrackingError, tracking_uri
 from tasks.tracking.run_tracking import send_run
 
@@ -343,6 +343,20 @@ def test_artifacts_of_a_local_store_lie_beside_its_database(tracked, store):
     parent_id, _, _ = tiny.log()
     folder = Path(store.removeprefix("sqlite:///")).parent.as_uri()
     assert tiny.client.get_run(parent_id).info.artifact_uri.startswith(f"{folder}/mlartifacts/")
+
+
+def test_two_first_runs_at_once_share_the_experiment(store):
+    config = TrackingConfig(uri=store, experiment="raced")
+    other = MlflowClient(store).create_experiment("raced")
+
+    class Slow(MlflowClient):
+        asked = 0
+
+        def get_experiment_by_name(self, name):
+            self.asked += 1
+            return None if self.asked == 1 else super().get_experiment_by_name(name)
+
+    assert experiment_id_of(Slow(store), config) == other
 
 
 def test_the_address_is_the_page_of_the_run(tracked):
