@@ -61,8 +61,7 @@ class ExperimentConfig(Configuration):
         if self.augmentation.scheme == "west_of_n" and "chat" not in self.generation.capabilities:
             raise ValueError(
                 f"augmentation.scheme=west_of_n samples responses, which {self.generation.backend} cannot "
-                "write: "
-                "name a chat model with generation.backend and generation.model"
+                "write: name a chat model with generation.backend and generation.model"
             )
         return self
 

@@ -89,13 +89,10 @@ class Prompts:
         shown = {name for part in parts for name in Template(part).get_identifiers()}
         if suffix := _free_suffix(texts[name] for name in shown):
             parts = tuple(_TAGS.sub(rf"\1{suffix}\2", part) for part in parts)
-        if len(parts) == len(SPEAKERS) and any(
-            QUOTES.get(parts[-1][-1:], "\0") in texts[name] for name in shown
-        ):
-            parts = (
-                *parts[:-1],
-                parts[-1][:-1].rstrip(),
-            )  # what ends at a quotation mark would end at its own
+        *before, last = parts
+        if len(parts) == len(SPEAKERS) and any(QUOTES.get(last[-1:], "\0") in texts[name] for name in shown):
+            # The reply would end at a quotation mark of its own.
+            parts = (*before, last[:-1].rstrip())
         return tuple(
             {"role": speaker, "content": Template(part).substitute(texts)}
             for speaker, part in zip(SPEAKERS, parts, strict=False)

@@ -226,8 +226,7 @@ class VllmBackend(Backend):
             raise GenerationError(
                 f"no server answers at {addresses} ({absent[0][1]}): start one "
                 f"(vllm serve {self.config.model}), set generation.options.base_url, or let the run start "
-                "one: "
-                "generation.launch={}"
+                "one with generation.launch={}"
             )
         for server, error in absent:
             logger.warning("No server answers at %s (%s); it is left out until it does", server.url, error)
@@ -477,8 +476,7 @@ class Exchange:
             raise GenerationError(
                 f"nobody answers at {', '.join(self.backend.options.addresses)} any more; "
                 f"generation.options.patience_seconds is {patience:g}. What was answered before is in the "
-                "store: "
-                "start the server and the run again"
+                "store: start the server and the run again"
             )
 
     def _arrive(
