@@ -20,7 +20,7 @@ from material import preference_pairs
 from mars_core.generation import Answer, GenerationStore, Generator, Request
 from mars_core.method.augmentation import AugmentationConfig, Parent, augment
 from mars_core.method.guards import Guards, GuardsConfig
-from mars_core.method.semantics import Embedder, SemanticsConfig
+from mars_core.method.semantics import Embedder, SemanticsConfig, measure_distances
 from tasks.inspect.preview import Listened
 from tasks.processes.open_generator import one_thread
 from tasks.processes.vllm_server import LaunchedBackend
@@ -50,11 +50,13 @@ def full_step(data: Path | None) -> dict[str, Any]:
             )
             listened.generate([warm])
             listened.heard.clear()
-            guards = Guards(GuardsConfig(), Embedder(SemanticsConfig()), None, config.instructions)
-            guards.distances(["warm"], ["warm"])
+            pairs = preference_pairs(data, PAIRS)
+            embedder = Embedder(SemanticsConfig(), Path(folder) / "vectors.sqlite")
+            measure_distances(pairs, embedder, "mean")  # as a run has done before: it keeps the responses'
+            guards = Guards(GuardsConfig(), embedder, None, config.instructions)
             parents = [
                 Parent(pair["pair_id"], pair["prompt"], pair["chosen"], pair["rejected"], 1)
-                for pair in preference_pairs(data, PAIRS).to_list()
+                for pair in pairs.to_list()
             ]
             started = time.perf_counter()
             made = augment(parents, listened, guards, AugmentationConfig(min_characters=60))
