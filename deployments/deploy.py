@@ -1,5 +1,5 @@
 """Register the work pool, the deployments of prefect.yaml and the automations on the configured Prefect
-server.
+server, and let the worker into MLflow.
 
     . deployments/client.sh && python -m deployments.deploy
 
@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 
-from deployments import automations
+from mlflow.server.auth.client import AuthServiceClient
+
+from deployments import automations, mlflow_users
 from deployments.environment import PROJECT
 
 FOLDER = "MARS_FOLDER"
@@ -28,6 +30,9 @@ def deploy() -> None:
         if done.returncode:
             sys.exit(done.returncode)
     print("Automations:", ", ".join(automations.apply(os.environ.get(automations.WEBHOOK))))
+    if password := os.environ.get(mlflow_users.WORKER_PASSWORD):
+        mlflow_users.let_worker_in(AuthServiceClient(os.environ["MLFLOW_TRACKING_URI"]), password)
+        print("MLflow: the user worker may log and register models.")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The file .env: secrets and ports of the services, as .env.example lists them.
 
-python -m deployments.environment        makes .env with random secrets, if there is none
+python -m deployments.environment        makes .env with random secrets, or adds to it what it lacks
 """
 
 import os
 import re
 import secrets
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -16,7 +17,16 @@ from tasks.processes.addresses import free_port
 
 PROJECT = Path(__file__).resolve().parents[1]
 FILE, EXAMPLE = PROJECT / ".env", PROJECT / ".env.example"
-SECRETS = ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SECRET_KEY")
+HEADER = "# Secrets and ports of the services; .env.example explains them.\n"
+SECRETS = (
+    "POSTGRES_PASSWORD",
+    "PREFECT_DATABASE_PASSWORD",
+    "MLFLOW_DATABASE_PASSWORD",
+    "PREFECT_PASSWORD",
+    "MLFLOW_PASSWORD",
+    "MLFLOW_WORKER_PASSWORD",
+    "MLFLOW_SECRET_KEY",
+)
 SECRET_BYTES = 32
 VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?:(?P<kind>:-|:\?)(?P<rest>[^}]*))?\}")
 """`$$`, `${NAME}`, `${NAME:-default}` and `${NAME:?what to do}`: all that docker-compose.yml uses."""
@@ -26,26 +36,29 @@ class EnvironmentFileError(MarsError, ValueError):
     """A variable has no value; the message names it and says what to do."""
 
 
-def make(file: Path = FILE, example: Path = EXAMPLE) -> bool:
-    """Write the file from the example, with random secrets and free ports; returns False if it exists.
+def make(file: Path = FILE, example: Path = EXAMPLE) -> list[str]:
+    """Write what the file lacks of the example, with random secrets and free ports; returns what was added.
 
     Only its owner may read it.
     """
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w") as content:
-        content.write("# Secrets and ports of the services; .env.example explains them.\n")
-        for line in example.read_text().splitlines():
-            name, equals, value = line.partition("=")
-            if name in SECRETS:
-                value = secrets.token_urlsafe(SECRET_BYTES)
-            elif name.endswith("_PORT"):
-                value = str(free_port(int(value)))
-            if equals and not line.startswith("#"):
-                content.write(f"{name}={value}\n")
-    return True
+    content = file.read_text() if file.exists() else HEADER
+    known, added = dotenv_values(stream=StringIO(content), interpolate=False), []
+    for line in example.read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if not equals or line.startswith("#") or name in known:
+            continue
+        if name in SECRETS:
+            value = secrets.token_urlsafe(SECRET_BYTES)
+        elif name.endswith("_PORT"):
+            value = str(free_port(int(value)))
+        content += f"{name}={value}\n"
+        added.append(name)
+    if added:
+        beside = file.with_name(f"{file.name}.partial")
+        beside.touch(0o600)
+        beside.write_text(content)
+        beside.replace(file)
+    return added
 
 
 def read(file: Path = FILE) -> dict[str, str]:
@@ -75,4 +88,4 @@ def fill(text: str, variables: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    print(".env with random secrets was made." if make() else ".env exists already and was not changed.")
+    print(f"Added to .env: {', '.join(make()) or 'nothing, it is complete'}.")

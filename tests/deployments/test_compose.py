@@ -114,6 +114,7 @@ def test_the_native_stack_has_the_environment_of_the_compose_file(native):
     for name, service in native.items():
         assert service.environment.keys() == SERVICES[name]["environment"].keys()
     assert native["prefect"].environment["PGHOST"] == "127.0.0.1"
+    assert not [name for name in native["worker"].environment if name.startswith(("PG", "POSTGRES_"))]
     assert native["worker"].environment["PREFECT_API_URL"] == "http://127.0.0.1:2222/api"
     assert native["worker"].environment["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:3333"
 
@@ -143,7 +144,7 @@ def test_env_is_made_once_with_random_secrets_for_its_owner_alone(tmp_path, monk
     for name in listed((PROJECT / ".env.example").read_text()):
         monkeypatch.delenv(name, raising=False)
     file = tmp_path / ".env"
-    assert make(file)
+    assert set(make(file)) == listed(file.read_text())
     assert file.stat().st_mode & 0o777 == 0o600
     values = read(file)
     assert all(len(values[name]) > 40 for name in SECRETS)
@@ -152,6 +153,16 @@ def test_env_is_made_once_with_random_secrets_for_its_owner_alone(tmp_path, monk
     before = file.read_text()
     assert not make(file)
     assert file.read_text() == before
+
+
+def test_an_env_of_an_earlier_version_gets_what_it_lacks_and_keeps_the_rest(tmp_path):
+    file = tmp_path / ".env"
+    file.write_text("# mine\nPREFECT_PASSWORD=old\nPREFECT_PORT=4242\n")
+    added = make(file)
+    assert file.read_text().startswith("# mine\nPREFECT_PASSWORD=old\nPREFECT_PORT=4242\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "MLFLOW_WORKER_PASSWORD" in added
+    assert not {"PREFECT_PASSWORD", "PREFECT_PORT"} & set(added)
 
 
 def test_every_deployment_names_a_flow_and_a_file_that_exist():

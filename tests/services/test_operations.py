@@ -570,6 +570,22 @@ def test_a_rollback_restores_the_previous_champion(services, by_request):
     assert champion(services) == "1"
 
 
+def test_each_service_reaches_its_own_databases_alone_and_the_worker_changes_no_users(services):
+    of_prefect = {"PGUSER": "prefect", "PGPASSWORD": services.variables["PREFECT_DATABASE_PASSWORD"]}
+    assert "flow_run" in dumped(services, "psql", "--command", r"\dt", "prefect", **of_prefect)
+    for other in ("mlflow", "mlflow_auth"):
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            dumped(services, "psql", "--command", "SELECT 1", other, **of_prefect)
+        assert f'permission denied for database "{other}"' in refused.value.stderr
+    worker = httpx.Client(
+        base_url=services.mlflow.base_url, auth=("worker", services.variables["MLFLOW_WORKER_PASSWORD"])
+    )
+    one_more = {"username": "mallory", "password": "let me in, I am the worker"}
+    assert worker.post("/api/2.0/mlflow/users/create", json=one_more).status_code == 403
+    helpful = {"name": "helpful", "alias": "challenger"}
+    assert worker.get("/api/2.0/mlflow/registered-models/alias", params=helpful).status_code != 403
+
+
 def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_the_repository(services):
     secrets = [services.variables[name].encode() for name in environment.SECRETS]
     assert all(len(secret) > 40 for secret in secrets)
@@ -594,8 +610,8 @@ def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_th
         assert not [path for path in files + repository if path.is_file() and secret in path.read_bytes()]
 
 
-def dumped(services, program, *arguments):
-    """What a client of PostgreSQL prints."""
+def dumped(services, program, *arguments, **role):
+    """What a client of PostgreSQL prints, by default to the role that may do everything."""
     from deployments.postgres import programs
 
     connection = {
@@ -606,7 +622,7 @@ def dumped(services, program, *arguments):
     }
     done = subprocess.run(
         [programs() / program, *arguments],
-        env=os.environ | connection,
+        env=os.environ | connection | role,
         check=True,
         capture_output=True,
         text=True,
