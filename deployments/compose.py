@@ -85,7 +85,7 @@ def services(state: Path, variables: Mapping[str, str], file: Path = FILE) -> li
             name=name,
             command=(program, *(local(argument, places) for argument in arguments)),
             environment={
-                key: LOOPBACK if value in described else local(value, places)
+                key: LOOPBACK if key.endswith("HOST") and value in described else local(value, places)
                 for key, value in values.get("environment", {}).items()
             },
             after=after,

@@ -161,8 +161,8 @@ def addresses(planned: list[Service]) -> str:
 
 
 def _planned(state: Path, env_file: Path, named: list[str] | None) -> list[Service]:
-    if added := environment.make(env_file):
-        _say(f"{env_file} got, with random secrets: {', '.join(added)}.")
+    if environment.make(env_file):
+        _say(f"{env_file} got random secrets and free ports.")
     postgres.programs()  # fails before anything starts if PostgreSQL is missing
     state.mkdir(parents=True, exist_ok=True)
     found = services(state, environment.read(env_file))

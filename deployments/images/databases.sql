@@ -22,5 +22,6 @@ REVOKE ALL ON DATABASE prefect, mlflow, mlflow_auth FROM PUBLIC;
 \connect mlflow_auth
 :to_its_owner \gexec
 \connect prefect
+SET client_min_messages = warning;
 :to_its_owner \gexec
 CREATE EXTENSION IF NOT EXISTS pg_trgm;

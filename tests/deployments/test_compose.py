@@ -113,7 +113,9 @@ def test_the_native_stack_runs_the_commands_of_the_compose_file(native, tmp_path
 def test_the_native_stack_has_the_environment_of_the_compose_file(native):
     for name, service in native.items():
         assert service.environment.keys() == SERVICES[name]["environment"].keys()
-    assert native["prefect"].environment["PGHOST"] == "127.0.0.1"
+    for name in ("prefect", "mlflow"):  # a role has its service's name, which is also a host's
+        assert native[name].environment["PGHOST"] == "127.0.0.1"
+        assert native[name].environment["PGUSER"] == name
     assert not [name for name in native["worker"].environment if name.startswith(("PG", "POSTGRES_"))]
     assert native["worker"].environment["PREFECT_API_URL"] == "http://127.0.0.1:2222/api"
     assert native["worker"].environment["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:3333"
