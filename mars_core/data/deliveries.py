@@ -5,16 +5,25 @@ is no new one. A pair is known by the digest of its texts. A file that is still 
 not read to its end, is left for the next look. A bad row is quarantined with its number and reason, and a
 delivery that holds too many of them is quarantined whole: who delivers a wrong schema, exchanged labels or
 garbage should hear of it before a model is trained on the rest.
+
+Sources of a run are named by whoever may start it, and are read as `mars_core.data.source_rows` has it.
+Deliveries come from others, so this module is the one place where they are opened: regular files alone, no
+link is followed, a name stands for itself and is no pattern, and what is read is a copy that nobody else can
+write to, whose digest is the delivery's.
 """
 
+import errno
 import hashlib
 import json
 import os
+import stat
+import tempfile
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 from datasets import Dataset
 from pydantic import Field
@@ -22,11 +31,21 @@ from pydantic import Field
 from mars_core.data.first_reading import first_ids
 from mars_core.data.formats.format import FORMATS, Format
 from mars_core.data.reading import as_table, content_id, readings, recognised, remark
-from mars_core.data.source_rows import READERS, Line, PairsError, Part, files_in, lines, parts, suffix
+from mars_core.data.source_rows import (
+    READERS,
+    Line,
+    PairsError,
+    Part,
+    lines_of,
+    load_hub,
+    numbered,
+    parts,
+    suffix,
+)
 from mars_core.errors import MarsError
 from mars_core.extensions import PluginSection
-from mars_core.files import sha256_of
 
+BLOCK_BYTES = 1 << 20
 DUPLICATE = "known"
 KEPT_CHARACTERS = 2000
 """How much of a bad row is kept for a person to see."""
@@ -36,12 +55,16 @@ class UnfinishedError(MarsError, ValueError):
     """A file does not read to its end; it may still be being written."""
 
 
+class NoFileError(MarsError, ValueError):
+    """What lies there is no regular file."""
+
+
 class IntakeConfig(PluginSection):
     """Where new preference pairs are delivered, and how many bad rows a delivery may hold."""
 
     source: str = "incoming"
     """Folder of .jsonl[.gz], .json[.gz], .parquet or .csv files, each a delivery; or one such file, or a hub
-    dataset NAME[/DIRECTORY]@REVISION[:SPLIT]."""
+    dataset OWNER/NAME[/DIRECTORY]@REVISION[:SPLIT]."""
     format: Annotated[str, FORMATS] = "by_columns"
     """How rows become pairs: by default the columns of each delivery say; or a format by name, or a class of
     your own as module:attribute (docs/data_and_models.md)."""
@@ -106,28 +129,49 @@ def new_deliveries(
             raise PairsError(
                 f"data.source={config.source}: no such folder; make it, and deliver files into it"
             )
-        [part] = parts(config.source)
-        found = Delivery(part.name, _digest_of_rows(part), part)
+        part = _part(config.source)
+        found = Delivery(part.name, _digest(map(_as_json, part.lines())), part)
         return ([] if found.digest in seen else [found]), {}
-    files = files_in(place) if place.is_dir() else [place]
     deliveries: dict[str, Delivery] = {}
     left: dict[str, str] = {}
-    for file in files:
-        if suffix(file) not in READERS or file.name.startswith(".") or not file.is_file():
+    for file in sorted(place.iterdir()) if place.is_dir() else [place.resolve()]:
+        if suffix(file) not in READERS or file.name.startswith("."):
             continue
         name = os.fsencode(file.name).decode(errors="replace")
         try:
-            # A clock that is ahead dates a file in the future; far ahead, that says nothing about the file.
-            if abs(now - file.stat().st_mtime) < config.settle_seconds:
-                left[name] = f"it changed in the last {config.settle_seconds:g} seconds"
-                continue
-            digest = sha256_of(file)
-        except OSError as error:
+            with opened(file) as content:
+                # A clock that is ahead dates a file in the future; far ahead, that says nothing of the file.
+                if abs(now - os.fstat(content.fileno()).st_mtime) < config.settle_seconds:
+                    left[name] = f"it changed in the last {config.settle_seconds:g} seconds"
+                    continue
+                digest = _digest(_blocks(content))
+        except (OSError, NoFileError) as error:
             left[name] = f"it cannot be read: {error}"
             continue
         if digest not in seen:
             deliveries.setdefault(digest, Delivery(name, digest, file))
     return list(deliveries.values()), left
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[BinaryIO]:
+    """A delivered file, open for reading: itself and nothing that it links to.
+
+    Raises:
+        NoFileError: it is a link, a folder, a pipe or a device.
+        OSError: it is gone, or may not be read.
+    """
+    try:  # a pipe would wait for its writer
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NoFileError("it is a link; deliver the file itself") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NoFileError("it is no regular file")
+    with open(descriptor, "rb") as content:  # noqa: PTH123  Path.open would look at the name again
+        yield content
 
 
 def examine(
@@ -150,10 +194,16 @@ def examine(
 
     Raises:
         UnfinishedError: the file does not read to its end, holds nothing, or changed meanwhile.
-        OSError: it is gone, or may not be read.
+        NoFileError, OSError: it is gone, or may not be read.
     """
-    pairs = _Known(known, refused, known_first)
-    counted = _Counted(delivery.content)
+    with _copy(delivery) as content:
+        return _examine(delivery, content, _Known(known, refused, known_first), max_bad_share, reads)
+
+
+def _examine(
+    delivery: Delivery, content: BinaryIO, pairs: "_Known", max_bad_share: float, reads: Format | None
+) -> Intake:
+    counted = _Counted(_rows(content, delivery))
     duplicates, bad, left_out = 0, list[BadRow](), Counter[str]()
     read_as, refusal = "", None
     try:
@@ -173,8 +223,6 @@ def examine(
         pass
     if counted.rows == 0:
         raise UnfinishedError("it holds no rows")
-    if isinstance(delivery.content, Path) and sha256_of(delivery.content) != delivery.digest:
-        raise UnfinishedError("it changed while it was read")
     new = pairs.accepted.values()
     table = as_table(iter(new)) if new and not refusal else None
     return Intake(counted.rows, table, duplicates, bad, refusal, read_as, left_out)
@@ -205,9 +253,9 @@ class _Known:
 class _Counted:
     """The rows of a delivery, once; what was seen so far of their number and columns."""
 
-    def __init__(self, content: Path | Part) -> None:
+    def __init__(self, lines: Iterator[Line]) -> None:
         self.rows, self.columns = 0, dict[str, None]()
-        self._lines = _rows(content)
+        self._lines = lines
 
     def __iter__(self) -> Iterator[Line]:
         for line in self._lines:
@@ -234,32 +282,70 @@ def _refusal(bad: list[BadRow], rows: int, max_bad_share: float) -> str | None:
     )
 
 
-def _rows(content: Path | Part) -> Iterator[Line]:
+@contextmanager
+def _copy(delivery: Delivery) -> Iterator[BinaryIO]:
+    """The content of a delivery in a file without a name, which nobody can change any more.
+
+    Raises:
+        UnfinishedError: the content is no longer what the delivery's digest is of.
+    """
+    with tempfile.TemporaryFile() as copy:
+        if isinstance(delivery.content, Part):
+            blocks = map(_as_json, delivery.content.lines())
+            found = _digest(_written(blocks, copy, end=b"\n"))
+        else:
+            with opened(delivery.content) as content:
+                found = _digest(_written(_blocks(content), copy))
+        if found != delivery.digest:
+            raise UnfinishedError("it changed while it was read")
+        yield copy
+
+
+def _written(blocks: Iterator[bytes], copy: BinaryIO, end: bytes = b"") -> Iterator[bytes]:
+    """The blocks, each of which is written, with an end, before the next one is asked for."""
+    for block in blocks:
+        copy.write(block + end)
+        yield block
+
+
+def _blocks(content: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: content.read(BLOCK_BYTES), b"")
+
+
+def _digest(blocks: Iterable[bytes]) -> str:
+    whole = hashlib.sha256()
+    for block in blocks:
+        whole.update(block)
+    return whole.hexdigest()
+
+
+def _part(source: str) -> Part:
+    """Built-in rows, or those of a data set of the hub, which leaves nothing in a cache of `datasets`."""
+    if source.startswith("sample://"):
+        [part] = parts(source)
+        return part
+    table = load_hub(source, cached=False)
+    return Part(source, lambda: numbered(table))
+
+
+def _as_json(line: Line) -> bytes:
+    return json.dumps(line.row, sort_keys=True, default=str).encode()
+
+
+def _rows(content: BinaryIO, delivery: Delivery) -> Iterator[Line]:
     """The rows; a line that is no JSON spoils itself alone, unless it is a last line without an end."""
-    if isinstance(content, Part):
-        yield from content.lines()
-        return
-    if content.stat().st_size == 0 and ".json" not in suffix(content):
+    kind = suffix(delivery.content) if isinstance(delivery.content, Path) else ".jsonl"
+    size = content.seek(0, os.SEEK_END)
+    if size == 0 and ".json" not in kind:
         raise UnfinishedError("it is empty")
-    if suffix(content) == ".csv" and not _ends_in_newline(content):
-        raise UnfinishedError("its last line does not end")  # a response may well be cut there
+    if kind == ".csv":
+        content.seek(-min(size, 2), os.SEEK_END)
+        if not content.read().rstrip(b"\0").endswith(b"\n"):  # in UTF-16 a zero may follow
+            raise UnfinishedError("its last line does not end")  # a response may well be cut there
     try:
-        for line in lines(content):
+        for line in lines_of(content, delivery.name, kind):
             if isinstance(line.row, bytes) and not line.row.endswith(b"\n"):
                 raise UnfinishedError("its last line is cut off")
             yield line
     except PairsError as error:
         raise UnfinishedError(f"it cannot be read to its end: {error}") from error
-
-
-def _ends_in_newline(file: Path) -> bool:
-    with file.open("rb") as content:
-        content.seek(-1, 2)
-        return content.read() == b"\n"
-
-
-def _digest_of_rows(part: Part) -> str:
-    whole = hashlib.sha256()
-    for line in part.lines():
-        whole.update(json.dumps(line.row, sort_keys=True, default=str).encode())
-    return whole.hexdigest()

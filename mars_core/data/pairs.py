@@ -20,7 +20,7 @@ class DataConfig(PluginSection):
 
     train: str = "sample://preferences"
     """Source of the originals: sample://preferences, a local .jsonl[.gz], .json[.gz], .parquet or .csv file
-    or folder, or a hub dataset NAME[/DIRECTORY]@REVISION[:SPLIT]."""
+    or folder, or a hub dataset OWNER/NAME[/DIRECTORY]@REVISION[:SPLIT]."""
     format: Annotated[str, FORMATS] = "by_columns"
     """How rows become pairs: by default the columns of each file say; or a format by name, or a class of your
     own as module:attribute (docs/data_and_models.md)."""

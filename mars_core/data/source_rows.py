@@ -6,12 +6,14 @@ what it is; rows come one after the other, so that a file need not fit into memo
 
 import csv
 import gzip
+import io
 import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, NamedTuple
 
 import datasets
 import pyarrow
@@ -57,7 +59,7 @@ def parts(source: str) -> list[Part]:
 
     Args:
         source: sample://preferences, a file of a kind in `READERS`, a folder of such files, or a hub data set
-            NAME[/DIRECTORY]@REVISION[:SPLIT]. In a folder .json files count where there are no others.
+            OWNER/NAME[/DIRECTORY]@REVISION[:SPLIT]. In a folder .json files count where there are no others.
 
     Raises:
         PairsError: the source is not there, or the hub does not give it.
@@ -104,13 +106,26 @@ def lines(file: Path) -> Iterator[Line]:
     """
     try:
         with file.open("rb") as content:
-            if content.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise PairsError(f"{file}: a pointer of Git LFS and not the data: fetch them by git lfs pull")
-        yield from READERS[suffix(file)](file)
-    except UnicodeError as error:
-        raise PairsError(f"{file}: not UTF-8, in which it has to be saved: {error}") from error
-    except (OSError, EOFError, zlib.error, csv.Error, pyarrow.ArrowException) as error:
+            yield from lines_of(content, str(file), suffix(file))
+    except OSError as error:
         raise PairsError(f"{file}: {error}") from error
+
+
+def lines_of(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
+    """The rows of an open file of a kind in `READERS`, from its start; `name` is what messages call it.
+
+    Raises:
+        PairsError: as of `lines`.
+    """
+    try:
+        content.seek(0)
+        if content.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise PairsError(f"{name}: a pointer of Git LFS and not the data: fetch them by git lfs pull")
+        yield from READERS[kind](content, name, kind)
+    except UnicodeError as error:
+        raise PairsError(f"{name}: not UTF-8, in which it has to be saved: {error}") from error
+    except (OSError, EOFError, zlib.error, csv.Error, pyarrow.ArrowException) as error:
+        raise PairsError(f"{name}: {error}") from error
 
 
 def load_file(path: Path) -> Dataset:
@@ -134,25 +149,39 @@ def load_file(path: Path) -> Dataset:
         raise PairsError(f"{path}: a column holds values of several kinds: {error}") from error
 
 
-def load_hub(source: str, default_split: str = "train") -> Dataset:
-    """Load NAME[/DIRECTORY]@REVISION[:SPLIT] from the hub; no dataset code is executed.
+def load_hub(source: str, default_split: str = "train", *, cached: bool = True) -> Dataset:
+    """Load OWNER/NAME[/DIRECTORY]@REVISION[:SPLIT] from the hub; no dataset code is executed.
+
+    Args:
+        source: the data set. A folder of its name is never read in its place.
+        default_split: the split, where the source names none.
+        cached: whether the rows stay in the cache of `datasets`, for the next time.
 
     Raises:
-        PairsError: the source names no revision, or cannot be loaded.
+        PairsError: the source names no revision, a folder has the data set's name, or it cannot be loaded.
     """
     location, _, pinned = source.partition("@")
     revision, _, split = pinned.partition(":")
-    if not location or not revision:
+    if "/" not in location or not revision:
         raise PairsError(
             f"{source}: no such file or folder; a hub dataset is named with its revision, "
-            "NAME[/DIRECTORY]@REVISION[:SPLIT], such as Anthropic/hh-rlhf@main"
+            "OWNER/NAME[/DIRECTORY]@REVISION[:SPLIT], such as Anthropic/hh-rlhf@main"
         )
-    owner, *rest = location.split("/")
-    name, directory = "/".join([owner, *rest[:1]]), "/".join(rest[1:])
+    owner, name, *directory = location.split("/")
+    if Path(owner, name).exists():
+        raise PairsError(
+            f"{source}: a data set of the hub, but there is a folder {owner}/{name} here, which `datasets` "
+            f"would read in its place: rename it, or name it as ./{owner}/{name}"
+        )
     try:
-        return datasets.load_dataset(
-            name, data_dir=directory or None, revision=revision, split=split or default_split
-        )
+        with TemporaryDirectory(prefix="mars-hub-") as passing:  # what is mapped outlives its name
+            return datasets.load_dataset(
+                f"{owner}/{name}",
+                data_dir="/".join(directory) or None,
+                revision=revision,
+                split=split or default_split,
+                **({} if cached else {"cache_dir": passing}),
+            )
     except Exception as error:  # the hub client raises many kinds; all mean the same to the reader
         raise PairsError(f"{source}: cannot be loaded from the hub: {error}") from error
 
@@ -162,52 +191,55 @@ def suffix(path: Path) -> str:
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
-def _json(file: Path) -> Iterator[Line]:
+def _json(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
     """The rows of one array, or a row a line, whatever the file is called."""
-    with _opened(file) as content:
-        start = content.read(4096)
-        if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            try:
-                rows = json.loads((start + content.read()).decode("utf-8-sig"))
-            except (ValueError, RecursionError) as error:
-                if ".jsonl" not in suffix(file):
-                    raise PairsError(f"{file}: no JSON: {error}") from error
-            else:
-                yield from (Line(number, row, _fault(row)) for number, row in enumerate(rows, start=1))
-                return
-    with _opened(file) as content:
-        for number, line in enumerate(content, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-            except UnicodeDecodeError:
-                yield Line(number, line, "not UTF-8")
-            except (ValueError, RecursionError):
-                yield Line(number, line, "no JSON")
-            else:
-                yield Line(number, row, _fault(row))
+    text = _unpacked(content, kind)
+    start = text.read(4096)
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        try:
+            rows = json.loads((start + text.read()).decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            if ".jsonl" not in kind:
+                raise PairsError(f"{name}: no JSON: {error}") from error
+        else:
+            yield from (Line(number, row, _fault(row)) for number, row in enumerate(rows, start=1))
+            return
+    for number, line in enumerate(_unpacked(content, kind), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            yield Line(number, line, "not UTF-8")
+        except (ValueError, RecursionError):
+            yield Line(number, line, "no JSON")
+        else:
+            yield Line(number, row, _fault(row))
 
 
 def _fault(row: Any) -> str:
     return "" if isinstance(row, dict) else "no object with columns"
 
 
-def _opened(file: Path) -> Any:
-    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
+def _unpacked(content: BinaryIO, kind: str) -> BinaryIO:
+    """The content from its start, decompressed where its kind says that it is compressed."""
+    content.seek(0)
+    return gzip.GzipFile(fileobj=content) if kind.endswith(".gz") else content  # type: ignore[return-value]
 
 
-def _parquet(file: Path) -> Iterator[Line]:
-    with pyarrow.parquet.ParquetFile(file) as table:
+def _parquet(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
+    with pyarrow.parquet.ParquetFile(content) as table:
         yield from numbered(row for batch in table.iter_batches(1024) for row in batch.to_pylist())
 
 
-def _csv(file: Path) -> Iterator[Line]:
+def _csv(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
     """The rows of a CSV, all of them text; the header says what separates its columns: , ; or a tab."""
     csv.field_size_limit(sys.maxsize)
-    with file.open("rb") as content:
-        encoding = "utf-16" if content.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    with file.open(encoding=encoding, newline="") as text:
+    content.seek(0)
+    encoding = "utf-16" if content.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    content.seek(0)
+    text = io.TextIOWrapper(content, encoding=encoding, newline="")
+    try:
         separator = max(",;\t", key=text.readline().count)
         text.seek(0)
         rows = csv.reader(text, delimiter=separator, strict=True)
@@ -216,16 +248,21 @@ def _csv(file: Path) -> Iterator[Line]:
             for number, fields in enumerate(rows, start=1):
                 if len(fields) not in (0, len(columns)):
                     raise PairsError(
-                        f"{file}: row {number} has {len(fields)} columns and the header {len(columns)}: "
+                        f"{name}: row {number} has {len(fields)} columns and the header {len(columns)}: "
                         'a text that holds a separator, a quote or a line end belongs in "quotes"'
                     )
                 if fields:
                     yield Line(number, dict(zip(columns, fields, strict=True)), "")
         except csv.Error as error:
-            raise PairsError(f"{file}: the row that ends in line {rows.line_num}: {error}") from error
+            raise PairsError(f"{name}: the row that ends in line {rows.line_num}: {error}") from error
+    finally:
+        text.detach()  # or it would close the content
 
 
-READERS: dict[str, Callable[[Path], Iterator[Line]]] = {
+Reader = Callable[[BinaryIO, str, str], Iterator[Line]]
+"""Reads the rows of an open file, from its name for messages and its kind."""
+
+READERS: dict[str, Reader] = {
     **dict.fromkeys((".jsonl", ".jsonl.gz", ".json", ".json.gz"), _json), ".parquet": _parquet, ".csv": _csv
 }  # fmt: skip
-"""How a file is read, by the end of its name."""
+"""How a file is read, by its kind, which is the end of its name."""

@@ -10,7 +10,14 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.data import reading
-from mars_core.data.deliveries import Delivery, Intake, UnfinishedError, examine, new_deliveries
+from mars_core.data.deliveries import (
+    Delivery,
+    Intake,
+    NoFileError,
+    UnfinishedError,
+    examine,
+    new_deliveries,
+)
 from mars_core.files import write_whole
 from tasks.retraining.ledger import Delivered, Ledger
 from tasks.retraining.retrain_config import RetrainConfig
@@ -34,7 +41,7 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
                 intake = examine(delivery, known, (), 1.0, reads, known_first)
             else:
                 intake = examine(delivery, known, refused, config.data.max_bad_share, reads, known_first)
-        except (UnfinishedError, OSError) as error:
+        except (UnfinishedError, NoFileError, OSError) as error:
             left[delivery.name] = str(error)
             continue
         _keep(config.root, ledger, delivery, intake)

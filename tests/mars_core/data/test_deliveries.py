@@ -3,20 +3,33 @@
 import gzip
 import json
 import os
+import tempfile
 import time
+from pathlib import Path
 
+import datasets
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.data.deliveries import Delivery, IntakeConfig, UnfinishedError, examine, new_deliveries
+from mars_core.data.deliveries import (
+    Delivery,
+    IntakeConfig,
+    NoFileError,
+    UnfinishedError,
+    examine,
+    new_deliveries,
+)
+from mars_core.data.formats.format import FORMATS
 from mars_core.data.reading import COLUMNS, content_id
-from mars_core.data.source_rows import PairsError, Part, numbered
+from mars_core.data.source_rows import PairsError
 from mars_core.files import sha256_of
 
 LATER = time.time() + 3600
 ROWS = [{"prompt": f"What is {i}?", "chosen": f"{i} is a number.", "rejected": "No idea."} for i in range(10)]
+
+CSV = "prompt,chosen,rejected\na,b,c\n"
 
 
 def lines(rows):
@@ -81,16 +94,78 @@ def test_a_file_that_has_just_changed_is_left_for_the_next_look(tmp_path):
     assert len(new_deliveries(config, (), 1060)[0]) == 1
 
 
-def test_a_file_that_cannot_be_read_is_left_and_keeps_back_no_other(folder, monkeypatch):
-    def digest_of_file(file):
-        if file.name == "a.jsonl":
-            raise PermissionError("Permission denied")
-        return sha256_of(file)
-
-    monkeypatch.setattr("mars_core.data.deliveries.sha256_of", digest_of_file)
-    found, left = folder(a_jsonl=lines(ROWS), b_jsonl=lines(ROWS))
+def test_a_file_that_cannot_be_read_is_left_and_keeps_back_no_other(folder, tmp_path):
+    (tmp_path / "secret").write_text(lines(ROWS[:2]))
+    (tmp_path / "a.jsonl").symlink_to("secret")
+    (tmp_path / "c.jsonl").mkdir()
+    os.mkfifo(tmp_path / "d.jsonl")
+    found, left = folder(b_jsonl=lines(ROWS))
     assert [delivery.name for delivery in found] == ["b.jsonl"]
-    assert left == {"a.jsonl": "it cannot be read: Permission denied"}
+    assert left == {
+        "a.jsonl": "it cannot be read: it is a link; deliver the file itself",
+        "c.jsonl": "it cannot be read: it is no regular file",
+        "d.jsonl": "it cannot be read: it is no regular file",
+    }
+
+
+def test_a_link_that_takes_the_place_of_a_delivery_is_not_followed(folder, tmp_path):
+    [delivery], _ = folder(a_jsonl=lines(ROWS))
+    (tmp_path / "elsewhere").write_text(lines(ROWS))  # of the same digest
+    (tmp_path / "a.jsonl").unlink()
+    (tmp_path / "a.jsonl").symlink_to("elsewhere")
+    with pytest.raises(NoFileError, match="it is a link"):
+        examine(delivery, (), (), 0.2)
+
+
+def test_a_name_is_no_pattern(folder, tmp_path):
+    found, _ = folder(**{"*_csv": CSV, "a_csv": CSV + "d,e,f\n", "b_csv": CSV + "g,h,i\n"})
+    assert [(delivery.name, examine(delivery, (), (), 0).rows) for delivery in found] == [
+        ("*.csv", 1),
+        ("a.csv", 2),
+        ("b.csv", 2),
+    ]
+
+
+def test_a_file_of_another_kind_keeps_back_no_other(folder):
+    found, _ = folder(a_json=json.dumps(ROWS), b_jsonl=lines(ROWS[:1]))
+    assert [delivery.name for delivery in found] == ["a.json", "b.jsonl"]
+
+
+def test_what_is_read_is_what_was_hashed_though_the_file_changes_and_changes_back(folder, tmp_path):
+    rows = [row | {"id": str(number)} for number, row in enumerate(ROWS * 1000)]
+    whole = lines(rows).encode()
+    other = whole.replace(b"a number", b"a rumour")
+
+    class Changing(FORMATS.find("preference")):
+        def at(self, columns, rows):
+            return self
+
+        def pairs(self, rows):
+            meanwhile = {"0": other, "9999": whole}.get(rows[0]["id"])
+            if meanwhile:
+                (tmp_path / "a.jsonl").write_bytes(meanwhile)
+            return super().pairs(rows)
+
+    [delivery], _ = folder(a_jsonl=whole)
+    intake = examine(delivery, (), (), 1, Changing(Changing.Config()))
+    assert (intake.rows, len(intake.accepted)) == (10_000, 10)
+    assert set(intake.accepted["chosen"][:]) == {row["chosen"] for row in ROWS}
+
+
+def test_a_data_set_of_the_hub_stays_in_no_cache(monkeypatch, tmp_path):
+    caches = []
+
+    def load_dataset(name, cache_dir, **_):
+        caches.append(Path(cache_dir))
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    config = IntakeConfig(source="acme/prefs@main")
+    [delivery], _ = new_deliveries(config, (), LATER)
+    assert len(examine(delivery, (), (), 0).accepted) == 10
+    assert caches
+    assert not caches[0].exists()
+    assert new_deliveries(config, {delivery.digest}, LATER) == ([], {})
 
 
 def test_a_source_that_is_not_there_is_an_error_that_names_it():
@@ -268,8 +343,10 @@ def test_a_file_that_changes_while_it_is_read_is_unfinished(folder, tmp_path):
 @given(st.lists(st.sampled_from([*ROWS, *map(exchanged, ROWS), {"prompt": "no responses"}]), min_size=1))
 def test_every_row_is_accepted_or_a_duplicate_or_bad(rows):
     delivered = [dict.fromkeys(ROWS[0]) | row for row in rows]
-    delivery = Delivery("made", "", Part("made", lambda: numbered(delivered)))
-    intake = examine(delivery, set(), set(), max_bad_share=1)
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
+        Path(file.name).write_text(lines(delivered))
+        delivery = Delivery("made", sha256_of(Path(file.name)), Path(file.name))
+        intake = examine(delivery, set(), set(), max_bad_share=1)
     ids = intake.accepted["pair_id"][:] if intake.accepted else []
     assert len(ids) + intake.duplicates + len(intake.bad) == intake.rows == len(rows)
     assert len(set(ids)) == len(ids)

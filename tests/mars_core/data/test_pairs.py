@@ -128,6 +128,13 @@ def test_a_hub_source_names_data_set_folder_revision_and_split(monkeypatch):
     ]
 
 
+def test_a_folder_is_never_read_in_place_of_a_data_set_of_the_hub(write, tmp_path, monkeypatch):
+    write([ROW], "acme/prefs/train.jsonl")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PairsError, match=r"there is a folder acme/prefs here.* as \./acme/prefs"):
+        reading.read("acme/prefs@main")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
