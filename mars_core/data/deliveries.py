@@ -36,9 +36,9 @@ from mars_core.data.source_rows import (
     Line,
     PairsError,
     Part,
+    hub_part,
     lines_of,
     load_hub,
-    numbered,
     parts,
     suffix,
 )
@@ -324,8 +324,7 @@ def _part(source: str) -> Part:
     if source.startswith("sample://"):
         [part] = parts(source)
         return part
-    table = load_hub(source, cached=False)
-    return Part(source, lambda: numbered(table))
+    return hub_part(source, load_hub(source, cached=False))
 
 
 def _as_json(line: Line) -> bytes:

@@ -19,7 +19,7 @@ from datasets import Dataset
 from mars_core.data import dialogue
 from mars_core.data.formats.by_columns import ByColumns
 from mars_core.data.formats.format import COMMON, Format, LeftOut, Pair, number_of
-from mars_core.data.source_rows import Line, PairsError, Part, Row, parts
+from mars_core.data.source_rows import MEDIA, Line, PairsError, Part, Row, parts
 
 COLUMNS = ("pair_id", "prompt", "chosen", "rejected", "source")
 NUMBERS = ("margin", "weight")
@@ -27,9 +27,6 @@ NUMBERS = ("margin", "weight")
 
 VERSION = 2
 """Counted up whenever a row is read to other texts than before; 1 is `mars_core.data.first_reading`."""
-
-MEDIA = ("image", "images", "video", "videos", "audio", "audios")
-"""Columns of what the texts may be about; where one is filled, the texts alone are not what was judged."""
 
 FIRST_ROWS = 100
 """The rows that a format is recognised by."""

@@ -1,7 +1,9 @@
 """Rows of a source as its author wrote them: files, folders, data sets of the hub, the built-in pairs.
 
 A row is a dictionary. No column is given a type, so that a text which looks like a date, or an id 007, stays
-what it is; rows come one after the other, so that a file need not fit into memory.
+what it is; rows come one after the other, so that a file need not fit into memory. Of Parquet and the hub,
+columns of texts and numbers are read, and what metadata say of them is ignored: nothing is decoded or
+fetched.
 """
 
 import csv
@@ -10,13 +12,14 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, NamedTuple
 
 import datasets
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 from datasets import Dataset
 
@@ -26,6 +29,11 @@ from mars_core.errors import MarsError
 datasets.disable_progress_bars()
 
 Row = dict[str, Any]
+
+ROWS_AT_ONCE = 1024
+
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+"""Columns of what the texts may be about; where one is filled, the texts alone are not what was judged."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -80,9 +88,18 @@ def parts(source: str) -> list[Part]:
     elif suffix(path) in READERS or source.startswith((".", "/", "~")):
         raise PairsError(f"{source}: no such file or folder")
     else:
-        table = load_hub(source)
-        return [Part(source, lambda: numbered(table))]
+        return [hub_part(source, load_hub(source))]
     return [Part(str(file), lambda file=file: lines(file)) for file in files]  # type: ignore[misc]
+
+
+def hub_part(source: str, table: Dataset) -> Part:
+    """A data set of the hub as a source."""
+
+    def batches() -> Iterator[pyarrow.RecordBatch]:
+        for some in table.with_format("arrow").iter(ROWS_AT_ONCE):
+            yield from some.to_batches()
+
+    return Part(source, lambda: numbered(_plain_rows(batches())))
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -229,7 +246,51 @@ def _unpacked(content: BinaryIO, kind: str) -> BinaryIO:
 
 def _parquet(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
     with pyarrow.parquet.ParquetFile(content) as table:
-        yield from numbered(row for batch in table.iter_batches(1024) for row in batch.to_pylist())
+        yield from numbered(_plain_rows(table.iter_batches(ROWS_AT_ONCE)))
+
+
+def _plain_rows(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[Row]:
+    """The rows of Arrow batches: their texts, numbers and truth values, and lists and groups of these."""
+    for batch in batches:
+        columns = {
+            name: values.to_pylist()
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            if (values := _plain(name, column)) is not None
+        }
+        for row in range(batch.num_rows):
+            yield {name: values[row] for name, values in columns.items()}
+
+
+def _plain(name: str, column: pyarrow.Array) -> pyarrow.Array | None:
+    """A column as it is read: dates, which may be too far for Python, as text; of media how many there are.
+
+    None for other bytes, which are no texts.
+    """
+    if isinstance(column, pyarrow.ExtensionArray):
+        column = column.storage
+    if _is_plain(column.type):
+        return column
+    if pyarrow.types.is_temporal(column.type) or pyarrow.types.is_decimal(column.type):
+        return column.cast(pyarrow.string())
+    if name not in MEDIA:
+        return None
+    is_list = pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type)
+    return pyarrow.compute.list_value_length(column) if is_list else column.is_valid()
+
+
+def _is_plain(kind: pyarrow.DataType) -> bool:
+    types = pyarrow.types
+    if types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    if types.is_nested(kind):
+        return all(_is_plain(kind.field(place).type) for place in range(kind.num_fields))
+    return any(
+        is_one(kind)
+        for is_one in (
+            types.is_string, types.is_large_string, types.is_string_view, types.is_boolean, types.is_integer,
+            types.is_floating, types.is_null,
+        )
+    )  # fmt: skip
 
 
 def _csv(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:

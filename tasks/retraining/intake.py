@@ -63,6 +63,9 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
 def _keep(root: Path, ledger: Ledger, delivery: Delivery, intake: Intake) -> None:
     """Write what was accepted, what was not, then the ledger: killed in between, it all happens again."""
     accepted = intake.accepted
+    for place in (ledger.accepted(delivery.digest), quarantine_file(root, delivery)):
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.parent.chmod(0o700)  # an earlier version made it
     if accepted is not None:
         write_whole(ledger.accepted(delivery.digest), accepted.to_parquet)
     if intake.bad:

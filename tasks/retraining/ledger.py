@@ -104,9 +104,14 @@ class Ledger(BaseModel):
             self._save()
 
     def _save(self) -> None:
-        """Replace the file."""
+        """Replace the file, which its owner alone may read."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-        write_whole(self._root / "ledger.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+        def put(path: Path) -> None:
+            path.touch(mode=0o600)
+            path.write_text(text, encoding="utf-8")
+
+        write_whole(self._root / "ledger.json", put)
 
     def accepted(self, digest: str) -> Path:
         """Where the accepted pairs of a delivery are."""

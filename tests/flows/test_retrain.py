@@ -306,6 +306,24 @@ def test_a_file_whose_name_is_no_text_is_taken_in(retraining):
     assert len(list((retraining.root / "quarantine").iterdir())) == 1
 
 
+def test_what_deliveries_hold_is_for_the_owner_alone(retraining):
+    retraining.root.joinpath("accepted").chmod(0o755)  # as an earlier version made it
+    retraining.deliver("mixed.jsonl", [*rows(SECOND[:20]), {"prompt": "What?"}])
+    retraining.start()
+    modes = {name: (retraining.root / name).stat().st_mode & 0o777 for name in ("quarantine", "accepted")}
+    assert modes == {"quarantine": 0o700, "accepted": 0o700}
+    assert (retraining.root / "ledger.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_file_that_a_link_leads_to_is_kept_nowhere(retraining):
+    (retraining.folder / "secret").write_text("the password is lark\n" * 3)
+    (retraining.folder / "incoming/link.jsonl").symlink_to("../secret")
+    assert retraining.start().name == "Nothing new"
+    assert retraining.states() == {"first.jsonl": "trusted"}
+    kept = [path for path in retraining.root.rglob("*") if path.is_file()]
+    assert not [path for path in kept if b"password is lark" in path.read_bytes()]
+
+
 def test_a_second_retraining_is_skipped(retraining):
     retraining.deliver("second.jsonl", rows(SECOND))
     with owned(retraining.root):

@@ -3,12 +3,15 @@
 import gzip
 import json
 import os
+import socketserver
 import tempfile
 import time
 from pathlib import Path
 
 import datasets
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,6 +153,42 @@ def test_what_is_read_is_what_was_hashed_though_the_file_changes_and_changes_bac
     intake = examine(delivery, (), (), 1, Changing(Changing.Config()))
     assert (intake.rows, len(intake.accepted)) == (10_000, 10)
     assert set(intake.accepted["chosen"][:]) == {row["chosen"] for row in ROWS}
+
+
+def pictures(address):
+    """Rows with pictures of another machine, in a table that declares them as such."""
+    rows = [row | {"image": address} for row in ROWS[:2]] + [row | {"image": None} for row in ROWS[2:]]
+    return datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
+
+
+@pytest.mark.parametrize("place", ["file", "hub"])
+def test_a_delivery_fetches_nothing(folder, tmp_path, monkeypatch, place):
+    with socketserver.TCPServer(("127.0.0.1", 0), None) as listener:  # it answers nobody
+        listener.socket.settimeout(0)
+        table = pictures(f"http://127.0.0.1:{listener.server_address[1]}/secret.png")
+        if place == "hub":
+            monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
+            [delivery], _ = new_deliveries(IntakeConfig(source="acme/prefs@main"), (), LATER)
+        else:
+            table.to_parquet(tmp_path / "made")
+            [delivery], _ = folder(a_parquet=(tmp_path / "made").read_bytes())
+        intake = examine(delivery, (), (), 1)
+        with pytest.raises(BlockingIOError):
+            listener.socket.accept()
+    assert [bad.reason for bad in intake.bad] == ["image is not empty; a reward model reads text alone"] * 2
+    assert len(intake.accepted) == 8
+
+
+def test_columns_that_are_no_texts_are_not_read(folder, tmp_path):
+    far = pa.array([2**62] * 10, pa.timestamp("us"))
+    more = {"at": far, "audios": [[{"bytes": b"a"}]] + [[]] * 9, "sound": [b"\xff"] * 10, "score": [0.5] * 10}
+    table = pa.table(pd.DataFrame(ROWS).to_dict("list") | more)
+    pa.parquet.write_table(table, tmp_path / "made")
+    [delivery], _ = folder(a_parquet=(tmp_path / "made").read_bytes())
+    intake = examine(delivery, (), (), 1)
+    assert [bad.reason.partition(";")[0] for bad in intake.bad] == ["audios is not empty"]
+    assert len(intake.accepted) == 9
+    assert intake.remark == "read as preference (prompt, chosen, rejected); not used: at, audios, score"
 
 
 def test_a_data_set_of_the_hub_stays_in_no_cache(monkeypatch, tmp_path):
