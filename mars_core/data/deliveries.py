@@ -30,9 +30,11 @@ from pydantic import Field
 
 from mars_core.data.first_reading import first_ids
 from mars_core.data.formats.format import FORMATS, Format
-from mars_core.data.reading import as_table, content_id, readings, recognised, remark
+from mars_core.data.reading import Reading, as_table, content_id, readings, recognised, remark
 from mars_core.data.source_rows import (
     READERS,
+    LimitError,
+    Limits,
     Line,
     PairsError,
     Part,
@@ -49,6 +51,8 @@ BLOCK_BYTES = 1 << 20
 DUPLICATE = "known"
 KEPT_CHARACTERS = 2000
 """How much of a bad row is kept for a person to see."""
+KEPT_ROWS = 1000
+"""How many bad rows of a delivery are kept; the others are counted."""
 
 
 class UnfinishedError(MarsError, ValueError):
@@ -72,6 +76,8 @@ class IntakeConfig(PluginSection):
     """A file that changed less than this long ago is left for the next look."""
     max_bad_share: float = Field(0.2, ge=0, le=1)
     """A delivery with a greater share of bad rows is quarantined whole."""
+    limits: Limits = Limits()
+    """What one delivery may hold, and its reading may take."""
 
 
 class Delivery(NamedTuple):
@@ -102,6 +108,9 @@ class Intake(NamedTuple):
     duplicates: int
     """Pairs that were known."""
     bad: list[BadRow]
+    """The first `KEPT_ROWS` that are not accepted."""
+    bad_rows: int
+    """How many there are."""
     refusal: str | None
     """Why the delivery is quarantined whole, if it is."""
     remark: str = ""
@@ -137,7 +146,7 @@ def new_deliveries(
     for file in sorted(place.iterdir()) if place.is_dir() else [place.resolve()]:
         if suffix(file) not in READERS or file.name.startswith("."):
             continue
-        name = os.fsencode(file.name).decode(errors="replace")
+        name = _shown(file)
         try:
             with opened(file) as content:
                 # A clock that is ahead dates a file in the future; far ahead, that says nothing of the file.
@@ -174,6 +183,16 @@ def opened(file: Path) -> Iterator[BinaryIO]:
         yield content
 
 
+def on_disk(delivery: Delivery, folder: Path) -> Delivery:
+    """The delivery as a file: itself, or the rows of a data set in a new file of a folder."""
+    if isinstance(delivery.content, Path):
+        return delivery
+    file = folder / "rows.jsonl"
+    with file.open("wb") as rows:
+        digest = _digest(_written((_as_json(line) + b"\n" for line in delivery.content.lines()), rows))
+    return Delivery(delivery.name, digest, file)
+
+
 def examine(
     delivery: Delivery,
     known: Container[str],
@@ -181,85 +200,143 @@ def examine(
     max_bad_share: float,
     reads: Format | None = None,
     known_first: Container[str] = (),
+    limits: Limits | None = None,
 ) -> Intake:
     """Sort the rows of a delivery into new pairs, known ones and bad ones.
 
     Args:
-        delivery: the file, or the dataset.
+        delivery: the file; see `on_disk`.
         known: ids, by `content_id`, of the pairs that were accepted before.
         refused: ids of the pairs that were accepted before, and then refused by the gate.
         max_bad_share: the share of bad rows up to which the good ones are accepted.
         reads: the format; by default the one that the columns say.
         known_first: ids of the pairs that were accepted by the first version of the reading.
+        limits: how much it may hold; its memory and time are for the caller to limit.
 
     Raises:
         UnfinishedError: the file does not read to its end, holds nothing, or changed meanwhile.
         NoFileError, OSError: it is gone, or may not be read.
     """
-    with _copy(delivery) as content:
-        return _examine(delivery, content, _Known(known, refused, known_first), max_bad_share, reads)
-
-
-def _examine(
-    delivery: Delivery, content: BinaryIO, pairs: "_Known", max_bad_share: float, reads: Format | None
-) -> Intake:
-    counted = _Counted(_rows(content, delivery))
-    duplicates, bad, left_out = 0, list[BadRow](), Counter[str]()
-    read_as, refusal = "", None
-    try:
-        reader, rows = recognised(iter(counted), reads, delivery.name)
-    except PairsError as error:
-        refusal = str(error)
-    else:
-        for reading in readings(rows, reader, delivery.name):
-            left_out.update(reading.left_out)
-            judged = [pairs.judge(pair, reading.line.row) for pair in reading.pairs]
-            duplicates += judged.count(DUPLICATE)
-            problems = [reading.problem, *(found for found in judged if found != DUPLICATE)]
-            bad += [_bad(reading.line, problem) for problem in problems if problem][:1]
-        read_as = remark(reader, counted.columns)
-        refusal = _refusal(bad, counted.rows, max_bad_share)
-    for _ in counted:  # to the end, where no format reads it
-        pass
-    if counted.rows == 0:
+    assert isinstance(delivery.content, Path)
+    limits = limits or Limits()
+    sorting = _Sorting(_Known(known, refused, known_first), limits)
+    table, refusal, read_as = None, None, ""
+    with _copy(delivery.content, delivery.digest) as content:
+        counted = _Counted(_rows(content, delivery.name, suffix(delivery.content), limits), limits.rows)
+        try:
+            try:
+                reader, rows = recognised(iter(counted), reads, delivery.name)
+            except PairsError as error:
+                refusal = str(error)
+            else:
+                table = as_table(sorting.accepted(readings(rows, reader, delivery.name)))
+                read_as = remark(reader, counted.columns)
+                refusal = sorting.refusal(counted.rows, max_bad_share)
+            for _ in counted:  # to the end, where no format reads it
+                pass
+        except LimitError as error:
+            refusal = str(error)
+    if counted.rows == 0 and refusal is None:
         raise UnfinishedError("it holds no rows")
-    new = pairs.accepted.values()
-    table = as_table(iter(new)) if new and not refusal else None
-    return Intake(counted.rows, table, duplicates, bad, refusal, read_as, left_out)
+    accepted = table if table is not None and len(table) and refusal is None else None
+    return Intake(
+        counted.rows, accepted, sorting.duplicates, sorting.kept, sorting.bad.total(), refusal, read_as,
+        sorting.left_out,
+    )  # fmt: skip
 
 
 class _Known:
-    """The pairs that are known, and those that a delivery adds."""
+    """The pairs that are known, those that a delivery adds included."""
 
     def __init__(self, known: Container[str], refused: Container[str], known_first: Container[str]) -> None:
         self.known, self.refused, self.known_first = known, refused, known_first
-        self.accepted: dict[str, dict[str, Any]] = {}
+        self.added = set[str]()
 
     def judge(self, pair: dict[str, Any], row: Any) -> str:
-        """Accept a pair, or say why not: `DUPLICATE`, or what is wrong with it."""
+        """Give a new pair its id, or say why it is none: `DUPLICATE`, or what is wrong with it."""
         prompt, chosen, rejected = pair["prompt"], pair["chosen"], pair["rejected"]
         pair_id, exchanged = content_id(prompt, chosen, rejected), content_id(prompt, rejected, chosen)
         first, first_exchanged = first_ids(row)
-        if pair_id in self.known or pair_id in self.accepted or first in self.known_first:
+        if pair_id in self.known or pair_id in self.added or first in self.known_first:
             return DUPLICATE
-        if exchanged in self.known or exchanged in self.accepted or first_exchanged in self.known_first:
+        if exchanged in self.known or exchanged in self.added or first_exchanged in self.known_first:
             return "contradicts a known pair, whose chosen and rejected are exchanged"
         if pair_id in self.refused or first in self.refused:
             return "came in an earlier delivery, which the gate refused"
-        self.accepted[pair_id] = pair | {"pair_id": pair_id}
+        self.added.add(pair_id)
+        pair["pair_id"] = pair_id
         return ""
+
+
+class _Sorting:
+    """The rows of a delivery as they are read: new pairs go on, all others are counted."""
+
+    def __init__(self, known: _Known, limits: Limits) -> None:
+        self._known, self._limits = known, limits
+        self.duplicates = 0
+        self.left_out, self.bad = Counter[str](), Counter[str]()
+        self.kept: list[BadRow] = []
+
+    def accepted(self, readings: Iterable[Reading]) -> Iterator[dict[str, Any]]:
+        """The new pairs.
+
+        Raises:
+            LimitError: there are too many, or their texts are.
+        """
+        pairs = size = 0
+        for reading in readings:
+            self.left_out.update(reading.left_out)
+            problem = reading.problem
+            for pair in reading.pairs:
+                judged = self._too_long(pair) or self._known.judge(pair, reading.line.row)
+                if judged == DUPLICATE:
+                    self.duplicates += 1
+                elif judged:
+                    problem = problem or judged
+                else:
+                    pairs, size = pairs + 1, size + _size(pair)
+                    if pairs > self._limits.rows:
+                        raise LimitError(f"it holds more pairs than data.limits.rows={self._limits.rows:,}")
+                    if size > self._limits.bytes:
+                        raise LimitError(f"its pairs hold more than data.limits.bytes={self._limits.bytes:,}")
+                    yield pair
+            if problem:
+                self.bad[problem.partition(":")[0]] += 1
+                if len(self.kept) < KEPT_ROWS:
+                    self.kept.append(_bad(reading.line, problem))
+
+    def refusal(self, rows: int, max_bad_share: float) -> str | None:
+        """Why the delivery is quarantined whole, if it has too many bad rows."""
+        bad = self.bad.total()
+        if bad <= max_bad_share * rows:
+            return None
+        counted = ", ".join(f"{count:,} × {reason}" for reason, count in self.bad.most_common(3))
+        return (
+            f"{bad:,} of {rows:,} rows are bad ({counted}), "
+            f"more than data.max_bad_share={max_bad_share:g} allows"
+        )
+
+    def _too_long(self, pair: Mapping[str, Any]) -> str:
+        length, most = _size(pair), self._limits.characters
+        return f"texts longer than data.limits.characters={most:,}: {length:,}" if length > most else ""
+
+
+def _size(pair: Mapping[str, Any]) -> int:
+    return sum(len(pair[name]) for name in ("prompt", "chosen", "rejected"))
 
 
 class _Counted:
     """The rows of a delivery, once; what was seen so far of their number and columns."""
 
-    def __init__(self, lines: Iterator[Line]) -> None:
+    def __init__(self, lines: Iterator[Line], most: int) -> None:
         self.rows, self.columns = 0, dict[str, None]()
-        self._lines = lines
+        self._lines, self._most = lines, most
 
     def __iter__(self) -> Iterator[Line]:
         for line in self._lines:
             self.rows += 1
+            if self.rows > self._most:
+                raise LimitError(f"it holds more rows than data.limits.rows={self._most:,}")
             if not line.problem:
                 self.columns.update(dict.fromkeys(line.row))
             yield line
@@ -271,40 +348,31 @@ def _bad(line: Line, reason: str) -> BadRow:
     return BadRow(line.number, reason, shown[:KEPT_CHARACTERS])
 
 
-def _refusal(bad: list[BadRow], rows: int, max_bad_share: float) -> str | None:
-    if len(bad) <= max_bad_share * rows:
-        return None
-    reasons = Counter(row.reason.partition(":")[0] for row in bad)
-    counted = ", ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(3))
-    return (
-        f"{len(bad):,} of {rows:,} rows are bad ({counted}), "
-        f"more than data.max_bad_share={max_bad_share:g} allows"
-    )
-
-
 @contextmanager
-def _copy(delivery: Delivery) -> Iterator[BinaryIO]:
-    """The content of a delivery in a file without a name, which nobody can change any more.
+def _copy(file: Path, digest: str) -> Iterator[BinaryIO]:
+    """The content of a file in one without a name, which nobody can change any more.
 
     Raises:
-        UnfinishedError: the content is no longer what the delivery's digest is of.
+        UnfinishedError: it is no longer what the digest is of.
     """
     with tempfile.TemporaryFile() as copy:
-        if isinstance(delivery.content, Part):
-            blocks = map(_as_json, delivery.content.lines())
-            found = _digest(_written(blocks, copy, end=b"\n"))
-        else:
-            with opened(delivery.content) as content:
-                found = _digest(_written(_blocks(content), copy))
-        if found != delivery.digest:
+        with opened(file) as content:
+            found = _digest(_written(_blocks(content), copy))
+        if found != digest:
             raise UnfinishedError("it changed while it was read")
         yield copy
 
 
-def _written(blocks: Iterator[bytes], copy: BinaryIO, end: bytes = b"") -> Iterator[bytes]:
-    """The blocks, each of which is written, with an end, before the next one is asked for."""
+def _shown(file: Path) -> str:
+    """A file's name as text that ends no line of a log."""
+    name = os.fsencode(file.name).decode(errors="replace")
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in name)
+
+
+def _written(blocks: Iterable[bytes], copy: BinaryIO) -> Iterator[bytes]:
+    """The blocks, each of which is written before the next one is asked for."""
     for block in blocks:
-        copy.write(block + end)
+        copy.write(block)
         yield block
 
 
@@ -331,9 +399,8 @@ def _as_json(line: Line) -> bytes:
     return json.dumps(line.row, sort_keys=True, default=str).encode()
 
 
-def _rows(content: BinaryIO, delivery: Delivery) -> Iterator[Line]:
+def _rows(content: BinaryIO, name: str, kind: str, limits: Limits) -> Iterator[Line]:
     """The rows; a line that is no JSON spoils itself alone, unless it is a last line without an end."""
-    kind = suffix(delivery.content) if isinstance(delivery.content, Path) else ".jsonl"
     size = content.seek(0, os.SEEK_END)
     if size == 0 and ".json" not in kind:
         raise UnfinishedError("it is empty")
@@ -342,7 +409,7 @@ def _rows(content: BinaryIO, delivery: Delivery) -> Iterator[Line]:
         if not content.read().rstrip(b"\0").endswith(b"\n"):  # in UTF-16 a zero may follow
             raise UnfinishedError("its last line does not end")  # a response may well be cut there
     try:
-        for line in lines_of(content, delivery.name, kind):
+        for line in lines_of(content, name, kind, limits):
             if isinstance(line.row, bytes) and not line.row.endswith(b"\n"):
                 raise UnfinishedError("its last line is cut off")
             yield line

@@ -13,6 +13,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, NamedTuple
@@ -22,7 +23,9 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 from datasets import Dataset
+from pydantic import Field
 
+from mars_core.config import Configuration
 from mars_core.data import samples
 from mars_core.errors import MarsError
 
@@ -31,6 +34,7 @@ datasets.disable_progress_bars()
 Row = dict[str, Any]
 
 ROWS_AT_ONCE = 1024
+READ_BYTES = 1 << 18
 
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 """Columns of what the texts may be about; where one is filled, the texts alone are not what was judged."""
@@ -40,6 +44,27 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 class PairsError(MarsError, ValueError):
     """The data cannot be used as they are; the message names file, row and field."""
+
+
+class LimitError(MarsError, RuntimeError):
+    """A file holds more than it may; the message names the limit's key."""
+
+
+class Limits(Configuration):
+    """What one delivery may hold and its reading may take; with more it is quarantined."""
+
+    bytes: int = Field(2**31, ge=1)
+    """Size of the file once it is decompressed, and of the texts of its pairs."""
+    rows: int = Field(1_000_000, ge=1)
+    """Number of its rows, and of its pairs."""
+    row_bytes: int = Field(2**24, ge=1)
+    """Size of a row of JSON lines, or of a field of a CSV; a longer row of JSON lines is a bad one."""
+    characters: int = Field(200_000, ge=1)
+    """Length of a pair's texts together; a pair with more makes its row a bad one."""
+    memory_bytes: int = Field(2**31, ge=1)
+    """Memory that its reading may take."""
+    seconds: float = Field(600, gt=0)
+    """How long its reading may take."""
 
 
 class Line(NamedTuple):
@@ -123,22 +148,29 @@ def lines(file: Path) -> Iterator[Line]:
     """
     try:
         with file.open("rb") as content:
-            yield from lines_of(content, str(file), suffix(file))
+            yield from lines_of(content, str(file), suffix(file), None)
     except OSError as error:
         raise PairsError(f"{file}: {error}") from error
 
 
-def lines_of(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
-    """The rows of an open file of a kind in `READERS`, from its start; `name` is what messages call it.
+def lines_of(content: BinaryIO, name: str, kind: str, limits: Limits | None) -> Iterator[Line]:
+    """The rows of an open file of a kind in `READERS`, from its start.
+
+    Args:
+        content: the file.
+        name: what messages call it.
+        kind: how it is read.
+        limits: how much of it is read; all of a trusted one.
 
     Raises:
         PairsError: as of `lines`.
+        LimitError: it holds more.
     """
     try:
         content.seek(0)
         if content.read(len(LFS_POINTER)) == LFS_POINTER:
             raise PairsError(f"{name}: a pointer of Git LFS and not the data: fetch them by git lfs pull")
-        yield from READERS[kind](content, name, kind)
+        yield from READERS[kind](content, name, kind, limits)
     except UnicodeError as error:
         raise PairsError(f"{name}: not UTF-8, in which it has to be saved: {error}") from error
     except (OSError, EOFError, zlib.error, csv.Error, pyarrow.ArrowException) as error:
@@ -208,9 +240,9 @@ def suffix(path: Path) -> str:
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
-def _json(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
+def _json(content: BinaryIO, name: str, kind: str, limits: Limits | None) -> Iterator[Line]:
     """The rows of one array, or a row a line, whatever the file is called."""
-    text = _unpacked(content, kind)
+    text = _unpacked(content, kind, limits)
     start = text.read(4096)
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
         try:
@@ -221,8 +253,18 @@ def _json(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
         else:
             yield from (Line(number, row, _fault(row)) for number, row in enumerate(rows, start=1))
             return
-    for number, line in enumerate(_unpacked(content, kind), start=1):
+    yield from _json_lines(_unpacked(content, kind, limits), limits.row_bytes if limits else sys.maxsize)
+
+
+def _json_lines(text: BinaryIO, longest: int) -> Iterator[Line]:
+    for number, line in enumerate(iter(partial(text.readline, longest), b""), start=1):
         if not line.strip():
+            continue
+        if len(line) == longest and not line.endswith(b"\n"):
+            shown, rest = line.decode(errors="replace"), line
+            while rest and not rest.endswith(b"\n"):
+                rest = text.readline(longest)
+            yield Line(number, shown, f"longer than data.limits.row_bytes={longest:,}")
             continue
         try:
             row = json.loads(line.decode("utf-8-sig"))
@@ -238,15 +280,44 @@ def _fault(row: Any) -> str:
     return "" if isinstance(row, dict) else "no object with columns"
 
 
-def _unpacked(content: BinaryIO, kind: str) -> BinaryIO:
-    """The content from its start, decompressed where its kind says that it is compressed."""
+def _unpacked(content: BinaryIO, kind: str, limits: Limits | None) -> BinaryIO:
+    """The content from its start, decompressed where its kind says that it is compressed.
+
+    What is returned may be closed without closing the content.
+    """
     content.seek(0)
-    return gzip.GzipFile(fileobj=content) if kind.endswith(".gz") else content  # type: ignore[return-value]
+    stream = gzip.GzipFile(fileobj=content) if kind.endswith(".gz") else content
+    return io.BufferedReader(_Bounded(stream, limits.bytes if limits else sys.maxsize), READ_BYTES)
 
 
-def _parquet(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
+class _Bounded(io.RawIOBase):
+    """A stream of which no more than so many bytes can be read."""
+
+    def __init__(self, stream: Any, most: int) -> None:
+        self._stream, self._most, self._read = stream, most, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._stream.readinto(buffer)
+        self._read += count
+        if self._read > self._most:
+            raise LimitError(f"it holds more than data.limits.bytes={self._most:,}")
+        return count
+
+
+def _parquet(content: BinaryIO, name: str, kind: str, limits: Limits | None) -> Iterator[Line]:
+    def batches() -> Iterator[pyarrow.RecordBatch]:
+        size = 0
+        for batch in table.iter_batches(ROWS_AT_ONCE):
+            size += batch.nbytes
+            if limits and size > limits.bytes:
+                raise LimitError(f"it holds more than data.limits.bytes={limits.bytes:,}")
+            yield batch
+
     with pyarrow.parquet.ParquetFile(content) as table:
-        yield from numbered(_plain_rows(table.iter_batches(ROWS_AT_ONCE)))
+        yield from numbered(_plain_rows(batches()))
 
 
 def _plain_rows(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[Row]:
@@ -293,35 +364,34 @@ def _is_plain(kind: pyarrow.DataType) -> bool:
     )  # fmt: skip
 
 
-def _csv(content: BinaryIO, name: str, kind: str) -> Iterator[Line]:
+def _csv(content: BinaryIO, name: str, kind: str, limits: Limits | None) -> Iterator[Line]:
     """The rows of a CSV, all of them text; the header says what separates its columns: , ; or a tab."""
-    csv.field_size_limit(sys.maxsize)
+    longest = limits.row_bytes if limits else sys.maxsize
+    csv.field_size_limit(longest)
     content.seek(0)
     encoding = "utf-16" if content.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    content.seek(0)
-    text = io.TextIOWrapper(content, encoding=encoding, newline="")
+
+    def text() -> io.TextIOWrapper:
+        return io.TextIOWrapper(_unpacked(content, kind, limits), encoding=encoding, newline="")
+
+    separator = max(",;\t", key=text().readline(longest).count)
+    rows = csv.reader(text(), delimiter=separator, strict=True)
+    columns = [name.strip() for name in next(rows, [])]
     try:
-        separator = max(",;\t", key=text.readline().count)
-        text.seek(0)
-        rows = csv.reader(text, delimiter=separator, strict=True)
-        columns = [name.strip() for name in next(rows, [])]
-        try:
-            for number, fields in enumerate(rows, start=1):
-                if len(fields) not in (0, len(columns)):
-                    raise PairsError(
-                        f"{name}: row {number} has {len(fields)} columns and the header {len(columns)}: "
-                        'a text that holds a separator, a quote or a line end belongs in "quotes"'
-                    )
-                if fields:
-                    yield Line(number, dict(zip(columns, fields, strict=True)), "")
-        except csv.Error as error:
-            raise PairsError(f"{name}: the row that ends in line {rows.line_num}: {error}") from error
-    finally:
-        text.detach()  # or it would close the content
+        for number, fields in enumerate(rows, start=1):
+            if len(fields) not in (0, len(columns)):
+                raise PairsError(
+                    f"{name}: row {number} has {len(fields)} columns and the header {len(columns)}: "
+                    'a text that holds a separator, a quote or a line end belongs in "quotes"'
+                )
+            if fields:
+                yield Line(number, dict(zip(columns, fields, strict=True)), "")
+    except csv.Error as error:
+        raise PairsError(f"{name}: the row that ends in line {rows.line_num}: {error}") from error
 
 
-Reader = Callable[[BinaryIO, str, str], Iterator[Line]]
-"""Reads the rows of an open file, from its name for messages and its kind."""
+Reader = Callable[[BinaryIO, str, str, Limits | None], Iterator[Line]]
+"""Reads the rows of an open file: its name for messages, its kind, and its limits, where it has some."""
 
 READERS: dict[str, Reader] = {
     **dict.fromkeys((".jsonl", ".jsonl.gz", ".json", ".json.gz"), _json), ".parquet": _parquet, ".csv": _csv

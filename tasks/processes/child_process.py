@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
@@ -25,6 +25,11 @@ END_SECONDS = 10.0
 
 class ChildError(MarsError, RuntimeError):
     """A child process ended in failure; the message says how, and gives its last lines."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        """Keep the exit status beside the message."""
+        super().__init__(message)
+        self.status = status
 
 
 @contextmanager
@@ -92,13 +97,22 @@ def run_child(
     _run_to_its_end(lambda: leashed(command, log=log, capture=True), what, log, on_line, deadline_seconds)
 
 
-def run_forked_fit(spec: Path, *, log: Path, on_line: Callable[[str], None], deadline_seconds: float) -> None:
-    """Run the fit that a file specifies in a process of the fork server, as `run_child` would.
+def run_forked(
+    module: str,
+    spec: Path,
+    *,
+    log: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+    deadline_seconds: float,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Call a module's `main` with the name of a file in a process of the fork server, as `run_child` would.
 
     Raises:
         ChildError: as `run_child`.
     """
-    _run_to_its_end(lambda: _forked(spec, log), "mars_core.fit.train", log, on_line, deadline_seconds)
+    line = request(module, spec, log, environment)
+    _run_to_its_end(lambda: _forked(line, log), module, log, on_line, deadline_seconds)
 
 
 class _Child(Protocol):
@@ -111,7 +125,7 @@ class _Child(Protocol):
 
 
 class _Trainer:
-    """A forked trainer, at the other end of a connection that serves as its leash."""
+    """A forked trainer, or whatever else is forked, at the other end of a connection that is its leash."""
 
     def __init__(self, connection: socket.socket, lines: IO[str]) -> None:
         self._connection, self._lines = connection, lines
@@ -138,11 +152,11 @@ class _Trainer:
 
 
 @contextmanager
-def _forked(spec: Path, log: Path) -> Iterator[_Trainer]:
+def _forked(line: bytes, log: Path) -> Iterator[_Trainer]:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
     with _FORK_SERVER.connection(log) as connection:
-        connection.sendall(request(spec, log))
+        connection.sendall(line)
         with connection.makefile(encoding="utf-8") as lines:
             trainer = _Trainer(connection, lines)
             try:
@@ -226,13 +240,14 @@ def _run_to_its_end(
     last_lines = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:]).strip()
     raise ChildError(
         f"{what} {_ending(status, late.is_set(), deadline_seconds)}. "
-        f"Its last words, of {log}:\n{last_lines or '(none)'}"
+        f"Its last words, of {log}:\n{last_lines or '(none)'}",
+        status,
     )
 
 
 def _ending(status: int, late: bool, deadline_seconds: float) -> str:
     if late:
-        return f"was ended after its deadline of {deadline_seconds / 3600:g} hours"
+        return f"was ended after its deadline of {deadline_seconds / 3600:.3g} hours"
     try:
         name = signal.Signals(-status if status < 0 else status - 128).name
     except ValueError:

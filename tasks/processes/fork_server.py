@@ -1,23 +1,26 @@
-"""A process that has imported the trainer, and forks a trainer for each fit.
+"""A process that has imported the trainer, and forks a trainer for each fit; deliveries are examined so, too.
 
     python -m tasks.processes.fork_server DESCRIPTOR
 
 Importing the trainer and its networks takes longer than many fits. DESCRIPTOR is a socket that the starter
 has opened. To start a fit, it sends a connection over that socket, and over the connection one line of JSON:
-the argument of `mars_core.fit.train`, the log, the working folder and the environment. The trainer's standard
-output is that connection, and its standard error is the log. A leash, which is forked too, holds the trainer
-until the starter closes its end or dies, and finally sends the exit status: {"exit": status}.
+the module whose `main` is called, its argument, the log, the working folder and the environment. The
+trainer's standard output is that connection, and its standard error is the log. A leash, which is forked too,
+holds the trainer until the starter closes its end or dies, and finally sends the exit status:
+{"exit": status}.
 
 Before a fork the process only imports: it loads no model, uses no GPU and starts no threads. A GPU's driver
 does not survive a fork, and a library may touch it on import; so a fit on a GPU is a command.
 """
 
+import importlib
 import json
 import os
 import signal
 import socket
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ def main(descriptor: str) -> None:
     """Fork a leash with a trainer for every connection, until the starter closes the socket."""
     import transformers.modeling_layers  # noqa: F401  what the module of every network imports first
 
+    import mars_core.data.examination
     import mars_core.fit.train  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the exit status of a leash is not needed
@@ -42,10 +46,11 @@ def main(descriptor: str) -> None:
                     os._exit(0)
 
 
-def request(spec: Path, log: Path) -> bytes:
-    """The line that starts a fit in the starter's folder and environment."""
-    asked = {"spec": str(spec), "log": str(log.resolve()), "folder": str(Path.cwd()), "path": sys.path}
-    return json.dumps(asked | {"environment": dict(os.environ)}).encode() + b"\n"
+def request(module: str, spec: Path, log: Path, environment: Mapping[str, str]) -> bytes:
+    """The line that calls a module's `main` with the name of a file, in the starter's folder."""
+    asked = {"module": module, "spec": str(spec), "log": str(log.resolve())}
+    place = {"folder": str(Path.cwd()), "path": sys.path, "environment": dict(environment)}
+    return json.dumps(asked | place).encode() + b"\n"
 
 
 def _serve(connection: socket.socket) -> None:
@@ -65,7 +70,7 @@ def _start(asked: dict[str, Any], connection: socket.socket) -> int:
     status = None
     try:
         _become(asked, connection)
-        status = _fit(asked["spec"])
+        status = _run(asked["module"], asked["spec"])
     finally:
         if status is None:
             traceback.print_exc()
@@ -92,11 +97,9 @@ def _become(asked: dict[str, Any], connection: socket.socket) -> None:
     sys.path[:] = asked["path"]  # so that a user's own modules are found
 
 
-def _fit(spec: str) -> int:
-    from mars_core.fit import train as fitting
-
+def _run(module: str, spec: str) -> int:
     try:
-        fitting.main(spec)
+        importlib.import_module(module).main(spec)
     except MarsError as error:
         print(error, file=sys.stderr)
         return 1

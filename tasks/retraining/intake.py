@@ -1,7 +1,14 @@
-"""Take in deliveries: accepted pairs and bad rows go into files, what became of them into the ledger."""
+"""Take in deliveries: accepted pairs and bad rows go into files, what became of them into the ledger.
 
-import json
+Each delivery is examined in a process of its own with limits of memory and time. If that fails, the ledger
+counts it; after `ATTEMPTS` the delivery is quarantined, and no other waits for it.
+"""
+
+import re
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -10,18 +17,20 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.data import reading
-from mars_core.data.deliveries import (
-    Delivery,
-    Intake,
-    NoFileError,
-    UnfinishedError,
-    examine,
-    new_deliveries,
-)
+from mars_core.data.deliveries import Delivery, new_deliveries, on_disk
+from mars_core.data.examination import FULL_DISK, Examination, Outcome
 from mars_core.files import write_whole
+from tasks.processes.child_process import ChildError, run_forked
+from tasks.processes.environment import without_secrets
 from tasks.retraining.ledger import Delivered, Ledger
 from tasks.retraining.retrain_config import RetrainConfig
 from tasks.run.step import tell
+
+ATTEMPTS = 3
+"""How often a delivery is examined that does not read to its end, or whose examination fails."""
+KNOWN = ("waiting", "undecided", "trusted")
+"""States of deliveries whose pairs are known."""
+REASON_CHARACTERS = 1000
 
 
 @task(name="intake", task_run_name="intake", cache_policy=NO_CACHE, persist_result=False)
@@ -30,23 +39,24 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
 
     Raises:
         PairsError: the source is not there or cannot be loaded.
+        ChildError: there is no room on the disk.
     """
-    found, left = new_deliveries(config.data, ledger.deliveries.keys() - ledger.readmitted, time.time())
-    known, refused = ledger.pair_ids("waiting", "undecided", "trusted"), ledger.pair_ids("refused")
-    known_first = ledger.pair_ids("waiting", "undecided", "trusted", reading=1)
-    reads = config.data.open()
+    found, left = new_deliveries(config.data, ledger.examined, time.time())
+    ledger.forget_unread({delivery.digest for delivery in found})
     for delivery in found:
-        try:
-            if delivery.digest in ledger.deliveries:  # readmitted: a person has judged it
-                intake = examine(delivery, known, (), 1.0, reads, known_first)
+        with _folder(config.root) as folder:
+            try:
+                outcome = _examined(config, ledger, delivery, folder)
+            except ChildError as error:
+                if error.status == FULL_DISK:
+                    raise
+                outcome = Outcome(unfinished=str(error)[:REASON_CHARACTERS])
+            if outcome.gone:
+                left[delivery.name] = outcome.gone
+            elif outcome.unfinished:
+                left |= _keep_unread(ledger, delivery, outcome.unfinished)
             else:
-                intake = examine(delivery, known, refused, config.data.max_bad_share, reads, known_first)
-        except (UnfinishedError, NoFileError, OSError) as error:
-            left[delivery.name] = str(error)
-            continue
-        _keep(config.root, ledger, delivery, intake)
-        if intake.accepted is not None:
-            known.update(intake.accepted["pair_id"])
+                _keep(config.root, ledger, delivery, outcome, folder)
     gone = ledger.readmitted - {delivery.digest for delivery in found}
     left = {
         ledger.deliveries[digest].file: "it was readmitted, but is there no more" for digest in gone
@@ -60,54 +70,120 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
     )  # fmt: skip
 
 
-def _keep(root: Path, ledger: Ledger, delivery: Delivery, intake: Intake) -> None:
+def _examined(config: RetrainConfig, ledger: Ledger, delivery: Delivery, folder: Path) -> Outcome:
+    """What a process of its own finds in a delivery; what it writes is in the folder.
+
+    Raises:
+        ChildError: it failed.
+    """
+    file = on_disk(delivery, folder)
+    assert isinstance(file.content, Path)
+    before = ledger.deliveries.get(delivery.digest)
+    judged = before is not None and before.state == "readmitted"  # by a person
+    spec = Examination(
+        name=delivery.name,
+        digest=file.digest,
+        file=file.content.absolute(),
+        config=config.data.model_dump(mode="json"),
+        max_bad_share=1.0 if judged else config.data.max_bad_share,
+        known=ledger.accepted_files(*KNOWN),
+        known_first=ledger.accepted_files(*KNOWN, reading=1),
+        refused=[] if judged else ledger.accepted_files("refused"),
+        folder=folder,
+    )
+    written = folder / "examination.json"
+    written.write_text(spec.model_dump_json())
+    run_forked(
+        "mars_core.data.examination",
+        written,
+        log=folder / "examination.log",
+        deadline_seconds=config.data.limits.seconds,
+        environment=without_secrets(),
+    )
+    return Outcome.model_validate_json((folder / "outcome.json").read_bytes())
+
+
+@contextmanager
+def _folder(root: Path) -> Iterator[Path]:
+    """A folder for one examination."""
+    folder = root / "examination"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_unread(ledger: Ledger, delivery: Delivery, reason: str) -> dict[str, str]:
+    """Count an examination that failed; name and reason of a delivery that is left for the next look."""
+    before = ledger.deliveries.get(delivery.digest)
+    attempts = 1 + (before.attempts if before else 0)
+    given_up = attempts >= ATTEMPTS
+    state = "quarantined" if given_up else before.state if before else "unread"
+    became = Delivered(
+        file=delivery.name, state=state, reason=reason, rows=0, pairs=0, duplicates=0, bad=0, seen=_now(),
+        reading=reading.VERSION, attempts=attempts,
+    )  # fmt: skip
+    ledger.keep(delivery.digest, became)
+    if not given_up:
+        return {delivery.name: reason}
+    get_run_logger().warning(
+        "%s (%s) is quarantined whole after %d attempts: %s.",
+        delivery.name, delivery.digest[:12], attempts, reason,
+    )  # fmt: skip
+    return {}
+
+
+def _keep(root: Path, ledger: Ledger, delivery: Delivery, outcome: Outcome, folder: Path) -> None:
     """Write what was accepted, what was not, then the ledger: killed in between, it all happens again."""
-    accepted = intake.accepted
-    for place in (ledger.accepted(delivery.digest), quarantine_file(root, delivery)):
+    bad_rows = quarantine_file(root, delivery)
+    for made, place, rows in (
+        ("accepted.parquet", ledger.accepted(delivery.digest), outcome.pairs),
+        ("bad.jsonl", bad_rows, outcome.bad),
+    ):
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         place.parent.chmod(0o700)  # an earlier version made it
-    if accepted is not None:
-        write_whole(ledger.accepted(delivery.digest), accepted.to_parquet)
-    if intake.bad:
-        lines = [
-            json.dumps({"file": delivery.name, **row._asdict()}, ensure_ascii=False) for row in intake.bad
-        ]
-        write_whole(
-            quarantine_file(root, delivery),
-            partial(Path.write_text, data="\n".join(lines) + "\n", encoding="utf-8", errors="replace"),
-        )
-    pairs = 0 if accepted is None else len(accepted)
+        if rows:
+            write_whole(place, partial(shutil.copyfile, folder / made))
+    before = ledger.deliveries.get(delivery.digest)
     became = Delivered(
         file=delivery.name,
-        state="quarantined" if intake.refusal else "waiting" if pairs else "known",
-        reason=intake.refusal or "",
-        rows=intake.rows,
-        pairs=pairs,
-        duplicates=intake.duplicates,
-        bad=len(intake.bad),
-        seen=datetime.now(UTC).isoformat(timespec="seconds"),
+        state="quarantined" if outcome.refusal else "waiting" if outcome.pairs else "known",
+        reason=outcome.refusal or "",
+        rows=outcome.rows,
+        pairs=outcome.pairs,
+        duplicates=outcome.duplicates,
+        bad=outcome.bad,
+        seen=_now(),
         reading=reading.VERSION,
+        attempts=1 + (before.attempts if before else 0),
     )
     ledger.keep(delivery.digest, became)
-    if intake.remark:
-        tell("%s: %s.", delivery.name, intake.remark)
-    for reason, count in intake.left_out.items():
+    if outcome.remark:
+        tell("%s: %s.", delivery.name, outcome.remark)
+    for reason, count in outcome.left_out.items():
         tell("%s: left out %s: %s.", delivery.name, f"{count:,}", reason)
-    if intake.refusal:
+    if outcome.refusal:
         get_run_logger().warning(
             "%s (%s) is quarantined whole: %s.%s",
-            delivery.name, delivery.digest[:12], intake.refusal,
-            f" Its bad rows are in {quarantine_file(root, delivery)}." if intake.bad else "",
+            delivery.name, delivery.digest[:12], outcome.refusal,
+            f" Its bad rows are in {bad_rows}." if outcome.bad else "",
         )  # fmt: skip
         return
     tell(
         "%s (%s): %s of %s rows are new pairs, %s were known, %s are bad%s.",
         delivery.name, delivery.digest[:12],
-        *(f"{count:,}" for count in (pairs, intake.rows, intake.duplicates, len(intake.bad))),
-        f" and in {quarantine_file(root, delivery)}" if intake.bad else "",
+        *(f"{count:,}" for count in (outcome.pairs, outcome.rows, outcome.duplicates, outcome.bad)),
+        f" and in {bad_rows}" if outcome.bad else "",
     )  # fmt: skip
 
 
 def quarantine_file(root: Path, delivery: Delivery) -> Path:
     """Where a delivery's bad rows are: one JSON object a line, with file, row, reason and the row itself."""
-    return root / "quarantine" / f"{Path(delivery.name).name}-{delivery.digest[:12]}.jsonl"
+    name = re.sub(r"[^\w.-]", "_", delivery.name, flags=re.ASCII)[:100]
+    return root / "quarantine" / f"{name}-{delivery.digest[:12]}.jsonl"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

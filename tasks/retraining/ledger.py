@@ -3,19 +3,18 @@
 One JSON file, replaced whole, is the one truth; who changes it holds its lock and reads it anew, so that a
 rollback may come in the middle of a cycle. A delivery *waits* for a cycle, is *trusted* once a model
 that was trained on it has been promoted, *refused* if the gate blamed it for that model's fall, *quarantined*
-when it came, or *known* if it held no new pair. It is *undecided* if the gate had too little evidence: it
-takes part in the next cycle, which begins when as many pairs as ever are new. A *readmitted* one was
-quarantined, and its good rows are accepted at the next look.
+when it came, *known* if it held no new pair, or *unread* if it could not be examined yet. It is *undecided*
+if the gate had too little evidence: it takes part in the next cycle, which begins when as many pairs as ever
+are new. A *readmitted* one was quarantined, and its good rows are accepted at the next look.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import pyarrow.parquet
 from filelock import FileLock
 from pydantic import BaseModel, PrivateAttr
 
@@ -33,7 +32,9 @@ class Delivered(BaseModel):
     """One delivery, and what became of it."""
 
     file: str
-    state: Literal["waiting", "trusted", "refused", "undecided", "quarantined", "readmitted", "known"]
+    state: Literal[
+        "waiting", "trusted", "refused", "undecided", "quarantined", "readmitted", "known", "unread"
+    ]
     reason: str = ""
     """Why it was refused or quarantined."""
     rows: int
@@ -45,6 +46,8 @@ class Delivered(BaseModel):
     """When, in UTC."""
     reading: int = 1
     """Version of the reading that its pairs are known by."""
+    attempts: int = 1
+    """How often it was examined."""
 
 
 class Cycle(BaseModel):
@@ -126,15 +129,34 @@ class Ledger(BaseModel):
         """The deliveries that are to be read again."""
         return {digest for digest, found in self.deliveries.items() if found.state == "readmitted"}
 
-    def pair_ids(self, *states: str, reading: int | None = None) -> set[str]:
-        """Ids of the accepted pairs of the deliveries in one of these states, and of one reading if given."""
-        ids: set[str] = set()
-        for digest in self.digests(*states):
-            if reading not in (None, self.deliveries[digest].reading):
-                continue
-            table = pyarrow.parquet.read_table(self.accepted(digest), columns=["pair_id"])
-            ids.update(table["pair_id"].to_pylist())
-        return ids
+    @property
+    def examined(self) -> set[str]:
+        """The deliveries that are not to be read any more."""
+        return {
+            digest for digest, found in self.deliveries.items() if found.state not in ("readmitted", "unread")
+        }
+
+    def forget_unread(self, there: Container[str]) -> None:
+        """Forget the unread deliveries but for those that are there: what was half written has another digest
+        now."""
+        gone = [
+            digest
+            for digest, found in self.deliveries.items()
+            if found.state == "unread" and digest not in there
+        ]
+        if gone:
+            with self.held():
+                for digest in gone:
+                    self.deliveries.pop(digest, None)
+                self._save()
+
+    def accepted_files(self, *states: str, reading: int | None = None) -> list[Path]:
+        """The accepted pairs of the deliveries in one of these states, and of one reading if given."""
+        return [
+            self.accepted(digest)
+            for digest in self.digests(*states)
+            if reading in (None, self.deliveries[digest].reading)
+        ]
 
     def waiting_pairs(self) -> int:
         """How many accepted pairs no cycle was trained on yet."""
@@ -231,7 +253,7 @@ class Ledger(BaseModel):
             before = aside[digest].model_copy()
             delivery = self.deliveries[digest]
             delivery.state = "readmitted" if before.state == "quarantined" else "waiting"
-            delivery.reason = ""
+            delivery.reason, delivery.attempts = "", 0
             self._save()
             return digest, before
 

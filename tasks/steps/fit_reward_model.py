@@ -13,10 +13,12 @@ from accelerate.utils.memory import clear_device_cache
 from mars_core.experiment import ExperimentConfig
 from mars_core.fit.specification import FitError, FitSpec
 from mars_core.model.reward_model import device_of
-from tasks.processes.child_process import run_child, run_forked_fit
+from tasks.processes.child_process import run_child, run_forked
 from tasks.run.progress import progress
 from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Checkpoint, Made, step, tell
+
+TRAINER = "mars_core.fit.train"
 
 
 @step("fit", version=6, reads=("seed", "model", "fit"))
@@ -72,14 +74,14 @@ def fit_reward_model(
                 seen = reported["pairs_seen"]
 
         followed = partial(
-            run_child if command else run_forked_fit,
+            run_child if command else partial(run_forked, TRAINER),
             log=log,
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,
         )
         if command:  # this process may still hold the GPU memory that scoring used
             clear_device_cache(garbage_collection=True)
-        followed([*command, "-m", "mars_core.fit.train", str(file)] if command else file)
+        followed([*command, "-m", TRAINER, str(file)] if command else file)
     tell(
         "Fitted in %.0f steps on %s pairs: loss %.4f and accuracy %.3f over the last epoch.",
         result["steps"], f"{result['pairs']:,.0f}", result["loss"], result["accuracy"],

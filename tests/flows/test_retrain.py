@@ -265,6 +265,7 @@ def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining
         "garbage.jsonl": "waiting",
         "schema.jsonl": "quarantined",
         "contradicting.jsonl": "waiting",
+        "truncated.jsonl": "unread",
     }
     assert retraining.ledger.waiting_pairs() == 18 + 9
     lines = [
@@ -281,7 +282,8 @@ def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining
     assert "no format reads the columns answer, question" in of_schema.reason
     retraining.deliver("truncated.jsonl", good[18:])
     retraining.start()
-    assert retraining.states()["truncated.jsonl"] == "waiting"
+    found = [found for found in retraining.ledger.deliveries.values() if found.file == "truncated.jsonl"]
+    assert [(delivered.state, delivered.attempts) for delivered in found] == [("waiting", 1)]
 
 
 def test_the_good_rows_of_a_quarantined_delivery_take_part_once_a_person_lets_them(retraining):

@@ -503,6 +503,7 @@ def test_bad_rows_and_bad_files_are_kept_out_and_a_killed_retraining_goes_on(
         "first.jsonl": ("trusted", 0),
         "second.jsonl": ("trusted", 6),
         "schema.jsonl": ("quarantined", 0),
+        "half-written.jsonl": ("unread", 0),
     }
     (services.work / "incoming/half-written.jsonl").unlink()
 

@@ -23,10 +23,11 @@ from mars_core.data.deliveries import (
     UnfinishedError,
     examine,
     new_deliveries,
+    on_disk,
 )
 from mars_core.data.formats.format import FORMATS
 from mars_core.data.reading import COLUMNS, content_id
-from mars_core.data.source_rows import PairsError
+from mars_core.data.source_rows import Limits, PairsError
 from mars_core.files import sha256_of
 
 LATER = time.time() + 3600
@@ -172,7 +173,7 @@ def test_a_delivery_fetches_nothing(folder, tmp_path, monkeypatch, place):
         else:
             table.to_parquet(tmp_path / "made")
             [delivery], _ = folder(a_parquet=(tmp_path / "made").read_bytes())
-        intake = examine(delivery, (), (), 1)
+        intake = examine(on_disk(delivery, tmp_path), (), (), 1)
         with pytest.raises(BlockingIOError):
             listener.socket.accept()
     assert [bad.reason for bad in intake.bad] == ["image is not empty; a reward model reads text alone"] * 2
@@ -201,7 +202,7 @@ def test_a_data_set_of_the_hub_stays_in_no_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     config = IntakeConfig(source="acme/prefs@main")
     [delivery], _ = new_deliveries(config, (), LATER)
-    assert len(examine(delivery, (), (), 0).accepted) == 10
+    assert len(examine(on_disk(delivery, tmp_path), (), (), 0).accepted) == 10
     assert caches
     assert not caches[0].exists()
     assert new_deliveries(config, {delivery.digest}, LATER) == ([], {})
@@ -212,9 +213,9 @@ def test_a_source_that_is_not_there_is_an_error_that_names_it():
         new_deliveries(IntakeConfig(source="nowhere"), (), LATER)
 
 
-def test_the_built_in_pairs_are_one_delivery():
+def test_the_built_in_pairs_are_one_delivery(tmp_path):
     [delivery], _ = new_deliveries(IntakeConfig(source="sample://preferences"), (), LATER)
-    assert len(examine(delivery, set(), set(), 0).accepted) == 820
+    assert len(examine(on_disk(delivery, tmp_path), set(), set(), 0).accepted) == 820
     assert new_deliveries(IntakeConfig(source="sample://preferences"), {delivery.digest}, LATER) == ([], {})
 
 
@@ -346,6 +347,54 @@ def test_a_wrong_schema_is_quarantined_whole(examined, tmp_path, kind):
     assert intake.accepted is None
     assert (intake.rows, intake.bad) == (5, [])
     assert "no format reads the columns answer, question. Rename them to prompt" in intake.refusal
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"bytes": 900}, "it holds more than data.limits.bytes=900"),
+        ({"rows": 9}, "it holds more rows than data.limits.rows=9"),
+    ],
+    ids=["bytes", "rows"],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "parquet", "csv"])
+def test_a_delivery_that_holds_too_much_is_quarantined_whole(folder, write, tmp_path, kind, limits, said):
+    rows = [row | {"chosen": row["chosen"] + " " * 90} for row in ROWS]
+    made = Path(write(rows, f"made/a.{kind}"))
+    [delivery], _ = folder(**{made.name.replace(".", "_"): made.read_bytes()})
+    intake = examine(delivery, (), (), 0.2, limits=Limits(**limits))
+    assert (intake.accepted, intake.refusal) == (None, said)
+
+
+@pytest.mark.parametrize("limits", [{"row_bytes": 1000}, {"characters": 1000}], ids=["row", "texts"])
+def test_a_row_that_is_too_long_is_a_bad_one_and_the_rest_is_read(folder, limits):
+    long = {"prompt": "a", "chosen": "b" * 3000, "rejected": "c"}
+    [delivery], _ = folder(a_jsonl=lines([*ROWS[:5], long, *ROWS[5:]]))
+    intake = examine(delivery, (), (), 0.2, limits=Limits(**limits))
+    [bad] = intake.bad
+    assert (bad.row, len(intake.accepted)) == (6, 10)
+    assert f"longer than data.limits.{next(iter(limits))}=1,000" in bad.reason
+    assert len(bad.content) <= 2000
+
+
+def test_many_pairs_of_one_row_are_no_more_than_rows_may_be(folder):
+    answers = [{"answer": f"answer {i}", "rank": i} for i in range(20)]
+    [delivery], _ = folder(a_jsonl=lines([{"prompt": "A?", "answers": answers}]))
+    intake = examine(delivery, (), (), 0.2, limits=Limits(rows=100))
+    assert intake.refusal == "it holds more pairs than data.limits.rows=100"
+    intake = examine(delivery, (), (), 0.2, limits=Limits(bytes=1000))
+    assert intake.refusal == "its pairs hold more than data.limits.bytes=1,000"
+
+
+def test_of_many_bad_rows_the_first_are_kept_and_all_are_counted(examined):
+    intake = examined(a_jsonl="garbage\n" * 5000)
+    assert (len(intake.bad), intake.bad_rows) == (1000, 5000)
+    assert intake.refusal.startswith("5,000 of 5,000 rows are bad")
+
+
+def test_a_name_breaks_no_line_of_a_log(folder):
+    [delivery], _ = folder(**{"a\nb\x1b_jsonl": lines(ROWS)})
+    assert delivery.name == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}.jsonl"
 
 
 def unfinished():

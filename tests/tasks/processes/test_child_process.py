@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tasks.processes import leash
-from tasks.processes.child_process import ChildError, leashed, run_child, run_forked_fit
+from tasks.processes.child_process import ChildError, leashed, run_child, run_forked
 
 FAMILY = ["sh", "-c", "sleep 1000 & echo $$ $!; wait"]
 """A command with a child of its own; prints both process ids."""
@@ -28,9 +28,10 @@ with leashed({FAMILY}, log=pathlib.Path("log"), capture=True) as child:
 """
 FITTING = """
 import functools, pathlib
-from tasks.processes.child_process import run_forked_fit
+from tasks.processes.child_process import run_forked
 show = functools.partial(print, flush=True)
-run_forked_fit(pathlib.Path("fit.json"), log=pathlib.Path("log"), on_line=show, deadline_seconds=120)
+fit = pathlib.Path("fit.json")
+run_forked("mars_core.fit.train", fit, log=pathlib.Path("log"), on_line=show, deadline_seconds=120)
 """
 PAIRS = [
     {
@@ -256,7 +257,13 @@ def spec(tmp_path, tiny_decoder):
 
 
 def fit(spec, on_line=lambda line: None, deadline_seconds=120):
-    run_forked_fit(spec, log=spec.with_name("log"), on_line=on_line, deadline_seconds=deadline_seconds)
+    run_forked(
+        "mars_core.fit.train",
+        spec,
+        log=spec.with_name("log"),
+        on_line=on_line,
+        deadline_seconds=deadline_seconds,
+    )
 
 
 def forks(pid):
@@ -292,7 +299,7 @@ def test_fits_that_are_forked_at_once_do_not_disturb_each_other(spec, tmp_path):
 
     def often(name):
         for _ in range(5):
-            run_forked_fit(missing, log=tmp_path / name, on_line=lambda line: None, deadline_seconds=120)
+            run_forked("mars_core.fit.train", missing, log=tmp_path / name, deadline_seconds=120)
 
     def told(name):
         with pytest.raises(ChildError, match=r"exit status 1\."):
