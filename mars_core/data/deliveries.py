@@ -1,10 +1,10 @@
 """New preference pairs: which deliveries were not seen before, and which of their rows are accepted.
 
 A file is a delivery, known by the digest of its content: one that is delivered again, under whatever name,
-is no new one. A pair is known by the digest of its texts. A file that is still being written, or that does
-not read to its end, is left for the next look. A bad row is quarantined with its number and reason, and a
-delivery that holds too many of them is quarantined whole: who delivers a wrong schema, exchanged labels or
-garbage should hear of it before a model is trained on the rest.
+is no new one. A pair is known by what its texts mean (`mars_core.data.identity`). A file that is still being
+written, or that does not read to its end, is left for the next look. A bad row is quarantined with its number
+and reason, and a delivery that holds too many of them is quarantined whole: who delivers a wrong schema,
+exchanged labels or garbage should hear of it before a model is trained on the rest.
 
 Sources of a run are named by whoever may start it, and are read as `mars_core.data.source_rows` has it.
 Deliveries come from others, so this module is the one place where they are opened: regular files alone, no
@@ -30,7 +30,8 @@ from pydantic import Field
 
 from mars_core.data.first_reading import first_ids
 from mars_core.data.formats.format import FORMATS, Format
-from mars_core.data.reading import Reading, as_table, content_id, readings, recognised, remark
+from mars_core.data.identity import pair_identity
+from mars_core.data.reading import Reading, as_table, readings, recognised, remark
 from mars_core.data.source_rows import (
     READERS,
     LimitError,
@@ -104,7 +105,7 @@ class Intake(NamedTuple):
 
     rows: int
     accepted: Dataset | None
-    """New pairs as `mars_core.data.reading` has them, each by the digest of its texts, if any."""
+    """New pairs as `mars_core.data.reading` has them, each by its `pair_identity`, if any."""
     duplicates: int
     """Pairs that were known."""
     bad: list[BadRow]
@@ -206,7 +207,7 @@ def examine(
 
     Args:
         delivery: the file; see `on_disk`.
-        known: ids, by `content_id`, of the pairs that were accepted before.
+        known: ids, by `pair_identity`, of the pairs that were accepted before.
         refused: ids of the pairs that were accepted before, and then refused by the gate.
         max_bad_share: the share of bad rows up to which the good ones are accepted.
         reads: the format; by default the one that the columns say.
@@ -255,7 +256,7 @@ class _Known:
     def judge(self, pair: dict[str, Any], row: Any) -> str:
         """Give a new pair its id, or say why it is none: `DUPLICATE`, or what is wrong with it."""
         prompt, chosen, rejected = pair["prompt"], pair["chosen"], pair["rejected"]
-        pair_id, exchanged = content_id(prompt, chosen, rejected), content_id(prompt, rejected, chosen)
+        pair_id, exchanged = pair_identity(prompt, chosen, rejected), pair_identity(prompt, rejected, chosen)
         first, first_exchanged = first_ids(row)
         if pair_id in self.known or pair_id in self.added or first in self.known_first:
             return DUPLICATE

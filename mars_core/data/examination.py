@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
-import pyarrow.parquet
 from pydantic import BaseModel
 
 from mars_core.config import validated
+from mars_core.data.accepted import Accepted
 from mars_core.data.deliveries import Delivery, IntakeConfig, NoFileError, UnfinishedError, examine
 from mars_core.errors import MarsError
 
@@ -40,12 +40,9 @@ class Examination(BaseModel):
     """Keys of `data`."""
     max_bad_share: float
     """In place of the configured one."""
-    known: list[Path]
-    """Files of accepted pairs."""
-    known_first: list[Path]
-    """Those among them that the first version of the reading has made."""
-    refused: list[Path]
-    """Files of pairs that the gate refused."""
+    known: list[Accepted]
+    refused: list[Accepted]
+    """What the gate refused."""
     folder: Path
     """Where the outcome is written."""
 
@@ -93,7 +90,8 @@ def main(spec_file: str) -> None:
 
 def _examined(spec: Examination, config: IntakeConfig) -> Outcome:
     delivery = Delivery(spec.name, spec.digest, spec.file)
-    known, first, refused = (_ids(files) for files in (spec.known, spec.known_first, spec.refused))
+    first = _ids([accepted for accepted in spec.known if accepted.reading == 1])
+    known, refused = _ids(spec.known), _ids(spec.refused)
     try:
         intake = examine(delivery, known, refused, spec.max_bad_share, config.open(), first, config.limits)
     except UnfinishedError as error:
@@ -116,10 +114,8 @@ def _examined(spec: Examination, config: IntakeConfig) -> Outcome:
     )
 
 
-def _ids(files: list[Path]) -> set[str]:
-    """Ids of the pairs in some files."""
-    tables = (pyarrow.parquet.read_table(file, columns=["pair_id"]) for file in files)
-    return {pair_id for table in tables for pair_id in table["pair_id"].to_pylist()}
+def _ids(deliveries: list[Accepted]) -> set[str]:
+    return {pair_id for accepted in deliveries for pair_id in accepted.ids()}
 
 
 def _limit_memory(most: int) -> None:

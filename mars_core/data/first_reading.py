@@ -4,11 +4,11 @@ It kept CR LF, dropped system prompts that had a column of their own, and took a
 repeat, or a conversation written out as text, for part of them. Nothing else uses it.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from mars_core.data import dialogue
+from mars_core.data.identity import pair_identity
 
 _ASSISTANT = "\n\nAssistant:"
 
@@ -23,16 +23,12 @@ def first_texts(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
 
 
 def first_ids(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Digests of the texts as they were read, and of the same with the responses exchanged; else empty."""
+    """Ids of the texts as they were read, and of the same with the responses exchanged; else empty."""
     texts = first_texts(row)
     if texts is None:
         return "", ""
-    prompt, chosen, rejected = (text.encode(errors="replace") for text in texts)
-    ids = [
-        hashlib.sha256(b"\0".join(both)).hexdigest()[:16]
-        for both in ((prompt, chosen, rejected), (prompt, rejected, chosen))
-    ]
-    return ids[0], ids[1]
+    prompt, chosen, rejected = texts
+    return pair_identity(prompt, chosen, rejected), pair_identity(prompt, rejected, chosen)
 
 
 def _turns_and_responses(row: Mapping[str, Any]) -> tuple[list[dialogue.Turn], str, str]:

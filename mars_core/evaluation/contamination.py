@@ -75,6 +75,23 @@ def contaminated_rows(measured: Mapping[str, Measured], training: Texts) -> dict
     }
 
 
+def contaminating(measured: Sequence[str], training: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each training prompt [n] repeats, exactly or nearly, a prompt of an evaluation set."""
+    own = _Runs(_rows_by_words(zip(measured, _spoken(measured), strict=True)))
+    trained_by = _rows_by_words(zip(map(str, range(len(training))), _spoken(training), strict=True))
+    found = np.zeros(len(training), dtype=bool)
+    texts = list(trained_by)
+    for start in range(0, len(texts), BLOCK):
+        block = texts[start : start + BLOCK]
+        repeats = np.array([text in own.rows_of for text in block])
+        if not own.columns.empty:
+            shared = (own.incidence @ _incidence(_runs(block), len(block), own.columns).T).tocoo()
+            repeats[shared.col[shared.data >= NEAR * own.number[shared.row]]] = True
+        for text in itertools.compress(block, repeats):
+            found[list(map(int, trained_by[text]))] = True
+    return found
+
+
 def greatest(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """For each row the line with the greatest overlap; the first of equal ones."""
     lines = pd.concat(found, ignore_index=True)

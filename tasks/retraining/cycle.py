@@ -4,16 +4,17 @@ import shutil
 from pathlib import Path
 
 import datasets
-import numpy as np
 import pyarrow.parquet
 from datasets import Dataset
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.config import ConfigError, scientific, to_yaml
-from mars_core.data import pairs, reading
+from mars_core.data import reading
+from mars_core.data.identity import pair_identity
 from mars_core.data.source_rows import PairsError
 from mars_core.files import digest, write_whole
+from tasks.retraining.jury import Division, balanced, without_repetitions
 from tasks.retraining.ledger import Cycle, Ledger, LedgerError
 from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, cycle_folder
 from tasks.run.preflight import check
@@ -161,13 +162,15 @@ def _same_champion(
 def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
     """Write the pairs to train on, and the held-out ones of earlier deliveries and of the new."""
     share = cycle_experiment(config, cycle.number, None).data.heldout_share
-    known = set[str]()
-    earlier_train, earlier_held = _divided(ledger, ledger.digests("trusted"), share, known)
-    new_train, new_held = _divided(ledger, cycle.deliveries, share, known)
-    trusted = [*earlier_held]
-    if config.gate.pairs is not None:
-        trusted += _others(_by_content(config), trusted)
-        new_held = [part for new in new_held for part in _others(new, trusted)]
+    division = Division(ledger, share)
+    earlier, new = (
+        [division.divide(ledger.accepted_pairs(digest)) for digest in digests]
+        for digests in (ledger.digests("trusted"), cycle.deliveries)
+    )
+    named = [] if config.gate.pairs is None else [_named(config)]
+    trusted = balanced([part.held for part in earlier], sum(map(len, named)))
+    trusted += [part for table in named for part in _others(table, trusted)]
+    new_held = [part for delivered in new for part in _others(delivered.held, trusted)]
     if cycle.champion is not None and not trusted:
         raise PairsError(
             f"{config.name} has a champion, version {cycle.champion}, but no held-out pairs of earlier "
@@ -178,51 +181,34 @@ def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
             f"none of {ledger.waiting_pairs():,} accepted pairs is held out by "
             f"refine.data.heldout_share={share:g}: raise it, or min_new_pairs"
         )
+    judges = [*named, *(part.held for part in [*earlier, *new])]
+    train = [without_repetitions(part.train, judges) for part in [*earlier, *new]]
+    repetitions = sum(len(part.train) for part in [*earlier, *new]) - sum(map(len, train))
     folder = cycle_folder(config, cycle.number)
     shutil.rmtree(folder, ignore_errors=True)  # of a start that ended before the cycle was begun
-    tables = {"train.parquet": [*earlier_train, *new_train]}
+    tables = {"train.parquet": train}
     tables |= {f"heldout/{TRUSTED}": trusted, f"heldout/{NEW}": new_held}
     counts = {}
-    for name, parts in tables.items():
+    for name, all_parts in tables.items():
+        parts = [part for part in all_parts if len(part)]
         counts[name] = sum(map(len, parts))
-        if counts[name]:
+        if parts:
             numbers = {column for part in parts for column in part.column_names} & set(reading.NUMBERS)
             whole = datasets.concatenate_datasets([reading.with_numbers(part, numbers) for part in parts])
             write_whole(folder / name, whole.to_parquet)
     tell(
-        "Cycle %d: %s pairs to train on and validate; held out are %s that decide, and %s new ones.",
-        cycle.number, *(f"{count:,}" for count in counts.values()),
+        "Cycle %d: %s pairs to train on and validate; held out are %s that decide, and %s new ones; "
+        "left out are %s that repeat held-out ones.",
+        cycle.number, *(f"{count:,}" for count in [*counts.values(), repetitions]),
     )  # fmt: skip
 
 
-def _divided(
-    ledger: Ledger, digests: list[str], share: float, known: set[str]
-) -> tuple[list[Dataset], list[Dataset]]:
-    """The accepted pairs of deliveries: those to train on, and those held out.
-
-    Deliveries that a person has readmitted may hold the same pair, or the same one exchanged: the first
-    counts. `known` gets the ids of both.
-    """
-    train, held = list[Dataset](), list[Dataset]()
-    for name in digests:
-        table = Dataset(pyarrow.parquet.read_table(ledger.accepted(name), memory_map=True))
-        new = np.array([pair_id not in known for pair_id in table["pair_id"]])
-        texts = zip(table["prompt"], table["rejected"], table["chosen"], strict=True)
-        known.update(table["pair_id"], (reading.content_id(*exchanged) for exchanged in texts))
-        is_held = np.array([pairs.prompt_position(prompt) < share for prompt in table["prompt"]])
-        for part, rows in ((train, new & ~is_held), (held, new & is_held)):
-            if rows.any():
-                part.append(table.select(np.flatnonzero(rows)))
-    return train, held
-
-
-def _by_content(config: RetrainConfig) -> Dataset:
-    """The trusted pairs of `gate.pairs`, each known by its texts, as accepted pairs are."""
+def _named(config: RetrainConfig) -> Dataset:
+    """The trusted pairs of `gate.pairs`, each known as accepted pairs are."""
     assert config.gate.pairs is not None
     table = reading.read(config.gate.pairs, config.data.open()).table
     ids = [
-        reading.content_id(*texts)
-        for texts in zip(*(table[name] for name in reading.COLUMNS[1:4]), strict=True)
+        pair_identity(*texts) for texts in zip(*(table[name] for name in reading.COLUMNS[1:4]), strict=True)
     ]
     named = table.remove_columns("pair_id").add_column("pair_id", ids).select_columns(table.column_names)
     first = {pair_id: row for row, pair_id in reversed(list(enumerate(ids)))}

@@ -16,7 +16,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.data import reading
+from mars_core.data import identity, reading
 from mars_core.data.deliveries import Delivery, new_deliveries, on_disk
 from mars_core.data.examination import FULL_DISK, Examination, Outcome
 from mars_core.files import write_whole
@@ -86,9 +86,8 @@ def _examined(config: RetrainConfig, ledger: Ledger, delivery: Delivery, folder:
         file=file.content.absolute(),
         config=config.data.model_dump(mode="json"),
         max_bad_share=1.0 if judged else config.data.max_bad_share,
-        known=ledger.accepted_files(*KNOWN),
-        known_first=ledger.accepted_files(*KNOWN, reading=1),
-        refused=[] if judged else ledger.accepted_files("refused"),
+        known=ledger.all_accepted(*KNOWN),
+        refused=[] if judged else ledger.all_accepted("refused"),
         folder=folder,
     )
     written = folder / "examination.json"
@@ -123,7 +122,7 @@ def _keep_unread(ledger: Ledger, delivery: Delivery, reason: str) -> dict[str, s
     state = "quarantined" if given_up else before.state if before else "unread"
     became = Delivered(
         file=delivery.name, state=state, reason=reason, rows=0, pairs=0, duplicates=0, bad=0, seen=_now(),
-        reading=reading.VERSION, attempts=attempts,
+        reading=reading.VERSION, identity=identity.VERSION, attempts=attempts,
     )  # fmt: skip
     ledger.keep(delivery.digest, became)
     if not given_up:
@@ -157,6 +156,7 @@ def _keep(root: Path, ledger: Ledger, delivery: Delivery, outcome: Outcome, fold
         bad=outcome.bad,
         seen=_now(),
         reading=reading.VERSION,
+        identity=identity.VERSION,
         attempts=1 + (before.attempts if before else 0),
     )
     ledger.keep(delivery.digest, became)

@@ -9,6 +9,7 @@ are new. A *readmitted* one was quarantined, and its good rows are accepted at t
 """
 
 import json
+import secrets
 from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Literal
 from filelock import FileLock
 from pydantic import BaseModel, PrivateAttr
 
+from mars_core.data.accepted import Accepted
 from mars_core.errors import MarsError
 from mars_core.files import write_whole
 from tasks.run.run_folder import IDENTITY
@@ -46,6 +48,8 @@ class Delivered(BaseModel):
     """When, in UTC."""
     reading: int = 1
     """Version of the reading that its pairs are known by."""
+    identity: int = 1
+    """Version of the identity that its pairs are known by, and its prompts divided by."""
     attempts: int = 1
     """How often it was examined."""
 
@@ -66,6 +70,8 @@ class Ledger(BaseModel):
 
     held_out: str | None = None
     """Digest of what decides which pairs are held out; fixed with the first cycle."""
+    salt: str = ""
+    """See `secret`."""
     champion: Champion | None = None
     """The version that cycles start from and are compared with, as the registry had it last."""
     deliveries: dict[str, Delivered] = {}
@@ -150,13 +156,26 @@ class Ledger(BaseModel):
                     self.deliveries.pop(digest, None)
                 self._save()
 
-    def accepted_files(self, *states: str, reading: int | None = None) -> list[Path]:
-        """The accepted pairs of the deliveries in one of these states, and of one reading if given."""
+    def accepted_pairs(self, digest: str) -> Accepted:
+        """The accepted pairs of a delivery."""
+        found = self.deliveries[digest]
+        return Accepted(file=self.accepted(digest), reading=found.reading, identity=found.identity)
+
+    def all_accepted(self, *states: str) -> list[Accepted]:
+        """The accepted pairs of the deliveries in one of these states, by default in any."""
         return [
-            self.accepted(digest)
-            for digest in self.digests(*states)
-            if reading in (None, self.deliveries[digest].reading)
+            self.accepted_pairs(digest)
+            for digest, found in self.deliveries.items()
+            if found.pairs and (not states or found.state in states)
         ]
+
+    def secret(self) -> str:
+        """What decides, with a prompt, whether its pairs are held out; whoever delivers must not know it."""
+        if not self.salt:
+            with self.held():
+                self.salt = self.salt or secrets.token_hex(16)
+                self._save()
+        return self.salt
 
     def waiting_pairs(self) -> int:
         """How many accepted pairs no cycle was trained on yet."""

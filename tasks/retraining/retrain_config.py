@@ -1,7 +1,7 @@
 """Scheduled retraining: what is watched, when a cycle begins, and the experiment that a cycle runs.
 
 A cycle is one run of self-refinement on all accepted pairs, from the champion if there is one, followed by
-the gate. The pairs of a prompt are held out, or trained on, for ever, by the hash of the prompt.
+the gate. The pairs of a prompt are held out, or trained on, for ever (`tasks.retraining.jury`).
 """
 
 import copy

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mars_core.config import ConfigError
+from mars_core.data.identity import pair_identity
 from mars_core.data.pairs import three_sets
-from mars_core.data.reading import content_id
 from mars_core.data.source_rows import PairsError
 from mars_core.model.reward_model import ModelConfig, RewardModel
 from tasks.retraining.cycle import experiment_file
@@ -195,7 +195,7 @@ def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
     ]
     assert held[0] < held[1]
     trained = set(pd.read_parquet(run / "train.parquet")["pair_id"])
-    assert {content_id(*row.values()) for row in rows([*FIRST, *SECOND])} >= trained
+    assert {pair_identity(*row.values()) for row in rows([*FIRST, *SECOND])} >= trained
     assert not trained & held[1]
     checked = {check["name"]: check for check in retraining.decision(2)["checks"]}
     assert checked["held-out accuracy"]["n"] == len(held[0])

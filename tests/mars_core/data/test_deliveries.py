@@ -26,7 +26,8 @@ from mars_core.data.deliveries import (
     on_disk,
 )
 from mars_core.data.formats.format import FORMATS
-from mars_core.data.reading import COLUMNS, content_id
+from mars_core.data.identity import pair_identity
+from mars_core.data.reading import COLUMNS
 from mars_core.data.source_rows import Limits, PairsError
 from mars_core.files import sha256_of
 
@@ -41,7 +42,7 @@ def lines(rows):
 
 
 def id_of(row):
-    return content_id(row["prompt"], row["chosen"], row["rejected"])
+    return pair_identity(row["prompt"], row["chosen"], row["rejected"])
 
 
 def exchanged(row):
@@ -265,6 +266,30 @@ def test_a_pair_that_the_gate_refused_is_not_accepted_in_another_file(examined):
     assert len(corrected.accepted) == 10
 
 
+REWRITTEN = {
+    "space": lambda text: text.replace(" ", "  ", 1),
+    "case": str.upper,
+    "full stop": lambda text: text.rstrip(".?") + " …",
+    "exclamation": lambda text: text + "!",
+    "width": lambda text: text.replace("a", "\N{FULLWIDTH LATIN SMALL LETTER A}"),
+    "invisible": lambda text: text[:1] + "\N{ZERO WIDTH SPACE}" + text[1:],
+}
+
+
+@pytest.mark.parametrize("rewritten", REWRITTEN.values(), ids=REWRITTEN)
+def test_pairs_in_another_spelling_are_neither_new_nor_to_be_exchanged_nor_rid_of_their_refusal(
+    examined, rewritten
+):
+    ids = [id_of(row) for row in ROWS]
+    again = [{name: rewritten(text) for name, text in row.items()} for row in ROWS]
+    intake = examined(known=ids, a_jsonl=lines(again))
+    assert (intake.accepted, intake.duplicates) == (None, 10)
+    intake = examined(known=ids, b_jsonl=lines(map(exchanged, again)))
+    assert (intake.accepted, intake.bad_rows) == (None, 10)
+    intake = examined(refused=ids, c_jsonl=lines(again))
+    assert (intake.accepted, intake.bad_rows) == (None, 10)
+
+
 def said(question, answer):
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
@@ -282,8 +307,8 @@ FIRST_READ = {
 @pytest.mark.parametrize(("row", "then"), FIRST_READ.values(), ids=FIRST_READ)
 def test_a_pair_is_known_that_the_first_version_read_to_other_texts(folder, row, then):
     [delivery], _ = folder(a_jsonl=lines([row]))
-    assert examine(delivery, (), (), 0).accepted["pair_id"][:] != [content_id(*then)]
-    intake = examine(delivery, (), (), 0, known_first={content_id(*then)})
+    assert examine(delivery, (), (), 0).accepted["pair_id"][:] != [pair_identity(*then)]
+    intake = examine(delivery, (), (), 0, known_first={pair_identity(*then)})
     assert (intake.accepted, intake.duplicates) == (None, 1)
 
 
