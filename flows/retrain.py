@@ -11,7 +11,7 @@ from prefect.states import Completed
 from flows.refine import refine
 from mars_core.evaluation.gate_decision import Decision
 from tasks.retraining.cycle import decision_file, experiment_file, next_cycle, trusted_ids
-from tasks.retraining.gate import decision_tags, pass_gate, publish
+from tasks.retraining.gate import by_agreement, decision_tags, pass_gate, publish
 from tasks.retraining.intake import take_in
 from tasks.retraining.ledger import Cycle, Ledger
 from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, load_retraining
@@ -83,23 +83,25 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
         candidate = register_candidate(registry, run, len(report.rounds), best, tags)
+        delivered = _became(decision, cycle)
+        suspects = list[str]()
+        if delivered == "suspected":
+            suspects = by_agreement(run, cycle.deliveries, lambda name: ledger.accepted_pairs(name).ids())
         with ledger.held():  # else a rollback might come between the look at the champion and its change
             check_compared(registry, candidate, cycle.champion)
             if decision.promoted:
                 end: End = "Promoted"
-                delivered: Literal["trusted", "undecided", "refused"] = "trusted"
                 promote(registry, candidate, cycle.champion)
                 advice = (
                     f"Version {candidate} is champion. Back to the one before: mars retrain {file} --rollback"
                 )
             else:
                 end = "Refused"
-                delivered = "refused" if decision.blames_data else "undecided"
                 refuse(registry, candidate)
                 advice = f"{_who_stays(file, cycle, candidate)} {_what_now(file, cycle, decision)}"
             publish(config.name, cycle.number, candidate, decision, advice)
             state: Literal["promoted", "refused"] = "promoted" if decision.promoted else "refused"
-            ledger.close(cycle, state, delivered, decision.reason, registry.champion())
+            ledger.close(cycle, state, delivered, decision.reason, registry.champion(), suspects)
         return _ended(Outcome(end, f"{decision.reason} {advice}", decision))
 
 
@@ -164,6 +166,15 @@ def _registry(config: RetrainConfig) -> Registry:
     return Registry(cycle_experiment(config, 1, None).tracking, config.name)
 
 
+def _became(decision: Decision, cycle: Cycle) -> Literal["trusted", "undecided", "suspected", "refused"]:
+    """What becomes of the deliveries that were new in a cycle."""
+    if decision.promoted:
+        return "trusted"
+    if not decision.blames_data:
+        return "undecided"
+    return "suspected" if len(cycle.deliveries) > 1 else "refused"
+
+
 def _who_stays(file: str, cycle: Cycle, candidate: str) -> str:
     if cycle.champion is not None:
         return f"Version {cycle.champion} stays champion."
@@ -176,7 +187,13 @@ def _who_stays(file: str, cycle: Cycle, candidate: str) -> str:
 def _what_now(file: str, cycle: Cycle, decision: Decision) -> str:
     """What becomes of the deliveries of a refused candidate, and what a person can do."""
     digests = ", ".join(digest[:12] for digest in cycle.deliveries)
-    if decision.blames_data:
+    became = _became(decision, cycle)
+    if became == "suspected":
+        return (
+            f"One of the deliveries {digests} may be to blame: the next cycles try one half of them each, "
+            "until it is found, and set nothing aside before."
+        )
+    if became == "refused":
         return (
             f"Deliveries {digests} are set aside; "
             f"to train on one all the same: mars retrain {file} --readmit DIGEST"

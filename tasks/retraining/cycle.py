@@ -13,6 +13,7 @@ from mars_core.config import ConfigError, scientific, to_yaml
 from mars_core.data import reading
 from mars_core.data.identity import pair_identity
 from mars_core.data.source_rows import PairsError
+from mars_core.errors import MarsError
 from mars_core.files import digest, write_whole
 from tasks.retraining.jury import Division, balanced, without_repetitions
 from tasks.retraining.ledger import Cycle, Ledger, LedgerError
@@ -32,7 +33,7 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
     """The cycle that was begun and can go on, or else a new one if enough pairs are new.
 
     A cycle whose champion has changed since it was begun cannot go on, nor one whose configuration has before
-    it was decided: its deliveries go into a new one.
+    it was decided: its deliveries go into a new one. Suspected deliveries are tried before others.
 
     Raises:
         LedgerError: what is held out is not what it was in earlier cycles, or the registry's champion is not
@@ -58,16 +59,21 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
                 begun.number,
             )
         ledger.drop(begun)
-    if ledger.waiting_pairs() < config.min_new_pairs:
-        return None
-    planned = Cycle(
-        number=ledger.next_number, deliveries=ledger.digests("waiting", "undecided"), champion=champion
-    )
-    _write_pairs(config, ledger, planned)
-    experiment = _experiment(config, planned, registry)
-    check(experiment)  # a cycle that cannot run is not begun, so that later deliveries may mend it
-    _write_experiment(config, planned, experiment)
-    return ledger.open(planned, _held_out(config), known)
+    while deliveries := ledger.next_deliveries(config.min_new_pairs):
+        planned = Cycle(number=ledger.next_number, deliveries=deliveries, champion=champion)
+        try:
+            _write_pairs(config, ledger, planned)
+            experiment = _experiment(config, planned, registry)
+            check(experiment)  # a cycle that cannot run is not begun, so that later deliveries may mend it
+        except MarsError as error:
+            if deliveries not in ledger.suspects:
+                raise
+            tell("%d suspected deliveries cannot be tried alone: %s", len(deliveries), error)
+            ledger.release(deliveries)
+            continue
+        _write_experiment(config, planned, experiment)
+        return ledger.open(planned, _held_out(config), known)
+    return None
 
 
 def experiment_file(config: RetrainConfig, cycle: Cycle) -> Path:

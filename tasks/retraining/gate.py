@@ -1,6 +1,7 @@
 """The gate's decision on a cycle: taken from the run's artifacts, shown in Prefect, kept, and announced."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,6 +40,20 @@ def pass_gate(
     decision = _compared(config, run, round, trusted, champion, look)
     write_whole(file, lambda path: path.write_bytes(DECISION.dump_json(decision, indent=2)))
     return decision
+
+
+def by_agreement(run: RunFolder, deliveries: Sequence[str], ids: Callable[[str], list[str]]) -> list[str]:
+    """Deliveries in the order in which suspects are tried: first those that the champion agrees with.
+
+    Args:
+        run: of the cycle; its round 0 is the champion, or, without one, the first model.
+        deliveries: those that were new in it.
+        ids: of the pairs of a delivery.
+    """
+    measured = _results(run, 0)["heldout"]
+    right = (measured["margin"] > 0).set_axis(measured["pair_id"])
+    agreement = {name: float(right.reindex(ids(name)).mean(skipna=True)) for name in deliveries}
+    return sorted(deliveries, key=lambda name: -agreement[name] if agreement[name] >= 0 else 0)
 
 
 def decision_tags(decision: Decision) -> dict[str, str]:

@@ -28,7 +28,7 @@ from tasks.run.step import tell
 
 ATTEMPTS = 3
 """How often a delivery is examined that does not read to its end, or whose examination fails."""
-KNOWN = ("waiting", "undecided", "trusted")
+KNOWN = ("waiting", "undecided", "suspected", "trusted")
 """States of deliveries whose pairs are known."""
 REASON_CHARACTERS = 1000
 

@@ -6,12 +6,17 @@ that was trained on it has been promoted, *refused* if the gate blamed it for th
 when it came, *known* if it held no new pair, or *unread* if it could not be examined yet. It is *undecided*
 if the gate had too little evidence: it takes part in the next cycle, which begins when as many pairs as ever
 are new. A *readmitted* one was quarantined, and its good rows are accepted at the next look.
+
+The gate cannot tell which of several deliveries made a model fall, so all of them are *suspected*: the next
+cycles try one half of them each, and halve again what is refused. A single delivery that is refused is
+guilty. One guilty delivery among k is found in at most 1 + 2⌈log₂ k⌉ cycles, and the others are trusted by
+then.
 """
 
 import json
 import secrets
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -35,7 +40,15 @@ class Delivered(BaseModel):
 
     file: str
     state: Literal[
-        "waiting", "trusted", "refused", "undecided", "quarantined", "readmitted", "known", "unread"
+        "waiting",
+        "trusted",
+        "refused",
+        "suspected",
+        "undecided",
+        "quarantined",
+        "readmitted",
+        "known",
+        "unread",
     ]
     reason: str = ""
     """Why it was refused or quarantined."""
@@ -76,6 +89,8 @@ class Ledger(BaseModel):
     """The version that cycles start from and are compared with, as the registry had it last."""
     deliveries: dict[str, Delivered] = {}
     cycles: list[Cycle] = []
+    suspects: list[list[str]] = []
+    """Groups of suspected deliveries; each is tried in a cycle of its own, the first one next."""
     _root: Path = PrivateAttr()
     _lock: FileLock = PrivateAttr()
 
@@ -181,6 +196,20 @@ class Ledger(BaseModel):
         """How many accepted pairs no cycle was trained on yet."""
         return sum(self.deliveries[digest].pairs for digest in self.digests("waiting"))
 
+    def next_deliveries(self, least_pairs: int) -> list[str]:
+        """What the next cycle takes: a group of suspects, or else all that wait if they are enough."""
+        if self.suspects:
+            return self.suspects[0]
+        return self.digests("waiting", "undecided") if self.waiting_pairs() >= least_pairs else []
+
+    def release(self, suspects: list[str]) -> None:
+        """Try a group of suspects no more by itself, but beside the deliveries that come next."""
+        with self.held():
+            self.suspects.remove(suspects)
+            for digest in suspects:
+                self.deliveries[digest].state = "undecided"
+            self._save()
+
     @property
     def open_cycle(self) -> Cycle | None:
         """The cycle that was begun and not ended."""
@@ -217,13 +246,15 @@ class Ledger(BaseModel):
         self,
         cycle: Cycle,
         state: Literal["promoted", "refused", "withdrawn"],
-        delivered: Literal["trusted", "undecided", "refused"],
+        delivered: Literal["trusted", "undecided", "suspected", "refused"],
         reason: str,
         champion: Champion | None,
+        suspects: Sequence[str] = (),
     ) -> None:
         """End a cycle, or withdraw what came of it, and note who is champion from now on.
 
-        The deliveries that were new in it are trusted, undecided, or set aside.
+        The deliveries that were new in it are trusted, undecided, suspected or set aside. `suspects` are the
+        suspected ones, in the order in which they are tried.
         """
         with self.held():
             self.cycles[cycle.number - 1].state = state
@@ -231,8 +262,16 @@ class Ledger(BaseModel):
                 delivery = self.deliveries[digest]
                 delivery.state = delivered
                 delivery.reason = "" if state == "promoted" else f"cycle {cycle.number}: {reason}"
+            middle = (len(suspects) + 1) // 2
+            tried = [group for group in self.suspects if group != cycle.deliveries]
+            groups = [suspects[:middle], suspects[middle:], *tried]
+            judged = ([one for one in group if self._is_suspected(one)] for group in groups)
+            self.suspects = [group for group in judged if group]
             self.champion = champion
             self._save()
+
+    def _is_suspected(self, digest: str) -> bool:
+        return self.deliveries[digest].state == "suspected"
 
     def drop(self, cycle: Cycle) -> None:
         """End a cycle that cannot go on; its deliveries wait for the next."""

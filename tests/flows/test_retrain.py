@@ -253,6 +253,23 @@ def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events
     assert taken.is_unique
 
 
+def test_a_good_delivery_beside_a_poisoned_one_is_promoted_and_the_poisoned_one_refused(retraining):
+    retraining.deliver("poisoned.jsonl", exchanged(rows(POISONED)))
+    retraining.deliver("second.jsonl", rows(range(600, 760, 2)))
+    outcome = retraining.start()
+    assert outcome.name == "Refused", outcome.message
+    assert "the next cycles try one half of them each" in outcome.message
+    assert retraining.states() == {
+        "first.jsonl": "trusted", "poisoned.jsonl": "suspected", "second.jsonl": "suspected",
+    }  # fmt: skip
+    assert [retraining.start().name for _ in range(2)] == ["Promoted", "Refused"]
+    assert retraining.states() == {
+        "first.jsonl": "trusted", "poisoned.jsonl": "refused", "second.jsonl": "trusted",
+    }  # fmt: skip
+    assert retraining.registry.aliases()[CHAMPION] == "3"
+    assert retraining.start().name == "Nothing new"
+
+
 def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining):
     good = rows(SECOND[:20])
     retraining.deliver("garbage.jsonl", "".join(json.dumps(row) + "\n" for row in good[:18]) + "?\n" * 2)
