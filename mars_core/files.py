@@ -1,5 +1,7 @@
 """Files and folders: digests of their content, and writes that are complete or leave nothing."""
 
+import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -7,6 +9,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux's renameat2."""
 
 
 def digest(*values: object) -> str:
@@ -27,27 +32,47 @@ def sha256_of(path: Path) -> str:
 def write_whole(place: Path, put: Callable[[Path], Any]) -> None:
     """Let `put` write a file or folder under a temporary name, then move it to `place`.
 
-    If writing fails or the process is killed, the previous content stays. Leftovers of an earlier writer that
-    was killed are removed first.
+    If writing fails or the process is killed, the previous content stays. What failed is removed, and what a
+    killed writer has left before the next one begins.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     beside, before = (place.with_name(f".{place.name}.{end}") for end in ("partial", "replaced"))
+    if before.exists() and not place.exists():
+        before.rename(place)  # the writer was killed between two renames
     for leftover in (beside, before):
         _remove(leftover)
     try:
         put(beside)
-    except OSError as error:  # a full disk often does not say where
-        if error.errno and not error.filename:
-            error.filename = str(place)
+        for path in beside.rglob("*") if beside.is_dir() else ():
+            sync(path)
+        sync(beside)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            _remove(beside)  # it would keep the room that a full disk lacks
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(place)  # a full disk often does not say where
         raise
-    for path in beside.rglob("*") if beside.is_dir() else ():
-        sync(path)
-    sync(beside)
-    if place.is_dir():  # a crash in the middle of its removal must not leave half of it under its name
-        place.rename(before)
-    beside.replace(place)
+    if place.is_dir():
+        _replace_folder(beside, place, before)
+    else:
+        beside.replace(place)
     sync(place.parent)
-    _remove(before)
+    for outdated in (beside, before):
+        _remove(outdated)
+
+
+def _replace_folder(new: Path, place: Path, before: Path) -> None:
+    """Exchange two folders' names at once, so that one is always at its place; where that cannot be done, let
+    the old one make way first."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # no Linux
+        failed = 1
+    else:
+        failed = rename(_HERE, os.fsencode(new), _HERE, os.fsencode(place), _EXCHANGE)
+    if failed:  # the file system does not know it
+        place.rename(before)
+        new.replace(place)
 
 
 def sync(path: Path) -> None:

@@ -5,6 +5,7 @@ repeat, or a conversation written out as text, for part of them. Nothing else us
 """
 
 from collections.abc import Mapping
+from os.path import commonprefix
 from typing import Any
 
 from mars_core.data import dialogue
@@ -38,9 +39,7 @@ def _turns_and_responses(row: Mapping[str, Any]) -> tuple[list[dialogue.Turn], s
         *asked, last = _conversation(chosen)
         chosen, rejected = last.content, _conversation(rejected)[-1].content
     elif prompt is None:
-        at = chosen.rindex(_ASSISTANT)
-        while not rejected.startswith(chosen[: at + len(_ASSISTANT)]):
-            at = chosen.rindex(_ASSISTANT, 0, at)
+        at = commonprefix([chosen, rejected]).rindex(_ASSISTANT)  # noqa: RUF071  of texts, not of paths
         end = at + len(_ASSISTANT)
         prompt, chosen, rejected = chosen[:at], chosen[end:], rejected[end:]
     if prompt is not None:

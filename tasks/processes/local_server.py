@@ -6,7 +6,6 @@ command starts its own server, because a shared one would end while other comman
 the store.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from mars_core.errors import MarsError
 from tasks.processes.addresses import answers
 from tasks.processes.child_process import leashed
+from tasks.processes.environment import without_secrets
 
 START_SECONDS = 120.0
 
@@ -30,7 +30,7 @@ def serving(command: list[str], health: str, log: Path, environment: dict[str, s
     Raises:
         ServerError: it does not start.
     """
-    with leashed(command, log=log, env=os.environ | environment) as server:
+    with leashed(command, log=log, env=without_secrets() | environment) as server:
         started = time.monotonic()
         while not answers(health):
             if server.poll() is not None or time.monotonic() - started > START_SECONDS:

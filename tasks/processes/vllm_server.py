@@ -5,7 +5,6 @@ however that ends, and so does its whole process group. It listens on the loopba
 only this run has.
 """
 
-import os
 import secrets
 import shlex
 import time
@@ -26,10 +25,19 @@ from mars_core.generation import (
 from mars_core.generation.instructions import ROLES
 from tasks.processes.addresses import answers, free_port
 from tasks.processes.child_process import leashed
+from tasks.processes.environment import without_secrets
 from tasks.run.step import tell
 from tasks.run.vllm_command import check, for_cpu, has_gpu, model_arguments, server_command
 
 LAST_LINES = 20
+MODEL_SECRETS = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
+"""Secrets of the environment that a server may need to fetch its model."""
 MESSAGE_SECONDS = 15.0
 
 
@@ -80,7 +88,8 @@ class LaunchedBackend(Backend):
         tell("Starting a server of %s; its log is %s.", self.config.model, self.log)
         if cpu:
             self._tell_slow_sampling()
-        environment = {**(cpu.environment if cpu else {}), **os.environ, "VLLM_API_KEY": api_key}
+        given = without_secrets(but=MODEL_SECRETS)
+        environment = {**(cpu.environment if cpu else {}), **given, "VLLM_API_KEY": api_key}
         clear_device_cache(garbage_collection=True)  # this process would keep memory that is free
         server = self._server.enter_context(leashed(command, log=self.log, env=environment))
         started = said = time.monotonic()

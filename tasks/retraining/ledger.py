@@ -15,6 +15,7 @@ then.
 
 import json
 import secrets
+import shutil
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,13 +23,16 @@ from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from mars_core.data.accepted import Accepted
 from mars_core.errors import MarsError
 from mars_core.files import write_whole
 from tasks.run.run_folder import IDENTITY
 from tasks.tracking.registry import Champion
+
+BEFORE = "ledger.before.json"
+"""The ledger before its last change."""
 
 
 class LedgerError(MarsError, ValueError):
@@ -112,8 +116,18 @@ class Ledger(BaseModel):
 
     def _read(self) -> None:
         file = self._root / "ledger.json"
-        if file.exists():
-            self.__dict__.update(type(self).model_validate_json(file.read_bytes()).__dict__)
+        if not file.exists():
+            return
+        try:
+            read = type(self).model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise LedgerError(
+                f"{file} cannot be read: {'.'.join(map(str, problem['loc']))} {problem['msg']}. As it was "
+                f"before the last change it is in {self._root / BEFORE}: look at both, and copy that one "
+                "over, or begin a retraining of another name"
+            ) from None
+        self.__dict__.update(read.__dict__)
 
     def keep(self, digest: str, delivery: Delivered) -> None:
         """Note what became of a delivery."""
@@ -135,7 +149,10 @@ class Ledger(BaseModel):
             path.touch(mode=0o600)
             path.write_text(text, encoding="utf-8")
 
-        write_whole(self._root / "ledger.json", put)
+        file = self._root / "ledger.json"
+        if file.exists():
+            write_whole(self._root / BEFORE, lambda path: shutil.copy(file, path))
+        write_whole(file, put)
 
     def accepted(self, digest: str) -> Path:
         """Where the accepted pairs of a delivery are."""

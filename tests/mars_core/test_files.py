@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 
 import pytest
 
@@ -19,9 +20,48 @@ def test_what_was_there_stays_when_writing_fails_and_the_error_says_where(tmp_pa
     with pytest.raises(OSError, match=rf"No space left on device: '{place}'"):
         write_whole(place, put)
     assert place.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [place]  # the half took room
     write_whole(place, lambda path: path.write_text("whole"))
     assert place.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [place]
+
+
+def filled(text):
+    def put(path):
+        path.mkdir()
+        (path / "file").write_text(text)
+
+    return put
+
+
+def test_a_folder_is_at_its_place_at_every_moment_of_its_replacement(tmp_path):
+    place, gaps = tmp_path / "model", []
+    write_whole(place, filled("before"))
+    watching = True
+
+    def watch(event, arguments):
+        if watching and event == "os.rename" and not place.exists():
+            gaps.append(arguments)
+
+    sys.addaudithook(watch)
+    write_whole(place, filled("after"))
+    watching = False
+    assert gaps == []
+    assert (place / "file").read_text() == "after"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_folder_whose_replacement_was_killed_half_way_is_put_back_first(tmp_path):
+    (tmp_path / ".model.replaced").mkdir()
+    (tmp_path / ".model.replaced/file").write_text("before")
+
+    def put(path):
+        assert (tmp_path / "model/file").read_text() == "before"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "model", put)
+    assert (tmp_path / "model/file").read_text() == "before"
 
 
 def test_the_digest_does_not_depend_on_the_order_of_keys():

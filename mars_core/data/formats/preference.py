@@ -152,7 +152,8 @@ def joined(asked: Sequence[Turn], begun: Sequence[Turn]) -> list[Turn]:
         return list(begun)
     if asked[0].role == "system" and begun[0].role != "system":
         return [asked[0], *joined(asked[1:], begun)]
-    overlap = next((n for n in range(len(begun), 0, -1) if list(asked[-n:]) == list(begun[:n])), 0)
+    alike = (n for n in range(min(len(asked), len(begun)), 0, -1) if asked[-n] == begun[0])
+    overlap = next((n for n in alike if list(asked[-n:]) == list(begun[:n])), 0)
     if not overlap and asked[-1].role == "user" and begun[0].role != "assistant":
         raise ValueError(
             f"the prompt and the conversations begin differently: {asked[-1].content[:60]!r} and "

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from mars_core.data.deliveries import (
     Delivery,
+    Hashes,
     IntakeConfig,
     NoFileError,
     UnfinishedError,
@@ -25,6 +26,7 @@ from mars_core.data.deliveries import (
     new_deliveries,
     on_disk,
 )
+from mars_core.data.first_reading import first_texts
 from mars_core.data.formats.format import FORMATS
 from mars_core.data.identity import pair_identity
 from mars_core.data.reading import COLUMNS
@@ -120,6 +122,28 @@ def test_a_link_that_takes_the_place_of_a_delivery_is_not_followed(folder, tmp_p
     (tmp_path / "a.jsonl").symlink_to("elsewhere")
     with pytest.raises(NoFileError, match="it is a link"):
         examine(delivery, (), (), 0.2)
+
+
+def test_files_that_did_not_change_are_hashed_once(folder, tmp_path, monkeypatch):
+    folder(a_jsonl=lines(ROWS))
+    config, before = IntakeConfig(source=str(tmp_path)), Hashes({})
+    [delivery], _ = new_deliveries(config, (), LATER, before)
+    with monkeypatch.context() as patch:
+        patch.setattr("mars_core.data.deliveries._digest", lambda _: "hashed again")
+        [again], _ = new_deliveries(config, (), LATER, Hashes(before.found))
+    assert again == delivery
+    times = (tmp_path / "a.jsonl").stat().st_mtime_ns
+    (tmp_path / "a.jsonl").write_text(lines(map(exchanged, ROWS)))  # as long as before
+    os.utime(tmp_path / "a.jsonl", ns=(times, times))
+    [other], _ = new_deliveries(config, (), LATER, Hashes(before.found))
+    assert other.digest != delivery.digest
+
+
+def test_a_file_that_has_just_changed_is_hashed_again(folder, tmp_path):
+    folder(a_jsonl=lines(ROWS))
+    hashes = Hashes({})
+    new_deliveries(IntakeConfig(source=str(tmp_path), settle_seconds=0), (), time.time(), hashes)
+    assert hashes.found == {}
 
 
 def test_a_name_is_no_pattern(folder, tmp_path):
@@ -310,6 +334,15 @@ def test_a_pair_is_known_that_the_first_version_read_to_other_texts(folder, row,
     assert examine(delivery, (), (), 0).accepted["pair_id"][:] != [pair_identity(*then)]
     intake = examine(delivery, (), (), 0, known_first={pair_identity(*then)})
     assert (intake.accepted, intake.duplicates) == (None, 1)
+
+
+@pytest.mark.timeout(20)
+def test_a_long_transcript_is_split_in_a_time_that_grows_with_its_length():
+    long = "\n\nAssistant:" * 200_000
+    assert (
+        first_texts({"chosen": f"Human: a\n\nAssistant: b{long} c", "rejected": f"Human: a{long} d"})
+        is not None
+    )
 
 
 def test_deliveries_have_formats_of_their_own_and_keep_margins(examined):

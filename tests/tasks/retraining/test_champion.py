@@ -160,3 +160,14 @@ def test_what_a_rollback_writes_is_not_undone_by_the_retraining_that_runs(retrai
     running.keep("cc", running.deliveries["aa"].model_copy(update={"state": "waiting"}))
     assert retraining.states() == {"aa": "trusted", "bb": "refused", "cc": "waiting"}
     assert (running.cycles[1].state, running.champion) == ("withdrawn", before)
+
+
+def test_a_ledger_that_cannot_be_read_is_told_with_what_it_was_before(retraining):
+    retraining.ledger.recognise(None)
+    file = retraining.config.root / "ledger.json"
+    file.write_text(file.read_text()[:-30])
+    with pytest.raises(LedgerError, match=r"ledger\.json cannot be read: .* in .*ledger\.before\.json: look"):
+        retraining.begin()
+    shutil.copy(file.with_name("ledger.before.json"), file)
+    assert retraining.ledger.champion is not None
+    assert file.with_name("ledger.before.json").stat().st_mode & 0o077 == 0
