@@ -45,7 +45,7 @@ test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bad-days
-bad-days: install ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk.
+bad-days: install ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk; a day of bad deliveries.
 	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/flows/test_resume.py
 	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/services/test_operations.py -m services
 

@@ -116,6 +116,84 @@ def write(tmp_path):
     return write_rows
 
 
+class Day:
+    """A day on which others deliver preference pairs into a folder, with good and bad intent and luck."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.limits = {"bytes": 2**26, "memory_bytes": 2**29}
+        self.ends = ["Promoted", "Refused", "Promoted", "Refused", "Nothing new"]
+        """How the looks at the folder end: after the morning, three after noon, and in the evening."""
+        self.became = [
+            ("again.jsonl", "known"),
+            ("exchanged.jsonl", "quarantined"),
+            ("half.jsonl", "quarantined"),
+            ("half.jsonl", "waiting"),
+            ("huge.jsonl.gz", "quarantined"),
+            ("morning.jsonl", "trusted"),
+            ("noon.jsonl", "trusted"),
+            ("poisoned.jsonl", "refused"),
+            ("replaced.jsonl", "trusted"),
+            ("replaced.jsonl", "waiting"),
+        ]
+        """What became of each delivery by then; nothing of a link."""
+
+    def morning(self):
+        self._deliver("morning.jsonl", self._pairs(0, 160))
+
+    def noon(self, secret):
+        """The same again with small changes, labels exchanged, poison in part, too much, half a file, a link
+        to a secret, and good pairs."""
+        known = self._pairs(0, 160)
+        self._deliver("again.jsonl", [{name: f" {text}!" for name, text in row.items()} for row in known])
+        changed = [row | {"prompt": row["prompt"].replace(" ", "  ")} for row in known]
+        self._deliver("exchanged.jsonl", self._exchanged(changed))
+        self._deliver("poisoned.jsonl", self._exchanged(self._pairs(200, 400)) + self._pairs(400, 430))
+        row = json.dumps(self._pairs(0, 1)[0]).encode() + b"\n"
+        (self.folder / "huge.jsonl.gz").write_bytes(gzip.compress(row * (2**27 // len(row)), 1))
+        (self.folder / "half.jsonl").write_text(self._text(self._pairs(500, 520))[:-40])
+        (self.folder / "link.jsonl").symlink_to(secret)
+        self._deliver("noon.jsonl", self._pairs(600, 680))
+        self._deliver("replaced.jsonl", self._pairs(700, 720))
+
+    def evening(self):
+        """The half file is completed, and another one renamed over what was delivered, as old as that."""
+        self._deliver("half.jsonl", self._pairs(500, 520))
+        replaced = self.folder / "replaced.jsonl"
+        self._deliver(".beside", self._pairs(720, 740))
+        os.utime(self.folder / ".beside", ns=(replaced.stat().st_mtime_ns,) * 2)
+        (self.folder / ".beside").replace(replaced)
+
+    def _deliver(self, name, rows):
+        (self.folder / name).write_text(self._text(rows))
+
+    @staticmethod
+    def _text(rows):
+        return "".join(json.dumps(row) + "\n" for row in rows)
+
+    @staticmethod
+    def _pairs(first, end):
+        """Pairs that are easily learned, one for each number."""
+        return [
+            {
+                "prompt": f"What is thing number {n}?",
+                "chosen": f"It is a small songbird that sings in flight, the {n}th of its kind.",
+                "rejected": f"Sorry, nobody here knows anything about thing {n}.",
+            }
+            for n in range(first, end)
+        ]
+
+    @staticmethod
+    def _exchanged(rows):
+        return [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+
+
+@pytest.fixture(scope="session")
+def day():
+    """Begin a day of deliveries into a folder."""
+    return Day
+
+
 def _save_reward_model(folder, **special):
     from tokenizers import processors
 

@@ -253,21 +253,27 @@ def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events
     assert taken.is_unique
 
 
-def test_a_good_delivery_beside_a_poisoned_one_is_promoted_and_the_poisoned_one_refused(retraining):
-    retraining.deliver("poisoned.jsonl", exchanged(rows(POISONED)))
-    retraining.deliver("second.jsonl", rows(range(600, 760, 2)))
-    outcome = retraining.start()
-    assert outcome.name == "Refused", outcome.message
-    assert "the next cycles try one half of them each" in outcome.message
-    assert retraining.states() == {
-        "first.jsonl": "trusted", "poisoned.jsonl": "suspected", "second.jsonl": "suspected",
-    }  # fmt: skip
-    assert [retraining.start().name for _ in range(2)] == ["Promoted", "Refused"]
-    assert retraining.states() == {
-        "first.jsonl": "trusted", "poisoned.jsonl": "refused", "second.jsonl": "trusted",
-    }  # fmt: skip
-    assert retraining.registry.aliases()[CHAMPION] == "3"
-    assert retraining.start().name == "Nothing new"
+def test_a_day_of_deliveries_promotes_nothing_bad_and_loses_nothing_good(fresh, day):
+    incoming = fresh.folder / "incoming"
+    (incoming / "first.jsonl").unlink()
+    (fresh.folder / "secret").write_text("The password is lark.\n" * 3)
+    today, ends = day(incoming), []
+    limits = [f"data.limits.{name}={value}" for name, value in today.limits.items()]
+    today.morning()
+    ends.append(fresh.start(*limits))
+    today.noon(fresh.folder / "secret")
+    ends.append(fresh.start(*limits))
+    assert "the next cycles try one half of them each" in ends[-1].message
+    ends += [fresh.start(*limits), fresh.start(*limits)]
+    today.evening()
+    ends.append(fresh.start(*limits))
+    assert [end.name for end in ends] == today.ends
+    deliveries = fresh.ledger.deliveries.values()
+    assert sorted((found.file, found.state) for found in deliveries) == today.became
+    assert fresh.ledger.waiting_pairs() == 40
+    assert fresh.registry.aliases() == {CHAMPION: "3", PREVIOUS: "1", CHALLENGER: "4"}
+    kept = [path for path in fresh.root.rglob("*") if path.is_file()]
+    assert not [path for path in kept if b"password is lark" in path.read_bytes()]
 
 
 def test_what_is_wrong_with_deliveries_is_told_by_file_row_and_reason(retraining):
@@ -332,15 +338,6 @@ def test_what_deliveries_hold_is_for_the_owner_alone(retraining):
     modes = {name: (retraining.root / name).stat().st_mode & 0o777 for name in ("quarantine", "accepted")}
     assert modes == {"quarantine": 0o700, "accepted": 0o700}
     assert (retraining.root / "ledger.json").stat().st_mode & 0o777 == 0o600
-
-
-def test_the_file_that_a_link_leads_to_is_kept_nowhere(retraining):
-    (retraining.folder / "secret").write_text("the password is lark\n" * 3)
-    (retraining.folder / "incoming/link.jsonl").symlink_to("../secret")
-    assert retraining.start().name == "Nothing new"
-    assert retraining.states() == {"first.jsonl": "trusted"}
-    kept = [path for path in retraining.root.rglob("*") if path.is_file()]
-    assert not [path for path in kept if b"password is lark" in path.read_bytes()]
 
 
 def test_a_second_retraining_is_skipped(retraining):

@@ -3,7 +3,7 @@
 One stack for all, as `make services` starts it, on free ports, with secrets of its own. Stories are told in
 order: what a later one looks for, such as a secret in a log, an earlier one may have left. While one waits
 for a heartbeat that stays away, or for the schedule, others are told. Of each kind of kill one is always
-here; the others, and a full disk, are with MARS_BAD_DAYS=1 (`make bad-days`).
+here; the others, a full disk and a day of bad deliveries are with MARS_BAD_DAYS=1 (`make bad-days`).
 """
 
 import base64
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -425,10 +425,10 @@ def delivered(services, name, pairs, more=""):
     return datetime.now(UTC).isoformat()
 
 
-def champion(services):
+def champion(services, name="helpful"):
     """The version of the champion in MLflow's registry."""
     found = services.mlflow.get(
-        "/api/2.0/mlflow/registered-models/alias", params={"name": "helpful", "alias": "champion"}
+        "/api/2.0/mlflow/registered-models/alias", params={"name": name, "alias": "champion"}
     )
     return found.raise_for_status().json()["model_version"]["version"]
 
@@ -585,6 +585,49 @@ def test_each_service_reaches_its_own_databases_alone_and_the_worker_changes_no_
     assert worker.post("/api/2.0/mlflow/users/create", json=one_more).status_code == 403
     helpful = {"name": "helpful", "alias": "challenger"}
     assert worker.get("/api/2.0/mlflow/registered-models/alias", params=helpful).status_code != 403
+
+
+@bad_day
+def test_a_day_of_deliveries_promotes_nothing_bad_and_loses_nothing_good(services, by_request, day):
+    incoming, file = services.work / "deliveries", "day.yaml"
+    incoming.mkdir()
+    today, ends, taken = day(incoming), [], []
+    values = yaml.safe_load((services.work / services.retrain).read_text()) | {"name": "day"}
+    values["gate"]["margin"] = 0.4
+    values["data"] = {"source": "deliveries", "settle_seconds": 0, "limits": today.limits}
+    (services.work / file).write_text(yaml.safe_dump(values))
+
+    def look():
+        run_id = services.start("retrain/mars", file=file)
+        while (ended := services.run(run_id)["state"])["type"] not in {"COMPLETED", "FAILED", "CRASHED"}:
+            taken.append(most_memory_of_readers(services))
+            time.sleep(0.1)
+        ends.append(ended["name"])
+
+    today.morning()
+    look()
+    today.noon(services.folder / ".env")
+    for _ in range(3):
+        look()
+    today.evening()
+    look()
+    assert ends == today.ends
+    ledger = json.loads((services.work / "retraining/day/ledger.json").read_text())
+    assert sorted((found["file"], found["state"]) for found in ledger["deliveries"].values()) == today.became
+    assert [cycle["state"] for cycle in ledger["cycles"]] == ["promoted", "refused", "promoted", "refused"]
+    assert champion(services, "day") == "3"
+    assert 0 < max(taken) < today.limits["memory_bytes"]
+
+
+def most_memory_of_readers(services):
+    """The most memory that a process which reads a delivery has for itself now, in bytes."""
+    most = 0
+    for process in services.process("worker").children(recursive=True):
+        with suppress(psutil.Error):
+            held = [opened.path for opened in process.open_files()]
+            if any("/examination/" in path for path in held):
+                most = max(most, process.memory_full_info().uss)
+    return most
 
 
 def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_the_repository(services):
