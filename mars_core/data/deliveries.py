@@ -134,13 +134,14 @@ class Hashes:
         self.found: dict[str, str] = {}
         """Those of this look, for the next."""
 
-    def of(self, content: BinaryIO, now: float) -> str:
-        """The digest of an open file; `now` is the time, in seconds since the epoch."""
+    def of(self, content: BinaryIO, now: float, most: int) -> str:
+        """The digest of an open file of at most so many bytes; `now` is the time, in seconds since the
+        epoch."""
         about = os.fstat(content.fileno())
         key = "-".join(
             map(str, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
         )
-        digest = self._before.get(key) or _digest(_blocks(content))
+        digest = self._before.get(key) or _digest(_blocks(content, most))
         if now - about.st_ctime > OLD_SECONDS:
             self.found[key] = digest
         return digest
@@ -182,7 +183,10 @@ def new_deliveries(
                 if abs(now - os.fstat(content.fileno()).st_mtime) < config.settle_seconds:
                     left[name] = f"it changed in the last {config.settle_seconds:g} seconds"
                     continue
-                digest = hashes.of(content, now)
+                if os.fstat(content.fileno()).st_size > config.limits.bytes:
+                    left[name] = f"it is larger than data.limits.bytes={config.limits.bytes:,}"
+                    continue
+                digest = hashes.of(content, now, config.limits.bytes)
         except (OSError, NoFileError) as error:
             left[name] = f"it cannot be read: {error}"
             continue
@@ -250,7 +254,7 @@ def examine(
     limits = limits or Limits()
     sorting = _Sorting(_Known(known, refused, known_first), limits)
     table, refusal, read_as = None, None, ""
-    with _copy(delivery.content, delivery.digest) as content:
+    with _copy(delivery.content, delivery.digest, limits.bytes) as content:
         counted = _Counted(_rows(content, delivery.name, suffix(delivery.content), limits), limits.rows)
         try:
             try:
@@ -378,15 +382,15 @@ def _bad(line: Line, reason: str) -> BadRow:
 
 
 @contextmanager
-def _copy(file: Path, digest: str) -> Iterator[BinaryIO]:
-    """The content of a file in one without a name, which nobody can change any more.
+def _copy(file: Path, digest: str, most: int) -> Iterator[BinaryIO]:
+    """The content of a file of at most so many bytes in one without a name, which nobody can change any more.
 
     Raises:
         UnfinishedError: it is no longer what the digest is of.
     """
     with tempfile.TemporaryFile() as copy:
         with opened(file) as content:
-            found = _digest(_written(_blocks(content), copy))
+            found = _digest(_written(_blocks(content, most), copy))
         if found != digest:
             raise UnfinishedError("it changed while it was read")
         yield copy
@@ -405,8 +409,11 @@ def _written(blocks: Iterable[bytes], copy: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _blocks(content: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: content.read(BLOCK_BYTES), b"")
+def _blocks(content: BinaryIO, most: int) -> Iterator[bytes]:
+    """The first bytes of an open file, which may grow meanwhile."""
+    while block := content.read(min(BLOCK_BYTES, most)):
+        most -= len(block)
+        yield block
 
 
 def _digest(blocks: Iterable[bytes]) -> str:

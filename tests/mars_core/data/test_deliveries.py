@@ -435,6 +435,15 @@ def test_a_row_that_is_too_long_is_a_bad_one_and_the_rest_is_read(folder, limits
     assert len(bad.content) <= 2000
 
 
+@pytest.mark.timeout(20)
+def test_a_file_that_is_too_large_is_left_without_reading_it(folder, tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    os.truncate(tmp_path / "a.jsonl", 2**43)
+    found, left = folder(b_jsonl=lines(ROWS))
+    assert [delivery.name for delivery in found] == ["b.jsonl"]
+    assert left == {"a.jsonl": "it is larger than data.limits.bytes=2,147,483,648"}
+
+
 def test_many_pairs_of_one_row_are_no_more_than_rows_may_be(folder):
     answers = [{"answer": f"answer {i}", "rank": i} for i in range(20)]
     [delivery], _ = folder(a_jsonl=lines([{"prompt": "A?", "answers": answers}]))
