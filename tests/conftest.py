@@ -139,28 +139,27 @@ class Day:
         """What became of each delivery by then; nothing of a link."""
 
     def morning(self):
-        self._deliver("morning.jsonl", self._pairs(0, 160))
+        self._deliver("morning.jsonl", self._pairs(0, 120))
 
     def noon(self, secret):
         """The same again with small changes, labels exchanged, poison in part, too much, half a file, a link
         to a secret, and good pairs."""
-        known = self._pairs(0, 160)
+        known = self._pairs(0, 120)
         self._deliver("again.jsonl", [{name: f" {text}!" for name, text in row.items()} for row in known])
         changed = [row | {"prompt": row["prompt"].replace(" ", "  ")} for row in known]
         self._deliver("exchanged.jsonl", self._exchanged(changed))
-        self._deliver("poisoned.jsonl", self._exchanged(self._pairs(200, 400)) + self._pairs(400, 430))
-        row = json.dumps(self._pairs(0, 1)[0]).encode() + b"\n"
-        (self.folder / "huge.jsonl.gz").write_bytes(gzip.compress(row * (2**27 // len(row)), 1))
+        self._deliver("poisoned.jsonl", self._exchanged(self._pairs(1000, 1400)) + self._pairs(1400, 1420))
+        (self.folder / "huge.jsonl.gz").write_bytes(gzip.compress(b" " * 2**27))
         (self.folder / "half.jsonl").write_text(self._text(self._pairs(500, 520))[:-40])
         (self.folder / "link.jsonl").symlink_to(secret)
-        self._deliver("noon.jsonl", self._pairs(600, 680))
-        self._deliver("replaced.jsonl", self._pairs(700, 720))
+        self._deliver("noon.jsonl", self._pairs(600, 660))
+        self._deliver("replaced.jsonl", self._pairs(700, 710))
 
     def evening(self):
         """The half file is completed, and another one renamed over what was delivered, as old as that."""
         self._deliver("half.jsonl", self._pairs(500, 520))
         replaced = self.folder / "replaced.jsonl"
-        self._deliver(".beside", self._pairs(720, 740))
+        self._deliver(".beside", self._pairs(720, 730))
         os.utime(self.folder / ".beside", ns=(replaced.stat().st_mtime_ns,) * 2)
         (self.folder / ".beside").replace(replaced)
 

@@ -19,7 +19,7 @@ import os
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from pydantic import Field
 
 from mars_core.data.first_reading import first_ids
 from mars_core.data.formats.format import FORMATS, Format
-from mars_core.data.identity import pair_identity
+from mars_core.data.identity import pair_identities
 from mars_core.data.reading import Reading, as_table, readings, recognised, remark
 from mars_core.data.source_rows import (
     READERS,
@@ -228,11 +228,11 @@ def on_disk(delivery: Delivery, folder: Path) -> Delivery:
 
 def examine(
     delivery: Delivery,
-    known: Container[str],
-    refused: Container[str],
+    known: Collection[str],
+    refused: Collection[str],
     max_bad_share: float,
     reads: Format | None = None,
-    known_first: Container[str] = (),
+    known_first: Collection[str] = (),
     limits: Limits | None = None,
 ) -> Intake:
     """Sort the rows of a delivery into new pairs, known ones and bad ones.
@@ -281,15 +281,17 @@ def examine(
 class _Known:
     """The pairs that are known, those that a delivery adds included."""
 
-    def __init__(self, known: Container[str], refused: Container[str], known_first: Container[str]) -> None:
+    def __init__(
+        self, known: Collection[str], refused: Collection[str], known_first: Collection[str]
+    ) -> None:
         self.known, self.refused, self.known_first = known, refused, known_first
+        self.read_first = bool(known_first or refused)
         self.added = set[str]()
 
     def judge(self, pair: dict[str, Any], row: Any) -> str:
         """Give a new pair its id, or say why it is none: `DUPLICATE`, or what is wrong with it."""
-        prompt, chosen, rejected = pair["prompt"], pair["chosen"], pair["rejected"]
-        pair_id, exchanged = pair_identity(prompt, chosen, rejected), pair_identity(prompt, rejected, chosen)
-        first, first_exchanged = first_ids(row)
+        pair_id, exchanged = pair_identities(pair["prompt"], pair["chosen"], pair["rejected"])
+        first, first_exchanged = first_ids(row) if self.read_first else ("", "")
         if pair_id in self.known or pair_id in self.added or first in self.known_first:
             return DUPLICATE
         if exchanged in self.known or exchanged in self.added or first_exchanged in self.known_first:

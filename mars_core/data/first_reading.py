@@ -9,7 +9,7 @@ from os.path import commonprefix
 from typing import Any
 
 from mars_core.data import dialogue
-from mars_core.data.identity import pair_identity
+from mars_core.data.identity import pair_identities
 
 _ASSISTANT = "\n\nAssistant:"
 
@@ -26,10 +26,7 @@ def first_texts(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
 def first_ids(row: Mapping[str, Any]) -> tuple[str, str]:
     """Ids of the texts as they were read, and of the same with the responses exchanged; else empty."""
     texts = first_texts(row)
-    if texts is None:
-        return "", ""
-    prompt, chosen, rejected = texts
-    return pair_identity(prompt, chosen, rejected), pair_identity(prompt, rejected, chosen)
+    return ("", "") if texts is None else pair_identities(*texts)
 
 
 def _turns_and_responses(row: Mapping[str, Any]) -> tuple[list[dialogue.Turn], str, str]:

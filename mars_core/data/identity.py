@@ -24,8 +24,17 @@ def meaning(text: str) -> str:
 
 def pair_identity(prompt: str, chosen: str, rejected: str) -> str:
     """What a pair is known by: a digest of what its texts mean."""
-    texts = "\0".join(map(meaning, (prompt, chosen, rejected)))
-    return hashlib.sha256(texts.encode(errors="replace")).hexdigest()[:16]
+    return pair_identities(prompt, chosen, rejected)[0]
+
+
+def pair_identities(prompt: str, chosen: str, rejected: str) -> tuple[str, str]:
+    """The identity of a pair, and that of the same pair with its responses exchanged."""
+    asked, better, worse = map(meaning, (prompt, chosen, rejected))
+    return _digest(asked, better, worse), _digest(asked, worse, better)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode(errors="replace")).hexdigest()[:16]
 
 
 def prompt_place(prompt: str, salt: str) -> float:

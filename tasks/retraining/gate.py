@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -51,9 +52,9 @@ def by_agreement(run: RunFolder, deliveries: Sequence[str], ids: Callable[[str],
         ids: of the pairs of a delivery.
     """
     measured = _results(run, 0)["heldout"]
-    right = (measured["margin"] > 0).set_axis(measured["pair_id"])
-    agreement = {name: float(right.reindex(ids(name)).mean(skipna=True)) for name in deliveries}
-    return sorted(deliveries, key=lambda name: -agreement[name] if agreement[name] >= 0 else 0)
+    right = (measured["margin"] > 0).astype(float).set_axis(measured["pair_id"])
+    agreement = {name: right[right.index.isin(ids(name))].mean() for name in deliveries}
+    return sorted(deliveries, key=lambda name: 0 if np.isnan(agreement[name]) else -agreement[name])
 
 
 def decision_tags(decision: Decision) -> dict[str, str]:

@@ -270,7 +270,7 @@ def test_a_day_of_deliveries_promotes_nothing_bad_and_loses_nothing_good(fresh, 
     assert [end.name for end in ends] == today.ends
     deliveries = fresh.ledger.deliveries.values()
     assert sorted((found.file, found.state) for found in deliveries) == today.became
-    assert fresh.ledger.waiting_pairs() == 40
+    assert fresh.ledger.waiting_pairs() == 20 + 10
     assert fresh.registry.aliases() == {CHAMPION: "3", PREVIOUS: "1", CHALLENGER: "4"}
     kept = [path for path in fresh.root.rglob("*") if path.is_file()]
     assert not [path for path in kept if b"password is lark" in path.read_bytes()]
