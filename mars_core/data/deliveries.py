@@ -253,7 +253,9 @@ def examine(
     assert isinstance(delivery.content, Path)
     limits = limits or Limits()
     sorting = _Sorting(_Known(known, refused, known_first), limits)
-    table, refusal, read_as = None, None, ""
+    table: Dataset | None = None
+    refusal: str | None = None
+    read_as = ""
     with _copy(delivery.content, delivery.digest, limits.bytes) as content:
         counted = _Counted(_rows(content, delivery.name, suffix(delivery.content), limits), limits.rows)
         try:
@@ -267,10 +269,10 @@ def examine(
                 refusal = sorting.refusal(counted.rows, max_bad_share)
             for _ in counted:  # to the end, where no format reads it
                 pass
+            if counted.rows == 0:
+                raise UnfinishedError("it holds no rows")
         except LimitError as error:
             refusal = str(error)
-    if counted.rows == 0 and refusal is None:
-        raise UnfinishedError("it holds no rows")
     accepted = table if table is not None and len(table) and refusal is None else None
     return Intake(
         counted.rows, accepted, sorting.duplicates, sorting.kept, sorting.bad.total(), refusal, read_as,

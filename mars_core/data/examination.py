@@ -123,7 +123,8 @@ def _limit_memory(most: int) -> None:
     if sys.platform == "linux":
         status = Path("/proc/self/status").read_text()
         taken = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
-        resource.setrlimit(resource.RLIMIT_DATA, (taken * 1024 + most,) * 2)
+        limit = taken * 1024 + most
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 if __name__ == "__main__":

@@ -135,9 +135,10 @@ def _keep_unread(ledger: Ledger, delivery: Delivery, reason: str) -> dict[str, s
     before = ledger.deliveries.get(delivery.digest)
     attempts = 1 + (before.attempts if before else 0)
     given_up = attempts >= ATTEMPTS
-    state = "quarantined" if given_up else before.state if before else "unread"
     became = Delivered(
-        file=delivery.name, state=state, reason=reason, rows=0, pairs=0, duplicates=0, bad=0, seen=_now(),
+        file=delivery.name,
+        state="quarantined" if given_up else before.state if before else "unread",
+        reason=reason, rows=0, pairs=0, duplicates=0, bad=0, seen=_now(),
         reading=reading.VERSION, identity=identity.VERSION, attempts=attempts,
     )  # fmt: skip
     ledger.keep(delivery.digest, became)

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -73,8 +73,9 @@ def fit_reward_model(
                 advance(reported["pairs_seen"] - seen)
                 seen = reported["pairs_seen"]
 
+        start: Callable[..., None] = run_child if command else partial(run_forked, TRAINER)
         followed = partial(
-            run_child if command else partial(run_forked, TRAINER),
+            start,
             log=log,
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,

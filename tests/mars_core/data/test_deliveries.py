@@ -141,8 +141,8 @@ def test_files_that_did_not_change_are_hashed_once(folder, tmp_path, monkeypatch
 
 def test_a_file_that_has_just_changed_is_hashed_again(folder, tmp_path):
     folder(a_jsonl=lines(ROWS))
-    hashes = Hashes({})
-    new_deliveries(IntakeConfig(source=str(tmp_path), settle_seconds=0), (), time.time(), hashes)
+    hashes, now = Hashes({}), (tmp_path / "a.jsonl").stat().st_ctime + 1
+    new_deliveries(IntakeConfig(source=str(tmp_path), settle_seconds=0), (), now, hashes)
     assert hashes.found == {}
 
 
@@ -196,7 +196,9 @@ def test_a_delivery_fetches_nothing(folder, tmp_path, monkeypatch, place):
             monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
             [delivery], _ = new_deliveries(IntakeConfig(source="acme/prefs@main"), (), LATER)
         else:
-            table.to_parquet(tmp_path / "made")
+            declared = table.features.arrow_schema.metadata
+            arrow = table.with_format("arrow")[:].replace_schema_metadata(declared)
+            pa.parquet.write_table(arrow, tmp_path / "made")
             [delivery], _ = folder(a_parquet=(tmp_path / "made").read_bytes())
         intake = examine(on_disk(delivery, tmp_path), (), (), 1)
         with pytest.raises(BlockingIOError):
@@ -308,9 +310,9 @@ def test_pairs_in_another_spelling_are_neither_new_nor_to_be_exchanged_nor_rid_o
     again = [{name: rewritten(text) for name, text in row.items()} for row in ROWS]
     intake = examined(known=ids, a_jsonl=lines(again))
     assert (intake.accepted, intake.duplicates) == (None, 10)
-    intake = examined(known=ids, b_jsonl=lines(map(exchanged, again)))
+    intake = examined(known=ids, a_jsonl=lines(map(exchanged, again)))
     assert (intake.accepted, intake.bad_rows) == (None, 10)
-    intake = examined(refused=ids, c_jsonl=lines(again))
+    intake = examined(refused=ids, a_jsonl=lines(again))
     assert (intake.accepted, intake.bad_rows) == (None, 10)
 
 
@@ -408,20 +410,22 @@ def test_a_wrong_schema_is_quarantined_whole(examined, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("kind", "limits", "said"),
     [
-        ({"bytes": 900}, "it holds more than data.limits.bytes=900"),
-        ({"rows": 9}, "it holds more rows than data.limits.rows=9"),
+        ("jsonl.gz", {"bytes": 10_000}, "holds more than data.limits.bytes=10,000"),
+        ("parquet", {"bytes": 10_000}, "holds more than data.limits.bytes=10,000"),
+        ("json", {"rows": 9}, "holds more rows than data.limits.rows=9"),
+        ("parquet", {"rows": 9}, "holds more rows than data.limits.rows=9"),
+        ("csv", {"rows": 9}, "holds more rows than data.limits.rows=9"),
     ],
-    ids=["bytes", "rows"],
+    ids=["lines", "table", "rows of an array", "rows of a table", "rows of a CSV"],
 )
-@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "parquet", "csv"])
-def test_a_delivery_that_holds_too_much_is_quarantined_whole(folder, write, tmp_path, kind, limits, said):
-    rows = [row | {"chosen": row["chosen"] + " " * 90} for row in ROWS]
+def test_a_delivery_that_holds_too_much_is_quarantined_whole(folder, write, kind, limits, said):
+    rows = [row | {"chosen": row["chosen"] + " " * 2000} for row in ROWS]
     made = Path(write(rows, f"made/a.{kind}"))
     [delivery], _ = folder(**{made.name.replace(".", "_"): made.read_bytes()})
     intake = examine(delivery, (), (), 0.2, limits=Limits(**limits))
-    assert (intake.accepted, intake.refusal) == (None, said)
+    assert (intake.accepted, intake.refusal) == (None, f"it {said}")
 
 
 @pytest.mark.parametrize("limits", [{"row_bytes": 1000}, {"characters": 1000}], ids=["row", "texts"])
@@ -454,9 +458,9 @@ def test_many_pairs_of_one_row_are_no_more_than_rows_may_be(folder):
 
 
 def test_of_many_bad_rows_the_first_are_kept_and_all_are_counted(examined):
-    intake = examined(a_jsonl="garbage\n" * 5000)
+    intake = examined(a_jsonl=lines(ROWS) + "garbage\n" * 5000)
     assert (len(intake.bad), intake.bad_rows) == (1000, 5000)
-    assert intake.refusal.startswith("5,000 of 5,000 rows are bad")
+    assert intake.refusal.startswith("5,000 of 5,010 rows are bad")
 
 
 def test_a_name_breaks_no_line_of_a_log(folder):

@@ -109,14 +109,17 @@ def test_no_file_stops_the_look_that_finds_it(intake):
 def test_what_ends_its_reader_is_quarantined_by_digest_after_some_attempts(intake, monkeypatch, deed, said):
     (intake.folder / "harmful.py").write_text(FORMAT)
     monkeypatch.syspath_prepend(intake.folder)
+    intake.write(format="harmful:Harmful")
+    intake.deliver("b.jsonl", GOOD)
+    intake.look()  # what is forked for each delivery has been started
     intake.write(format="harmful:Harmful", limits={"seconds": 2, "memory_bytes": 256 * MEGABYTE})
     intake.deliver("a.jsonl", [GOOD[0] | {"deed": deed}])
-    intake.deliver("b.jsonl", GOOD)
     for attempt in range(1, ATTEMPTS + 1):
         state = "unread" if attempt < ATTEMPTS else "quarantined"
         assert intake.look() == {"a.jsonl": state, "b.jsonl": "waiting"}
         assert intake.of("a.jsonl").attempts == attempt
         assert said in intake.of("a.jsonl").reason
+    intake.write(format="harmful:Harmful")
     intake.look()
     assert intake.of("a.jsonl").attempts == ATTEMPTS
     intake.deliver("a.jsonl", GOOD[:1])
@@ -130,10 +133,10 @@ def test_what_never_reads_to_its_end_is_not_read_for_ever(intake):
 
 
 def test_a_large_delivery_takes_no_memory_of_the_retraining(intake):
-    intake.deliver("many.jsonl", [GOOD[0] | {"prompt": f"{i} {'word ' * 200}"} for i in range(50_000)])
+    intake.deliver("many.jsonl", [GOOD[0] | {"prompt": f"{i} {'word ' * 200}"} for i in range(20_000)])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     intake.look()
-    assert intake.of("many.jsonl").pairs == 50_000
+    assert intake.of("many.jsonl").pairs == 20_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 * 1024
 
 
