@@ -1,4 +1,4 @@
-"""Whether a text declines to do what was asked, by how people and models say so in 25 languages.
+"""Whether a text declines to do what was asked, by how people and models say so in about 40 languages.
 
 A refusal is a first person who cannot, may not or will not, beside an act that a generator is asked for; or
 an appeal to its own rules. It is looked for where a reply begins. The wordings are in `refusals.txt`.
