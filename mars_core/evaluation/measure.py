@@ -13,8 +13,11 @@ from mars_core.evaluation.calibration import brier_score, expected_calibration_e
 from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.length_bias import length_bias, lengths
 from mars_core.evaluation.statistics import pairwise_summary
+from mars_core.model.scoring import Cut
 
 Metrics = dict[str, float]
+NAMED_PAIRS = 5
+"""How many pairs a note names."""
 
 
 class Measured(NamedTuple):
@@ -25,18 +28,18 @@ class Measured(NamedTuple):
     notes: list[str]
 
 
-def measure_pairs(name: str, pairs: Dataset, table: pd.DataFrame, cut: tuple[int, int]) -> Measured:
+def measure_pairs(name: str, pairs: Dataset, table: pd.DataFrame, cut: Cut) -> Measured:
     """Metrics of scored preference pairs; their names begin with the set's.
 
     Args:
         name: the name of the set.
         pairs: columns prompt, chosen and rejected; the pairs of one prompt are a cluster.
         table: the table of `PairRewards`, in the same order.
-        cut: the number of texts with a truncated prompt, and with a truncated response.
+        cut: what the texts lost to the limit of tokens, and the pairs that became the same tokens.
     """
     clusters = prompt_numbers(pairs["prompt"][:])
     metrics = pairs_summary(table, clusters) | length_bias(table["margin"], *_lengths(pairs), clusters)
-    return _measured(name, table, metrics | _cut(cut))
+    return _measured(name, table, metrics | _same_tokens(cut) | _cut(cut), told_alike(table["pair_id"], cut))
 
 
 def measure_benchmark(
@@ -44,7 +47,7 @@ def measure_benchmark(
     benchmark: Benchmark,
     rows: Dataset,
     scored: dict[str, NDArray[np.float32]],
-    cut: tuple[int, int],
+    cut: Cut,
 ) -> Measured:
     """Metrics of a scored benchmark; their names begin with its key.
 
@@ -70,10 +73,10 @@ def measure_benchmark(
     if benchmark.pairwise:
         table = table.assign(margin=scored["margins"])
         metrics |= length_bias(table["margin"], *_lengths(rows), table.get("prompt"))
-        metrics |= _calibration(scored["margins"])
+        metrics |= _calibration(scored["margins"]) | _same_tokens(cut)
     metrics |= length_rules(benchmark, rows)
     metrics["subsets_of_other_size"] = float(len(benchmark.count_warnings(rows)))
-    return _measured(key, table, metrics | _cut(cut))
+    return _measured(key, table, metrics | _cut(cut), told_alike(table["id"], cut))
 
 
 def pairs_summary(table: pd.DataFrame, clusters: ArrayLike | None = None) -> Metrics:
@@ -106,15 +109,32 @@ def constancy(table: pd.DataFrame) -> list[str]:
     return [f"all {rewards.size:,} texts get the same reward, {rewards[0]:.4g}: the model tells none apart"]
 
 
-def _measured(name: str, table: pd.DataFrame, metrics: Metrics) -> Measured:
-    notes = constancy(table)
+def told_alike(ids: pd.Series, cut: Cut) -> list[str]:
+    """A sentence if some pairs, of these ids, have responses that are the same tokens, else none."""
+    if not cut.same_tokens:
+        return []
+    named = ", ".join(map(str, ids.iloc[cut.same_tokens[:NAMED_PAIRS]]))
+    more = ", …" if len(cut.same_tokens) > NAMED_PAIRS else ""
+    return [
+        f"the responses of {len(cut.same_tokens):,} of {len(ids):,} pairs are the same tokens, by the cut at "
+        "model.max_length or by the tokenizer: their rewards are equal, which counts as wrong, and nothing "
+        f"can be learnt of them: {named}{more}"
+    ]
+
+
+def _measured(name: str, table: pd.DataFrame, metrics: Metrics, notes: list[str]) -> Measured:
+    constant = constancy(table)
     named = {f"{name}/{metric}": value for metric, value in metrics.items()}
-    named[f"{name}/constant"] = float(bool(notes))
-    return Measured(table, named, [f"{name}: {note}" for note in notes])
+    named[f"{name}/constant"] = float(bool(constant))
+    return Measured(table, named, [f"{name}: {note}" for note in constant + notes])
 
 
-def _cut(cut: tuple[int, int]) -> Metrics:
-    return dict(zip(("prompts_cut", "responses_cut"), map(float, cut), strict=True))
+def _cut(cut: Cut) -> Metrics:
+    return {"prompts_cut": float(cut.prompts), "responses_cut": float(cut.responses)}
+
+
+def _same_tokens(cut: Cut) -> Metrics:
+    return {"same_tokens": float(len(cut.same_tokens))}
 
 
 def _lengths(rows: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

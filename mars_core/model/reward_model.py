@@ -102,6 +102,8 @@ class Scored(NamedTuple):
     """Texts that lost the beginning of their prompt to the limit of tokens."""
     responses_cut: int
     """Texts that lost the end of their response to it."""
+    sequences: NDArray[np.intp]
+    """[texts] the same number for texts that are the same tokens."""
 
 
 class RewardModel:
@@ -404,7 +406,8 @@ class RewardModel:
                 on_scored(sum(copies[digests[text]] for text in batch))
             scored = np.array([known[digest] for digest in digests], dtype=np.float32)
             nothing = np.empty((len(scored), 0), np.float32)
-            yield Scored(scored, nothing, rendering.prompts_cut, rendering.responses_cut)
+            sequences = pd.factorize(np.array(digests, dtype=object))[0]
+            yield Scored(scored, nothing, rendering.prompts_cut, rendering.responses_cut, sequences)
 
     def _by_features(
         self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]
@@ -421,6 +424,7 @@ class RewardModel:
                 found.distinct[found.rows],
                 int(found.prompts_cut.sum()),
                 int(found.responses_cut.sum()),
+                found.rows,
             )
 
     def of_features(self, features: torch.Tensor) -> TextOutputs:
@@ -545,6 +549,8 @@ class PairRewards(NamedTuple):
     """Texts that lost the beginning of their prompt to the limit of tokens."""
     responses_cut: int
     """Texts that lost the end of their response to it."""
+    same_tokens: list[int]
+    """The pairs, by their place, whose two texts are the same tokens, by the limit or by the tokenizer."""
 
 
 def readouts_of(table: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -586,12 +592,13 @@ def pair_rewards(
     windows = (
         (window["prompt"] * 2, window["chosen"] + window["rejected"]) for window in texts.iter(WINDOW // 2)
     )
-    halves = []
+    halves, same = [], [np.empty(0, bool)]
     prompts_cut = responses_cut = 0
     for window in model.score_windows(windows, on_scored, keep_features=bool(on_features)):
         halves.append(window.readouts.reshape(2, len(window.readouts) // 2, -1))
         prompts_cut += window.prompts_cut
         responses_cut += window.responses_cut
+        same.append(np.equal(*np.split(window.sequences, 2)))
         if on_features:
             phi = window.features.reshape(2, len(window.features) // 2, -1)
             on_features(phi[0] - phi[1], model.margins(*halves[-1]))
@@ -615,7 +622,7 @@ def pair_rewards(
         variance = model.uncertainties(own)
         if variance is not None:
             table[f"variance_{side}"] = variance
-    return PairRewards(table, prompts_cut, responses_cut)
+    return PairRewards(table, prompts_cut, responses_cut, np.flatnonzero(np.concatenate(same)).tolist())
 
 
 def _tell_nobody(more: int) -> None:

@@ -8,13 +8,13 @@ The numbers are the same wherever a specification runs. The folder appears when 
   `NAME_moments.npz`, the `Moments` of their features; if asked for, `NAME_features.npy`, [n, d],
   φ(x, y⁺) − φ(x, y⁻);
 - for texts: `NAME.npz`, with `rewards` [m] and, if they are paired, `margins` [m / 2];
-- `cut.json`: by name, how many texts lost tokens of their prompt, and how many lost tokens of their response.
+- `cut.json`: by name, the `Cut`.
 """
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow.parquet
@@ -27,6 +27,17 @@ from mars_core.files import write_whole
 from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.objectives.objective import ObjectiveConfig
+
+
+class Cut(NamedTuple):
+    """What a limit of tokens, and a tokenizer, took from some texts."""
+
+    prompts: int
+    """Texts that lost the beginning of their prompt."""
+    responses: int
+    """Texts that lost the end of their response."""
+    same_tokens: list[int]
+    """The pairs, by their place, whose two responses are the same tokens: no model can tell them apart."""
 
 
 class TextsSpec(Configuration):
@@ -97,7 +108,7 @@ def _score_pairs(
     name: str,
     folder: Path,
     on_scored: Callable[[int], None] | None,
-) -> tuple[int, int]:
+) -> Cut:
     moments, features = Moments(), list[NDArray[np.float32]]()
 
     def take(differences: NDArray[np.float32], margins: NDArray[np.float32]) -> None:
@@ -113,19 +124,21 @@ def _score_pairs(
         moments.save(folder / f"{name}_moments.npz")
     if spec.features:
         np.save(folder / f"{name}_features.npy", np.concatenate(features), allow_pickle=False)
-    return scored.prompts_cut, scored.responses_cut
+    return Cut(scored.prompts_cut, scored.responses_cut, scored.same_tokens)
 
 
 def _score_texts(
     model: RewardModel, spec: ScoreSpec, folder: Path, on_scored: Callable[[int], None] | None
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, Cut]:
     tables = {name: pyarrow.parquet.read_table(texts.file) for name, texts in spec.texts.items()}
     windows = ((table["prompt"].to_pylist(), table["response"].to_pylist()) for table in tables.values())
     cut = {}
     for name, window in zip(tables, model.score_windows(windows, on_scored), strict=True):
         numbers = {"rewards": model.rewards(window.readouts)}
+        same: list[int] = []
         if spec.texts[name].paired:
             numbers["margins"] = model.margins(*np.split(window.readouts, 2))
+            same = np.flatnonzero(np.equal(*np.split(window.sequences, 2))).tolist()
         np.savez(folder / f"{name}.npz", allow_pickle=False, **numbers)
-        cut[name] = (window.prompts_cut, window.responses_cut)
+        cut[name] = Cut(window.prompts_cut, window.responses_cut, same)
     return cut

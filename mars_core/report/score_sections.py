@@ -66,6 +66,7 @@ def what_could_fool(rounds: Rounds, compared: int, suite: Suite) -> list[str]:
     for key in ("heldout", *(key for key, one in suite.items() if one.pairwise)):
         title = scores[key].removesuffix(" accuracy")
         entries += [
+            (f"{title}: pairs whose responses are the same tokens", count, f"{key}/same_tokens"),
             (f"{title}: Brier score (0 is perfect, .250 has no opinion)", share, f"{key}/brier"),
             (f"{title}: calibration error (biased upwards on few pairs)", share, f"{key}/calibration_error"),
         ]

@@ -17,7 +17,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
-from mars_core.model.scoring import ScoreSpec, TextsSpec
+from mars_core.evaluation.measure import told_alike
+from mars_core.model.scoring import Cut, ScoreSpec, TextsSpec
 from tasks.compute.compute import Compute
 from tasks.run.progress import progress
 from tasks.run.run_folder import ArtifactRef, RunFolder
@@ -28,8 +29,8 @@ class Scored(NamedTuple):
     """The results of a specification; they exist during a `with` block."""
 
     folder: Path
-    cut: dict[str, tuple[int, int]]
-    """By name, the number of texts with a truncated prompt, and with a truncated response."""
+    cut: dict[str, Cut]
+    """By name, what texts lost to the limit of tokens."""
 
     def pairs(self, name: str) -> pd.DataFrame:
         """The table of a set of pairs, as in `PairRewards`."""
@@ -55,9 +56,8 @@ def scored(compute: Compute, spec: ScoreSpec, title: str, texts: int) -> Iterato
     try:
         with progress(title, texts, "texts") as advance:
             compute.run(spec, advance)
-        results = Scored(spec.output, json.loads((spec.output / "cut.json").read_text()))
-        for name in spec.pairs:
-            _tell_equal_rewards(results.pairs(name), f"{title}, {name}", spec)
+        cut = json.loads((spec.output / "cut.json").read_text())
+        results = Scored(spec.output, {name: Cut(*counts) for name, counts in cut.items()})
         yield results
     finally:
         shutil.rmtree(spec.output, ignore_errors=True)
@@ -83,20 +83,10 @@ def score_pairs(
     )
     texts = 2 * sum(part.rows or 0 for part in pairs.values())
     with scored(run.config.compute.open(), spec, title, texts) as results:
+        for name in pairs:
+            for note in told_alike(results.pairs(name)["pair_id"], results.cut[name]):
+                tell("%s, %s: %s.", title, name, note, level=logging.WARNING)
         yield results
-
-
-def _tell_equal_rewards(table: pd.DataFrame, title: str, spec: ScoreSpec) -> None:
-    """Name pairs that the model cannot tell apart; they count as wrong."""
-    equal = table.loc[table["reward_chosen"] == table["reward_rejected"], "pair_id"]
-    if len(equal):
-        tell(
-            "%s: %s of %s pairs have equal rewards, which count as wrong; if their responses are the same "
-            "tokens, by the cut at model.max_length=%d or by the tokenizer, nothing can be learnt: %s%s.",
-            title, f"{len(equal):,}", f"{len(table):,}", spec.reward_model.max_length,
-            ", ".join(equal.iloc[:5]), ", …" if len(equal) > 5 else "",
-            level=logging.WARNING,
-        )  # fmt: skip
 
 
 def spec_of(run: RunFolder, model: ArtifactRef) -> ScoreSpec:

@@ -25,8 +25,8 @@ def check(*configs: RunConfig) -> None:
         SelectionError: the budget exceeds what the originals can take.
         ModelError: the backbone or the embedder is missing, or a trained head is of another objective or has
             a name that is not read.
-        GenerationError: texts have to be written, and no server answers, or this machine cannot run the
-            server that the run has to launch.
+        GenerationError: texts have to be written, and no server answers, or one refuses fields of the
+            requests, or this machine cannot run the server that the run has to launch.
     """
     originals: dict[str, int] = {}
     for config in configs:
@@ -47,4 +47,4 @@ def check(*configs: RunConfig) -> None:
                 vllm_command.check(generation, generation.launch)
             if not (written or generation.launch or generation.offline):
                 with closing(generation.open()) as backend:
-                    list(backend.answers([]))
+                    backend.check()

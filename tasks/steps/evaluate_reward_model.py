@@ -15,7 +15,7 @@ from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.run.step import Made, step, tell
 
 
-@step("evaluation", version=8, reads=("model", "fit.objective", "evaluation"))
+@step("evaluation", version=9, reads=("model", "fit.objective", "evaluation"))
 def evaluate_reward_model(
     run: RunFolder, round: int, model: ArtifactRef, sets: dict[str, ArtifactRef]
 ) -> Made[Outputs]:

@@ -25,6 +25,8 @@ from tasks.steps.evaluate_reward_model import measure
 
 HEADERS = ("", "score", "95% interval", "definition")
 """Columns of `headlines`."""
+COUNTS = ("_cut", "/same_tokens")
+"""Ends of the names of numbers that are counts."""
 
 
 @task(name="measure", task_run_name="measure", cache_policy=NO_CACHE, persist_result=False)
@@ -78,7 +80,10 @@ def definitions(suite: Suite, tables: Iterable[str]) -> dict[str, str]:
         for key, one in suite.items()
         for name, definition in {**one.definitions, "ties": f"equal rewards, {one.equal_rewards}"}.items()
     }
-    return said | {f"{name}/prompts_cut": "texts whose prompt was cut at model.max_length" for name in tables}
+    tables = list(tables)
+    said |= {f"{name}/prompts_cut": "texts whose prompt was cut at model.max_length" for name in tables}
+    alike = "pairs whose responses are the same tokens: equal rewards, which count as wrong"
+    return said | {f"{name}/same_tokens": alike for name in tables}
 
 
 def headlines(
@@ -92,7 +97,7 @@ def headlines(
     for name, value in metrics.items():
         low, high = (metrics.get(f"{name}_{end}") for end in ("low", "high"))
         if f"{name}_low" in metrics or name in defined:
-            shown = "–" if value is None else f"{value:.0f}" if name.endswith("_cut") else f"{value:.3f}"
+            shown = "–" if value is None else f"{value:.0f}" if name.endswith(COUNTS) else f"{value:.3f}"
             interval = "–" if low is None or high is None else f"{low:.3f}–{high:.3f}"
             rows.append((name, shown, interval, defined.get(name, "")))
     return rows

@@ -25,7 +25,7 @@ def _measure(
     with score_pairs(
         run, model, {"margins": train}, f"round {round} · margins", moments=True, features=features
     ) as scored:
-        prompts_cut, responses_cut = scored.cut["margins"]
+        counts = scored.cut["margins"]
         places = {
             "margins": (scored.folder / "margins.parquet", paths.margins),
             "moments": (scored.folder / "margins_moments.npz", paths.margins_moments),
@@ -36,5 +36,5 @@ def _measure(
             for name, (file, uri) in places.items()
             if file.exists()
         }
-    cut = {"margins/prompts_cut": float(prompts_cut), "margins/responses_cut": float(responses_cut)}
+    cut = {"margins/prompts_cut": float(counts.prompts), "margins/responses_cut": float(counts.responses)}
     return Made(made, cut)

@@ -52,6 +52,17 @@ class Backend(Plugin):
             GenerationError: no request can succeed, such as when no server answers at the address.
         """
 
+    def check(self) -> None:
+        """Find what would fail every request, before a run computes anything.
+
+        By default what a call without requests finds.
+
+        Raises:
+            GenerationError: there is such a thing; says what to do.
+        """
+        for _ in self.answers([]):
+            pass
+
     def close(self) -> None:
         """Release resources, such as a model in memory; by default there are none."""
 

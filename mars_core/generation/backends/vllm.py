@@ -26,9 +26,10 @@ import email.utils
 import logging
 import os
 import random
+import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,7 @@ from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.backends.backend import Backend
 from mars_core.generation.concurrency import ConcurrencyLimit
-from mars_core.generation.instructions import continues, ends_at
+from mars_core.generation.instructions import ROLES, continues, ends_at
 from mars_core.generation.interface import CUT_OFF, DECLINED, Answer, Enough, GenerationError, Request
 from mars_core.model.checkpoints import content_of_checkpoint
 
@@ -66,6 +67,8 @@ LEAST_PATIENCE = 20.0
 """Seconds that are waited at least, for a server may stop for a moment."""
 PASSING = {408, 409, 425, 429}
 """Statuses of a client's error that another try may not meet; so may it those of a server's, from 500 on."""
+REFUSED = {400, 422}
+"""Statuses by which servers refuse fields that they do not know, or values of these."""
 NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """Values without effect of the fields that a server would otherwise take from the model's own defaults."""
 CONTINUED = {"add_generation_prompt": False, "continue_final_message": True}
@@ -175,6 +178,63 @@ class VllmBackend(Backend):
             raise interruption
         work.result()
 
+    def check(self) -> None:
+        """See `Backend.check`: also sends each server a small request with the fields of all others.
+
+        Raises:
+            GenerationError: as of `answers`, or a server refuses it: names the fields to leave out.
+        """
+        super().check()
+        small = (Request(role, "What is a lark?", "A bird.", "A fish.", 1) for role in ROLES)
+        bodies = {
+            tuple(body): body for body in map(self.body, small)
+        }  # roles differ in values, seldom in fields
+        timeout = httpx.Timeout(self.options.timeout_seconds, connect=CONNECT_SECONDS)
+        with httpx.Client(headers=self._headers, timeout=timeout) as client:
+            for server in self.servers:
+                for body in () if server.left_out_until else bodies.values():
+                    self._try_fields(client, server.url, body)
+
+    def _try_fields(self, client: httpx.Client, address: str, body: dict[str, Any]) -> None:
+        refused, first = list[str](), ""
+        while True:
+            try:
+                response = client.post(f"{address}/chat/completions", json=body)
+            except httpx.HTTPError:  # the requests themselves are tried more than once
+                return
+            named = fields_named(response.text, body) if response.status_code in REFUSED else []
+            if not named:
+                break
+            first = first or _reason(response)
+            refused += named
+            body = {name: value for name, value in body.items() if name not in named}
+        if refused:
+            keys = ", ".join(f"generation.options.extra_body.{name}=null" for name in refused)
+            raise GenerationError(
+                f"{address} refuses fields of the requests ({first}). Leave them out by {keys}; what the "
+                "server asks for in their place is a key of generation.options.extra_body, too"
+            )
+        if hopeless := self.hopeless(address, response):
+            raise GenerationError(hopeless)
+        if response.status_code in REFUSED:
+            raise GenerationError(f"{address} refuses even a small request: {_reason(response)}")
+
+    def hopeless(self, address: str, response: httpx.Response) -> str | None:
+        """Why a server refuses each request, if it does."""
+        if response.status_code == 400 and "chat template" in response.text:
+            return (
+                f"the model {self.config.model} has no chat template, as base models do: serve an "
+                "instruction-tuned model, or start the server with --chat-template. It said: "
+                f"{response.text[:500]}"
+            )
+        if response.status_code in (401, 403, 404):
+            return f"{address} answered {_reason(response)}; its key, address or model is not the right one"
+        return None
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+
     @classmethod
     def of_launched(cls, config: GenerationConfig, address: str, api_key: str) -> "VllmBackend":
         """See `Backend.of_launched`; a server that refuses connections has ended."""
@@ -201,7 +261,7 @@ class VllmBackend(Backend):
 
     async def _answer_all(self, exchange: "Exchange") -> None:
         async with httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {self.api_key}"} if self.api_key else {},
+            headers=self._headers,
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # of a whole try, see `Exchange`
             limits=httpx.Limits(max_connections=None),
         ) as client:
@@ -424,15 +484,9 @@ class Exchange:
                 job.patience.reschedule(until)
 
     def _refused(self, job: Job, server: Server, response: httpx.Response) -> None:
-        status, said = response.status_code, response.text[:500]
-        if status == 400 and "chat template" in said:
-            raise GenerationError(
-                f"the model {self.backend.config.model} has no chat template, as base models do: serve an "
-                f"instruction-tuned model, or start the server with --chat-template. It said: {said}"
-            )
-        reason = f"HTTP {status}: {said}"
-        if status in (401, 403, 404):
-            raise GenerationError(f"{server.url} answered {reason}; its key, address or model has changed")
+        status, reason = response.status_code, _reason(response)
+        if hopeless := self.backend.hopeless(server.url, response):
+            raise GenerationError(hopeless)
         if status in PASSING or status >= 500:
             server.limit.overloaded(self.loop.time())
             wanted = min(_retry_after(response), self.backend.options.timeout_seconds)
@@ -505,6 +559,23 @@ class Exchange:
         )
         self.unanswered -= 1
         self.arrived((job.index, answer))
+
+
+def fields_named(said: str, body: Mapping[str, Any]) -> list[str]:
+    """The fields of a request that a server's refusal names; model and messages are in every request.
+
+    >>> fields_named("Unrecognized request argument supplied: top_k", {"top_k": -1, "top_p": 1.0})
+    ['top_k']
+    """
+    return [
+        name
+        for name in body
+        if name not in ("model", "messages") and re.search(rf"(?<![\w\\]){re.escape(name)}(?!\w)", said)
+    ]
+
+
+def _reason(response: httpx.Response) -> str:
+    return f"HTTP {response.status_code}: {response.text[:500]}"
 
 
 def _retry_after(response: httpx.Response) -> float:

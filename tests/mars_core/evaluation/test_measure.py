@@ -22,6 +22,7 @@ from mars_core.evaluation.measure import (
     pairs_summary,
 )
 from mars_core.evaluation.statistics import pairwise_summary
+from mars_core.model.scoring import Cut
 
 REWARDBENCH, REWARDBENCH2 = RewardBench(Configuration()), RewardBench2(Configuration())
 ROW = {"id": "1", "subset": "hep-go", "prompt": "Write a sum.", "chosen": "a + b", "rejected": "a - b"}
@@ -29,6 +30,8 @@ PAIRS = Dataset.from_dict(
     {"prompt": ["a", "b", "c"], "chosen": ["long text", "ab", "abc"], "rejected": ["short", "abcd", "a"]}
 )
 TABLE = pd.DataFrame({"margin": np.float32([0.5, -0.25, 2.0]), "reward_chosen": np.float32([1, 0, 2])})
+
+UNCUT = Cut(0, 0, [])
 
 
 @pytest.fixture
@@ -52,13 +55,14 @@ def scored(benchmark, rows, seed=0):
 
 
 def test_pairs_have_the_metrics_of_their_margins_and_lengths_under_the_name_of_their_set():
-    measured = measure_pairs("heldout", PAIRS, TABLE, cut=(3, 1))
+    measured = measure_pairs("heldout", PAIRS, TABLE, cut=Cut(3, 1, []))
     bias = length_bias(TABLE["margin"], lengths(PAIRS["chosen"]), lengths(PAIRS["rejected"]))
     wanted = {
         **pairwise_summary(TABLE["margin"].to_numpy()),
         **bias,
         "brier": brier_score(TABLE["margin"]),
         "calibration_error": expected_calibration_error(TABLE["margin"]),
+        "same_tokens": 0.0,
         "prompts_cut": 3.0,
         "responses_cut": 1.0,
         "constant": 0.0,
@@ -71,7 +75,7 @@ def test_pairs_have_the_metrics_of_their_margins_and_lengths_under_the_name_of_t
 
 
 def test_a_summary_of_pairs_needs_no_texts():
-    measured = measure_pairs("validation", PAIRS, TABLE, cut=(0, 0)).metrics
+    measured = measure_pairs("validation", PAIRS, TABLE, cut=UNCUT).metrics
     summary = pairs_summary(TABLE)
     assert {"accuracy", "mean_margin", "brier", "calibration_error"} <= set(summary)
     assert {f"validation/{name}": value for name, value in summary.items()}.items() <= measured.items()
@@ -81,11 +85,20 @@ def test_one_reward_for_all_texts_is_a_metric_and_a_note_with_the_name_of_the_se
     same = pd.DataFrame(
         {"margin": np.float32([0, 0, 0]), "reward_chosen": np.float32([0.5] * 3), "reward_rejected": 0.5}
     )
-    measured = measure_pairs("heldout", PAIRS, same, cut=(0, 0))
+    measured = measure_pairs("heldout", PAIRS, same, cut=UNCUT)
     assert measured.metrics["heldout/constant"] == 1
     assert measured.notes == [
         "heldout: all 6 texts get the same reward, 0.5: the model tells none apart",
     ]
+
+
+def test_pairs_whose_responses_are_the_same_tokens_are_counted_and_named():
+    table = TABLE.assign(pair_id=["a", "b", "c"])
+    measured = measure_pairs("heldout", PAIRS, table, cut=Cut(0, 2, [1]))
+    assert measured.metrics["heldout/same_tokens"] == 1
+    (note,) = measured.notes
+    assert note.startswith("heldout: the responses of 1 of 3 pairs are the same tokens")
+    assert note.endswith(": b")
 
 
 # Benchmarks
@@ -94,7 +107,7 @@ def test_one_reward_for_all_texts_is_a_metric_and_a_note_with_the_name_of_the_se
 def test_a_benchmark_has_its_own_scores_and_those_of_the_length_rules_under_its_key():
     rows = REWARDBENCH2.read("sample://rewardbench2")
     numbers = scored(REWARDBENCH2, rows)
-    measured = measure_benchmark("mine", REWARDBENCH2, rows, numbers, cut=(2, 5))
+    measured = measure_benchmark("mine", REWARDBENCH2, rows, numbers, cut=Cut(2, 5, []))
     table = REWARDBENCH2.results(rows, numbers["rewards"])
     pd.testing.assert_frame_equal(measured.table, table)
     wanted = {
@@ -115,7 +128,7 @@ def test_a_pairwise_benchmark_has_margins_and_what_follows_from_them_too():
     rows = REWARDBENCH.read("sample://rewardbench")
     numbers = scored(REWARDBENCH, rows)
     numbers["margins"] = numbers["margins"] / 2  # an objective's margin need not be the rewards' difference
-    measured = measure_benchmark("rewardbench", REWARDBENCH, rows, numbers, cut=(0, 0))
+    measured = measure_benchmark("rewardbench", REWARDBENCH, rows, numbers, cut=UNCUT)
     np.testing.assert_array_equal(measured.table["margin"], numbers["margins"])
     bias = length_bias(numbers["margins"], lengths(rows["chosen"]), lengths(rows["rejected"]))
     wanted = {
@@ -123,6 +136,7 @@ def test_a_pairwise_benchmark_has_margins_and_what_follows_from_them_too():
         **bias,
         "brier": brier_score(numbers["margins"]),
         "calibration_error": expected_calibration_error(numbers["margins"]),
+        "same_tokens": 0.0,
         **length_rules(REWARDBENCH, rows),  # by the benchmark's own scoring, not a share of the rows
     }
     found = {name: measured.metrics[f"rewardbench/{name}"] for name in wanted}
@@ -134,7 +148,7 @@ def test_a_reward_that_is_no_number_is_told_with_its_row(small_file):
     rows = REWARDBENCH.read(small_file)
     numbers = {"rewards": np.array([1.0, np.nan], np.float32), "margins": np.array([np.nan], np.float32)}
     with pytest.raises(ModelError, match="1 of 2 texts are NaN or infinite: hep-go/1"):
-        measure_benchmark("rewardbench", REWARDBENCH, rows, numbers, cut=(0, 0))
+        measure_benchmark("rewardbench", REWARDBENCH, rows, numbers, cut=UNCUT)
 
 
 # Rules of length, and models that tell nothing apart

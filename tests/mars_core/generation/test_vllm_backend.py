@@ -296,7 +296,9 @@ def test_a_server_that_lists_no_models_is_an_error_with_advice(status, advice):
 def test_a_key_or_a_model_that_is_no_longer_right_ends_the_call(status):
     with (
         serving(lambda *_: (status, "no")) as server,
-        pytest.raises(GenerationError, match=rf"HTTP {status}: no; its key, address or model has changed"),
+        pytest.raises(
+            GenerationError, match=rf"HTTP {status}: no; its key, address or model is not the right one"
+        ),
     ):
         list(backend(server.url).answers([paraphrase(str(number)) for number in range(20)]))
 
@@ -314,6 +316,64 @@ def test_an_answer_that_thinking_used_up_is_cut_off_and_kept():
     with serving(lambda *_: completion(("", "length"), ("", "length"))) as server:
         answer = answer_to(server)
     assert (answer.error, answer.finish_reasons, answer.completion_tokens) == (None, ("length", "length"), 12)
+    assert len(server.bodies) == 1
+
+
+OPENAI = (400, {"error": {"message": "Unrecognized request arguments supplied: {}", "code": None}})
+ONE_AT_A_TIME = (
+    400,
+    {"error": {"message": "Unsupported parameter: '{}'.", "param": "{}", "code": "unsupported_parameter"}},
+)
+EXTRA = (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "{}"], "input": -1}]})
+
+
+def strict(refusal, unknown):
+    """A server that refuses these fields, by the first one alone where it names one at a time."""
+
+    def script(_, body):
+        found = [name for name in body if name in unknown]
+        if not found:
+            return completion("one")
+        named = ", ".join(found) if refusal is OPENAI else found[0]
+        return refusal[0], json.dumps(refusal[1]).replace("{}", named)
+
+    return script
+
+
+@pytest.mark.parametrize("refusal", [OPENAI, ONE_AT_A_TIME, EXTRA], ids=["all", "one at a time", "422"])
+def test_fields_that_a_server_refuses_are_found_by_a_small_request_with_the_keys_that_leave_them_out(refusal):
+    unknown = ("top_k", "min_p", "repetition_penalty", "max_tokens")
+    with serving(strict(refusal, unknown)) as server:
+        with pytest.raises(GenerationError, match=f"refuses fields.*HTTP {refusal[0]}") as error:
+            backend(server.url).check()
+        for name in unknown:
+            assert f"generation.options.extra_body.{name}=null" in str(error.value)
+        left_out = dict.fromkeys(unknown) | {"max_completion_tokens": 99}
+        backend(server.url, extra_body=left_out).check()
+    assert server.bodies[-1]["max_completion_tokens"] == 99
+    assert not set(unknown) & set(server.bodies[-1])
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "told"),
+    [
+        (401, "no", "its key, address or model is not the right one"),
+        (400, "no chat template is there", "m has no chat template"),
+        (400, "this account is closed", "refuses even a small request: HTTP 400: this account is closed"),
+    ],
+)
+def test_what_would_refuse_every_request_is_found_by_the_first(status, said, told):
+    with (
+        serving(lambda *_: (status, said)) as server,
+        pytest.raises(GenerationError, match=told),
+    ):
+        backend(server.url).check()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_passes_is_left_to_the_requests_that_are_tried_again(status):
+    with serving(lambda *_: (status, "later")) as server:
+        backend(server.url).check()
     assert len(server.bodies) == 1
 
 

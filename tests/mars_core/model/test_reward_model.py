@@ -118,8 +118,9 @@ def test_what_is_the_same_in_tokens_has_a_margin_of_exactly_zero(name, request, 
     same = {"pair_id": "same", "prompt": "Hi", "chosen": "A lark sings.", "rejected": " A lark sings.\n"}
     others = [{"pair_id": str(n), "prompt": "Hi", "chosen": "lark " * n, "rejected": "No."} for n in range(9)]
     monkeypatch.setattr("mars_core.model.reward_model.WINDOW", 4)
-    table = pair_rewards(model, Dataset.from_list([*others, same, {**same, "prompt": "Hi "}])).table
-    assert (table["margin"] == 0).tolist() == [False] * 9 + [True] * 2
+    scored = pair_rewards(model, Dataset.from_list([*others, same, {**same, "prompt": "Hi "}]))
+    assert (scored.table["margin"] == 0).tolist() == [False] * 9 + [True] * 2
+    assert scored.same_tokens == [9, 10]
 
 
 @pytest.mark.parametrize("name", ["minilm", "decoder"])
@@ -184,6 +185,17 @@ def test_cut_texts_are_counted(decoder):
     rows += [{"pair_id": "b", "prompt": "Why?", "chosen": "Yes.", "rejected": "No."}]
     scored = pair_rewards(short, Dataset.from_list(rows))
     assert (scored.prompts_cut, scored.responses_cut) == (2, 1)
+
+
+def test_pairs_that_the_limit_makes_the_same_are_found_with_and_without_kept_features(decoder, tmp_path):
+    short = RewardModel(decoder.network, decoder.tokenizer, FLOAT32.model_copy(update={"max_length": 32}))
+    long = "lark " * 90
+    rows = [{"pair_id": "a", "prompt": "Why?", "chosen": f"{long} yes", "rejected": f"{long} no"}]
+    rows += [{"pair_id": "b", "prompt": "Why?", "chosen": "Yes.", "rejected": "No."}]
+    pairs = Dataset.from_list(rows)
+    assert pair_rewards(short, pairs).same_tokens == [0]
+    short.keep_features(tmp_path / "features")
+    assert pair_rewards(short, pairs).same_tokens == [0]
 
 
 def test_a_long_text_loses_the_beginning_of_its_prompt_and_this_is_counted(decoder, caplog):

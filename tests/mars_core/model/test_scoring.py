@@ -118,7 +118,18 @@ def test_synthetic_pairs_are_known_by_their_own_ids(parquet):
 def test_the_texts_of_each_set_that_were_cut_are_counted(scored, parquet):
     texts = TextsSpec(file=parquet("texts", {"prompt": ["lark " * 99, "Why?"], "response": ["So.", "No."]}))
     folder = scored(pairs={"pairs": parquet("pairs", Dataset.from_list(TWO))}, texts={"texts": texts})
-    assert json.loads((folder / "cut.json").read_text()) == {"pairs": [1, 1], "texts": [1, 0]}
+    assert json.loads((folder / "cut.json").read_text()) == {"pairs": [1, 1, []], "texts": [1, 0, []]}
+
+
+def test_pairs_of_the_same_tokens_are_named_by_their_place(scored, parquet):
+    long = "lark " * 99
+    chosen, rejected = ["Yes.", f"{long} yes"], ["No.", f"{long} no"]
+    pairs = {"pair_id": ["a", "b"], "prompt": ["Why?"] * 2, "chosen": chosen, "rejected": rejected}
+    texts = {"prompt": ["Why?"] * 4, "response": chosen + rejected}
+    paired = TextsSpec(file=parquet("texts", texts), paired=True)
+    folder = scored(pairs={"pairs": parquet("pairs", Dataset.from_dict(pairs))}, texts={"texts": paired})
+    cut = json.loads((folder / "cut.json").read_text())
+    assert {name: same for name, (_, _, same) in cut.items()} == {"pairs": [1], "texts": [1]}
 
 
 def test_moments_are_those_of_the_features_that_are_kept(scored, parquet, model):

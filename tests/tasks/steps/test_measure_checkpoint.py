@@ -12,6 +12,7 @@ def test_beside_every_number_stands_its_definition_and_beside_ties_their_rule():
         "pairs/accuracy_low": 0.25,
         "pairs/accuracy_high": 0.75,
         "pairs/prompts_cut": 3.0,
+        "pairs/same_tokens": 2.0,
         "judgebench/total": None,
         "judgebench/total_low": None,
         "judgebench/total_high": None,
@@ -21,6 +22,7 @@ def test_beside_every_number_stands_its_definition_and_beside_ties_their_rule():
     rows = {name: rest for name, *rest in headlines(metrics, defined)}
     assert rows["pairs/accuracy"] == ["0.500", "0.250–0.750", ""]
     assert rows["pairs/prompts_cut"] == ["3", "–", "texts whose prompt was cut at model.max_length"]
+    assert rows["pairs/same_tokens"][0] == "2"
     assert rows["judgebench/total"] == [
         "–", "–", "share of gpt-4o's pairs with the right answer rewarded more"
     ]  # fmt: skip
