@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -198,6 +199,15 @@ def with_numbers(table: Dataset, numbers: Set[str]) -> Dataset:
         place = arrow.column_names.index("weight")
         arrow = arrow.set_column(place, "weight", arrow["weight"].fill_null(1.0))
     return Dataset(arrow, fingerprint=uuid.uuid4().hex)  # or else all texts are hashed for one
+
+
+def write_table(table: Dataset, place: Path) -> None:
+    """Write a table as Parquet.
+
+    The file is opened here, for `datasets` takes a name with a * in it for that of many files.
+    """
+    with place.open("wb") as file:
+        table.to_parquet(file)
 
 
 def content_id(prompt: str, chosen: str, rejected: str) -> str:

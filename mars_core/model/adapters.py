@@ -4,17 +4,36 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import huggingface_hub
 import torch
 from safetensors import SafetensorError
 
 from mars_core.errors import ModelError
 from mars_core.model.checkpoints import Location, locate
 from mars_core.model.heads import HEADS, Head, name_in
-from mars_core.model.weight_files import BIN_HINT, tensors_in
+from mars_core.model.weight_files import BIN_HINT, file_of, tensors_in
 
 ADAPTER, ADAPTER_BIN, ADAPTER_SETTINGS = (
     "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json",
 )  # fmt: skip
+
+
+def located(reference: str) -> Location:
+    """As `locate`; adapters on the hub are fetched into its cache, where their files are read one by one.
+
+    Raises:
+        ModelError: as of `locate`, or the hub does not give the adapters.
+    """
+    location = locate(reference)
+    if not location.revision or file_of(location, "config.json") or not file_of(location, ADAPTER_SETTINGS):
+        return location
+    try:
+        folder = huggingface_hub.snapshot_download(
+            location.path, revision=location.revision, ignore_patterns="*/*"
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{reference}: cannot be fetched from the hub: {error}") from error
+    return Location(folder, None)
 
 
 def is_adapter(location: Location) -> bool:
@@ -39,6 +58,13 @@ def base_of(reference: str, location: Location) -> str:
     except ModelError as error:
         file = Path(location.path, ADAPTER_SETTINGS)
         remedy = f'Set "base_model_name_or_path" in {file} to where that model is now.'
+        name, _, pinned = reference.partition("@")
+        if pinned and not Path(reference).expanduser().is_dir():
+            folder = name.rpartition("/")[2]
+            remedy = (
+                f"Copy the adapters (hf download {name} --revision {pinned} --local-dir {folder}), name that "
+                f'folder, and set "base_model_name_or_path" in its {ADAPTER_SETTINGS} to where that model is.'
+            )
         if not revision and not Path(base).is_absolute():
             remedy += ' If it is on the hub, set "revision" there to the commit that they were trained on.'
         raise ModelError(f"{reference}: adapters of {base}, which is not found. {remedy}") from error

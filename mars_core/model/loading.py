@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 
 from mars_core.config import ByContent, Configuration, Later
 from mars_core.errors import ModelError
-from mars_core.model.adapters import base_of, head_of_adapter, is_adapter, merged
-from mars_core.model.checkpoints import Location, locate
+from mars_core.model.adapters import base_of, head_of_adapter, is_adapter, located, merged
+from mars_core.model.checkpoints import Location
 from mars_core.model.heads import Head, head_in_weights, put_head
 from mars_core.model.weight_files import BIN_HINT, file_of, has_only_bin
 from mars_core.objectives.objective import OBJECTIVES, Objective, ObjectiveConfig
@@ -82,7 +82,7 @@ def trained_head(reference: str, config: CheckpointConfig) -> Head | None:
     Raises:
         ModelError: the checkpoint cannot be read, or it holds weights that may be a head under another name.
     """
-    location = locate(reference)
+    location = located(reference)
     if is_adapter(location):
         own = head_of_adapter(reference, location, config.allow_bin)
         return own or trained_head(base_of(reference, location), config)
@@ -109,7 +109,7 @@ def objective_of(
         ModelError: the checkpoint was trained with another objective, or names one that is not known here:
             only a configuration can name a user's own objective.
     """
-    location = locate(reference)
+    location = located(reference)
     named = _file_of(reference, location, OBJECTIVE)
     if named is None and trained_head(reference, config) is None:
         return configured or ObjectiveConfig()
@@ -140,7 +140,7 @@ def load_own_weights(reference: str, config: CheckpointConfig, objective: Object
     """
     if not objective.modules or trained_head(reference, config) is None:
         return
-    file = _file_of(reference, locate(reference), OBJECTIVE_WEIGHTS)
+    file = _file_of(reference, located(reference), OBJECTIVE_WEIGHTS)
     if file is None:
         raise ModelError(
             f"{reference} lacks {OBJECTIVE_WEIGHTS}, the weights of the objective {objective.name}"
@@ -166,7 +166,7 @@ def _file_of(reference: str, location: Location, name: str) -> Path | None:
     found = file_of(location, name)
     if found is None and is_adapter(location):
         base = base_of(reference, location)
-        return _file_of(base, locate(base), name)
+        return _file_of(base, located(base), name)
     return found
 
 
@@ -186,7 +186,7 @@ def load_tokenizer(reference: str) -> Any:
     Raises:
         ModelError: there is none that can be read.
     """
-    location = locate(reference)
+    location = located(reference)
     if is_adapter(location) and not any(file_of(location, name) for name in TOKENIZER):
         return load_tokenizer(base_of(reference, location))
     try:
@@ -201,7 +201,7 @@ def _load_network(
     reference: str, outputs: int, config: CheckpointConfig, *, seed: int, dropout: float | None
 ) -> tuple[Any, set[str]]:
     """The network, and the names of the weights that the checkpoint did not hold and that were drawn."""
-    location = locate(reference)
+    location = located(reference)
     if is_adapter(location):
         base = base_of(reference, location)
         network, missing = _load_network(base, outputs, config, seed=seed, dropout=dropout)

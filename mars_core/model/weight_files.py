@@ -20,15 +20,24 @@ MOST_ROWS = 64
 
 
 def file_of(location: Location, name: str) -> Path | None:
-    """A file of a checkpoint, of the hub too, where there is one."""
-    found = transformers.utils.cached_file(
-        location.path,
-        name,
-        revision=location.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
+    """A file of a checkpoint, of the hub too, where there is one.
+
+    Raises:
+        ModelError: the hub has no such repository or revision, or keeps it private.
+    """
+    try:
+        found = transformers.utils.cached_file(
+            location.path,
+            name,
+            revision=location.revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    except OSError as error:
+        raise ModelError(
+            f"{location.path}@{location.revision}: cannot be fetched from the hub: {error}"
+        ) from error
     return Path(found) if found else None
 
 

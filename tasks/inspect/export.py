@@ -8,6 +8,7 @@ import pyarrow.parquet
 from datasets import Dataset
 
 from mars_core.data import dialogue
+from mars_core.data.reading import write_table
 from tasks.run.run_folder import RunFolderError, existing_run
 
 Format = Literal["hh", "trl", "parquet"]
@@ -31,10 +32,12 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
     pairs = Dataset(pyarrow.concat_tables(map(pyarrow.parquet.read_table, files)))
     file = output or run.path("synthetic.parquet" if form == "parquet" else f"synthetic-{form}.jsonl")
     if form == "parquet":
-        pairs.to_parquet(str(file))
+        write_table(pairs, file)
     else:
         render: Callable[[Row], Row] = _hh if form == "hh" else _trl
-        pairs.map(render, remove_columns=pairs.column_names).to_json(str(file))
+        rendered = pairs.map(render, remove_columns=pairs.column_names)
+        with file.open("wb") as lines:
+            rendered.to_json(lines)
     return file, len(pairs)
 
 

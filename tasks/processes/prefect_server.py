@@ -82,6 +82,11 @@ def prefect_server(credentials: str, wanted_port: int = 0) -> Iterator[str]:
         ServerError: it does not start.
     """
     store = Path(PREFECT_STORE).resolve()
+    if "?" in str(store):
+        raise ServerError(
+            f"{store.parent}: the address of Prefect's store cannot hold a ? in the working folder's name: "
+            "work in another folder (runs, data and models may lie in this one), or set PREFECT_API_URL"
+        )
     port = free_port(wanted_port)
     address = f"http://127.0.0.1:{port}"
     environment = {

@@ -1,6 +1,7 @@
 """A cycle of retraining: which deliveries it takes, the pairs it trains on and is measured on, its run."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -201,7 +202,7 @@ def _write_pairs(config: RetrainConfig, ledger: Ledger, cycle: Cycle) -> None:
         if parts:
             numbers = {column for part in parts for column in part.column_names} & set(reading.NUMBERS)
             whole = datasets.concatenate_datasets([reading.with_numbers(part, numbers) for part in parts])
-            write_whole(folder / name, whole.to_parquet)
+            write_whole(folder / name, partial(reading.write_table, whole))
     tell(
         "Cycle %d: %s pairs to train on and validate; held out are %s that decide, and %s new ones; "
         "left out are %s that repeat held-out ones.",

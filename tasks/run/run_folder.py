@@ -29,6 +29,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from mars_core.config import HIDDEN, flat, public, scientific, to_yaml
+from mars_core.data.reading import write_table
 from mars_core.errors import MarsError
 from mars_core.files import digest, sha256_of, write_whole
 from tasks.run.round_paths import RoundPaths
@@ -123,7 +124,7 @@ class RunFolder:
 
         def put(path: Path) -> None:
             if isinstance(table, Dataset):
-                table.to_parquet(str(path))
+                write_table(table, path)
             else:
                 table.to_parquet(path, index=False)
 

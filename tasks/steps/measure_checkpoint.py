@@ -12,6 +12,7 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mars_core.data.reading import write_table
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.measure import Metrics
 from mars_core.files import write_whole
@@ -46,7 +47,7 @@ def measure_checkpoint(
     with scratch(folder / ".rows") as place:
         rows = {name: place / f"{name}.parquet" for name in tables}
         for name, table in tables.items():
-            table.to_parquet(rows[name])
+            write_table(table, rows[name])
         measured = measure(compute, spec.model_copy(update={"output": folder / ".scores"}), suite, rows)
     for name, part in measured.items():
         files.append(folder / (f"{name}.parquet" if name in suite else f"{name}_rewards.parquet"))

@@ -103,8 +103,19 @@ class _NoAnswerError(Exception):
 
 
 def tracking_uri(config: TrackingConfig) -> str:
-    """Where MLflow keeps metrics: as configured, by environment, or in the working folder."""
-    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path(LOCAL_STORE).resolve()}"
+    """Where MLflow keeps metrics: as configured, by environment, or in the working folder.
+
+    Raises:
+        TrackingError: the working folder has a name that no address of a store can hold.
+    """
+    configured = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    store = Path(LOCAL_STORE).resolve()
+    if not configured and "?" in str(store):
+        raise TrackingError(
+            f"{store.parent}: the address of MLflow's store cannot hold a ? in the working folder's name: "
+            "work in another folder, or set tracking.uri"
+        )
+    return configured or f"{SQLITE}{store}"
 
 
 def check_tracking(config: TrackingConfig) -> None:

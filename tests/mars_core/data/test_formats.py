@@ -353,6 +353,22 @@ def test_a_pointer_of_git_lfs_is_told_with_what_to_do(tmp_path, name):
         read(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("name", ["why?", "a[1]", "all*"])
+@pytest.mark.parametrize("file", ["p.jsonl", "p.parquet", "p.csv"])
+def test_a_source_may_lie_in_a_folder_of_any_name(name, file, tmp_path):
+    (tmp_path / name).mkdir()
+    place = tmp_path / name / file
+    rows = pd.DataFrame([PAIR])
+    if file == "p.jsonl":
+        place.write_text(json.dumps(PAIR))
+    elif file == "p.csv":
+        rows.to_csv(place, index=False)
+    else:
+        rows.to_parquet(place)
+    for source in (place, tmp_path / name):
+        assert texts(read(str(source)).table) == [(Q, C, R)]
+
+
 def test_json_about_the_data_is_left_alone_in_a_folder_of_data(source, tmp_path):
     source(PAIR, name="folder/p.jsonl")
     (tmp_path / "folder" / "dataset_info.json").write_text('{"features": {}}')

@@ -29,7 +29,13 @@ ROW = {"id": "1", "subset": "hep-go", "prompt": "Write a sum.", "chosen": "a + b
 PAIRS = Dataset.from_dict(
     {"prompt": ["a", "b", "c"], "chosen": ["long text", "ab", "abc"], "rejected": ["short", "abcd", "a"]}
 )
-TABLE = pd.DataFrame({"margin": np.float32([0.5, -0.25, 2.0]), "reward_chosen": np.float32([1, 0, 2])})
+TABLE = pd.DataFrame(
+    {
+        "pair_id": ["a", "b", "c"],
+        "margin": np.float32([0.5, -0.25, 2.0]),
+        "reward_chosen": np.float32([1, 0, 2]),
+    }
+)
 
 UNCUT = Cut(0, 0, [])
 
@@ -82,9 +88,7 @@ def test_a_summary_of_pairs_needs_no_texts():
 
 
 def test_one_reward_for_all_texts_is_a_metric_and_a_note_with_the_name_of_the_set():
-    same = pd.DataFrame(
-        {"margin": np.float32([0, 0, 0]), "reward_chosen": np.float32([0.5] * 3), "reward_rejected": 0.5}
-    )
+    same = TABLE.assign(margin=np.float32([0] * 3), reward_chosen=np.float32([0.5] * 3), reward_rejected=0.5)
     measured = measure_pairs("heldout", PAIRS, same, cut=UNCUT)
     assert measured.metrics["heldout/constant"] == 1
     assert measured.notes == [
@@ -93,8 +97,7 @@ def test_one_reward_for_all_texts_is_a_metric_and_a_note_with_the_name_of_the_se
 
 
 def test_pairs_whose_responses_are_the_same_tokens_are_counted_and_named():
-    table = TABLE.assign(pair_id=["a", "b", "c"])
-    measured = measure_pairs("heldout", PAIRS, table, cut=Cut(0, 2, [1]))
+    measured = measure_pairs("heldout", PAIRS, TABLE, cut=Cut(0, 2, [1]))
     assert measured.metrics["heldout/same_tokens"] == 1
     (note,) = measured.notes
     assert note.startswith("heldout: the responses of 1 of 3 pairs are the same tokens")

@@ -178,6 +178,14 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(minilm, minilm_rewards,
     assert "Out of memory; going on with batches of" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["why?", "a[1]", "all*"])
+def test_a_checkpoint_may_lie_in_a_folder_of_any_name(name, decoder, tmp_path):
+    decoder.save(tmp_path / name)
+    again = RewardModel.load(str(tmp_path / name), FLOAT32)
+    np.testing.assert_array_equal(again.score(*TEXTS), decoder.score(*TEXTS))
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 def test_cut_texts_are_counted(decoder):
     short = RewardModel(decoder.network, decoder.tokenizer, FLOAT32.model_copy(update={"max_length": 32}))
     long = "lark " * 90

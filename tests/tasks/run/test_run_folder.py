@@ -47,6 +47,16 @@ def put_checkpoint(*names):
     return put
 
 
+@pytest.mark.parametrize("name", ["why?", "a[1]", "all*"])
+def test_a_folder_may_have_any_name(name, tmp_path):
+    with open_run(configuration(tmp_path / name)) as run:
+        texts = run.write_table("train.parquet", Dataset.from_dict({"prompt": ["Why?"]}))
+        numbers = run.write_table("margins.parquet", pd.DataFrame({"margin": [0.5]}))
+        assert run.dataset(texts)["prompt"][:] == ["Why?"]
+        assert run.table(numbers)["margin"].tolist() == [0.5]
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 def test_an_artifact_whose_writing_fails_does_not_appear(run):
     with pytest.raises(OSError, match="disk full"):
         run.write("round-1/margins.parquet", fail_half_way)
