@@ -60,8 +60,8 @@ _INTRODUCTIONS = (
         re.IGNORECASE,
     ),
 )
-_REASONING = re.compile(  # a chat template may have opened it
-    rf"^.*?(?:</{_THOUGHT}>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>)", re.DOTALL
+_REASONING = re.compile(  # a chat template may have opened it, and a stop have cut into its end
+    rf"^.*?(?:<?/{_THOUGHT}>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>)", re.DOTALL
 )
 # Tokens by which chat templates mark turns, and tokenizers ends and gaps.
 _CONTROL = (

@@ -14,6 +14,8 @@ from mars_core.model.checkpoints import Location
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 WEIGHTS_BIN = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+VALUE_HEAD = "value_head.safetensors"
+"""Where LLaMA-Factory saves the head of a reward model, beside the weights of its language model."""
 BIN_HINT = "Only safetensors are read; model.allow_bin=true also reads the tensors of a .bin."
 MOST_ROWS = 64
 """Of a matrix with more rows only the shape is read: it is the last layer of no head."""
@@ -69,13 +71,14 @@ def weights_outside(
         if file is None:
             continue
         files = [file]
+        beside = file_of(location, VALUE_HEAD)
         if name.endswith(".json"):
             places: dict[str, str] = json.loads(file.read_text())["weight_map"]
             _check_shards(reference, location, name, {*places.values()})
             shards = {place for weight, place in places.items() if not weight.startswith(body)}
             files = [found for shard in sorted(shards) if (found := file_of(location, shard))]
         tensors: dict[str, torch.Tensor] = {}
-        for file in files:
+        for file in [*files, *([beside] if beside else [])]:
             try:
                 tensors |= tensors_in(file)
             except UnpicklingError as error:

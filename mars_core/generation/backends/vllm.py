@@ -24,6 +24,7 @@ What befalls a request:
 import asyncio
 import email.utils
 import logging
+import math
 import os
 import random
 import re
@@ -441,6 +442,8 @@ class Exchange:
             completion = response.json()
             samples, usage = _samples(completion), completion.get("usage") or {}
             tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+            if tokens[1] >= len(samples) * _limit(body):  # some servers call that a stop
+                samples = [(text, "length" if reason == "stop" else reason) for text, reason in samples]
         except httpx.HTTPStatusError as error:
             self._refused(job, server, error.response)
         except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -572,6 +575,12 @@ def fields_named(said: str, body: Mapping[str, Any]) -> list[str]:
         for name in body
         if name not in ("model", "messages") and re.search(rf"(?<![\w\\]){re.escape(name)}(?!\w)", said)
     ]
+
+
+def _limit(body: Mapping[str, Any]) -> float:
+    """The most tokens of a sample that a request asks for."""
+    limits = (body.get(name) for name in ("max_tokens", "max_completion_tokens"))
+    return min((limit for limit in limits if isinstance(limit, int)), default=math.inf)
 
 
 def _reason(response: httpx.Response) -> str:

@@ -27,6 +27,7 @@ from mars_core.generation.cleaning import (
         "Assistant: Larks sing in flight.",
         "<think>\nThe user wants a paraphrase.\n</think>\n\nLarks sing in flight.",
         "The template has opened the reasoning.\n</think>\n\nLarks sing in flight.",
+        "/think>\nLarks sing in flight.",
         "<text-2>\nLarks sing in flight.\n</text-2>",
         "Larks sing in flight.\n\n(Note: I kept the original meaning and changed the vocabulary.)",
         "Larks sing in flight.\n\nLet me know if you would like another paraphrase!",

@@ -227,6 +227,15 @@ def test_every_sample_is_kept_as_it_came_beside_its_finish_reason():
     assert answer.error is None
 
 
+@pytest.mark.parametrize(("tokens", "reason"), [(95, "stop"), (96, "length")])
+def test_samples_that_took_all_tokens_were_cut_off_whatever_the_server_says(tokens, reason):
+    reply = completion("Larks sing in", "Larks are")[1] | {"usage": {"completion_tokens": tokens}}
+    with serving(lambda *_: (200, reply)) as server:
+        answer = answer_to(server)
+    assert server.bodies[0]["max_tokens"] == 48
+    assert answer.finish_reasons == (reason, reason)
+
+
 def test_tokens_that_come_as_text_are_counted():
     usage = {"prompt_tokens": "3", "completion_tokens": None}
     with serving(lambda *_: (200, completion("one", "two")[1] | {"usage": usage})) as server:

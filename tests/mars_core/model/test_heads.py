@@ -106,6 +106,16 @@ def test_a_head_that_is_mapped_gives_its_rewards_also_once_it_is_saved(bias, cha
         np.testing.assert_allclose(again.score(*TEXTS), expected, atol=1e-5)
 
 
+def test_a_head_in_a_file_of_its_own_is_refused_unless_it_is_mapped(changed, score, tmp_path):
+    folder = changed({"score.weight": None}, architectures=["LlamaForCausalLM"])
+    head = {"v_head.summary.weight": score, "v_head.summary.bias": torch.tensor([0.5])}
+    save_file(head, tmp_path / "model/value_head.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"model\.head=v_head\.summary;"):
+        has_trained_head(folder, FLOAT32)
+    model = RewardModel.load(folder, FLOAT32.model_copy(update={"head": "v_head.summary"}))
+    np.testing.assert_allclose(model.score(*TEXTS), rewards_of(folder, score, 0.5), atol=1e-5)
+
+
 def test_a_mapped_head_that_is_not_there_is_told_with_what_is(changed, score):
     folder = changed({"v_head.summary.weight": score, "score.weight": None})
     with pytest.raises(ModelError, match=r"no weights v_head\.weight.*are v_head\.summary\.weight"):
