@@ -17,6 +17,7 @@ import pyarrow
 from pydantic import BaseModel
 
 from mars_core.config import validated
+from mars_core.data import reading
 from mars_core.data.accepted import Accepted
 from mars_core.data.deliveries import Delivery, IntakeConfig, NoFileError, UnfinishedError, examine
 from mars_core.errors import MarsError
@@ -99,7 +100,7 @@ def _examined(spec: Examination, config: IntakeConfig) -> Outcome:
     except (NoFileError, FileNotFoundError, PermissionError) as error:
         return Outcome(gone=str(error))
     if intake.accepted is not None:
-        intake.accepted.to_parquet(spec.folder / "accepted.parquet")
+        reading.write_table(intake.accepted, spec.folder / "accepted.parquet")
     with (spec.folder / "bad.jsonl").open("w", encoding="utf-8", errors="replace") as bad:
         for row in intake.bad:
             bad.write(json.dumps({"file": spec.name, **row._asdict()}, ensure_ascii=False) + "\n")
