@@ -373,7 +373,7 @@ def test_an_error_over_a_line_ends_the_forked_fit_which_saves_where_it_is(spec, 
     assert (tmp_path / ".model.unfinished").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda n: n.name)
 def test_the_end_of_the_starter_ends_the_forked_fit_and_the_fork_server(number, spec, tmp_path):
     spec(epochs=10**6)
     with starter(FITTING, tmp_path) as process:
