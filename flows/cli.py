@@ -116,7 +116,7 @@ def preview(
         Path | None, typer.Option(help="Markdown file to write instead of printing the page.")
     ] = None,
 ) -> None:
-    """Show what the generator makes of a few of the hardest pairs, before a night is spent on all of them.
+    """Show what the generator makes of a few of the hardest pairs, before a long run on all of them.
 
     Each request as it is sent, each sample with the verdict of each guard, the pairs that come out, and what
     the run would cost at these rates. The answers are kept: the run does not pay for them again.

@@ -1,4 +1,4 @@
-"""What a run's generator would make of a few pairs, before a night is spent on all of them.
+"""What a run's generator would make of a few pairs, before a long run on all of them.
 
 The pairs are the hardest: those of the smallest margin where the run has measured margins, else those whose
 responses are closest, of a sample. They go through rewriting and augmentation as in a round, but no

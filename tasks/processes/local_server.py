@@ -33,7 +33,13 @@ def serving(command: list[str], health: str, log: Path, environment: dict[str, s
     with leashed(command, log=log, env=without_secrets() | environment) as server:
         started = time.monotonic()
         while not answers(health):
-            if server.poll() is not None or time.monotonic() - started > START_SECONDS:
-                raise ServerError(f"{' '.join(command[2:5])} did not start; its log is {log}")
+            name = " ".join(command[2:5])
+            if (status := server.poll()) is not None:
+                raise ServerError(f"{name} ended with status {status} while it started; its log is {log}")
+            if time.monotonic() - started > START_SECONDS:
+                raise ServerError(
+                    f"{name} has not answered for {START_SECONDS:.0f} s, maybe because this machine is busy: run "
+                    f"the same command again; its log is {log}"
+                )
             time.sleep(0.2)
         yield
