@@ -38,8 +38,8 @@ def serving(command: list[str], health: str, log: Path, environment: dict[str, s
                 raise ServerError(f"{name} ended with status {status} while it started; its log is {log}")
             if time.monotonic() - started > START_SECONDS:
                 raise ServerError(
-                    f"{name} has not answered for {START_SECONDS:.0f} s, maybe because this machine is busy: run "
-                    f"the same command again; its log is {log}"
+                    f"{name} has not answered for {START_SECONDS:.0f} s, maybe because this machine is busy: "
+                    f"run the same command again; its log is {log}"
                 )
             time.sleep(0.2)
         yield
