@@ -1,9 +1,12 @@
 """Every test runs offline, quietly, and with a cache of data sets that ends with it."""
 
+import contextlib
 import gc
 import gzip
 import json
 import os
+import shutil
+import sqlite3
 import tempfile
 
 import hypothesis
@@ -251,14 +254,18 @@ def _save_llama(folder, kind, bpe, special, **settings):
 
 
 @pytest.fixture(scope="session")
-def mlflow_store(tmp_path_factory):
+def shared_folder(tmp_path_factory):
+    """The folder that all test processes of a session have in common."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(shared_folder):
     """A database with MLflow's tables to copy; making them takes it seconds."""
     from mlflow import MlflowClient
 
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # the other test processes look there, too
-    store = folder / "mlflow.db"
+    store = shared_folder / "mlflow.db"
     with FileLock(f"{store}.lock"):
         if not store.exists():
             MlflowClient(f"sqlite:///{store}").search_experiments()
@@ -266,16 +273,39 @@ def mlflow_store(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def prefect_server():
-    """The Prefect server, with a store of its own, that flows use from the first test that asks for it on."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+def prefect_server(tmp_path_factory, shared_folder):
+    """The Prefect server, with a store of its own, that flows use from the first test that asks for it on.
+
+    Prefect's tables, which take seconds to make, are made by the test process that starts its server first.
+    """
+    from prefect.events.clients import NullEventsClient
+    from prefect.events.worker import EventsWorker
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
     from prefect.testing.utilities import prefect_test_harness
 
-    # Without heartbeats a flow need not wait for the thread that sends them, which takes it a second.
-    with (
-        prefect_test_harness(server_startup_timeout=90),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
+    tables, folder = shared_folder / "prefect.db", tmp_path_factory.mktemp("prefect")
+    store = folder / "prefect-test.db"
+    with contextlib.ExitStack() as running:
+        with FileLock(f"{tables}.lock"), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("prefect.testing.utilities.mkdtemp", lambda: str(folder))
+            if tables.exists():
+                shutil.copy(tables, store)
+            running.enter_context(prefect_test_harness(server_startup_timeout=300))
+            if not tables.exists():
+                with (
+                    contextlib.closing(sqlite3.connect(store)) as made,
+                    contextlib.closing(sqlite3.connect(tables)) as copy,
+                ):
+                    made.backup(copy)
+        # Without heartbeats a flow need not wait for the thread that sends them, which takes it a second.
+        # Events of tasks and logs cost the server more than all else that flows ask of it.
+        EventsWorker.set_client_override(NullEventsClient)
+        quiet = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
+        running.enter_context(temporary_settings(quiet))
         yield
 
 

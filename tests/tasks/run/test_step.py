@@ -8,12 +8,22 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.events.clients import NullEventsClient
+from prefect.events.worker import EventsWorker
 from prefect.runtime import flow_run
 
 from mars_core.errors import MarsError
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.run.step import Checkpoint, Made, step, step_key, tell
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _recorded(prefect_server):
+    """The server hears of task runs by events, which other tests do without."""
+    EventsWorker.set_client_override(None)
+    yield
+    EventsWorker.set_client_override(NullEventsClient)
 
 
 def configuration(folder, **changes):
