@@ -15,10 +15,10 @@ then.
 
 import json
 import secrets
-import shutil
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -145,14 +145,14 @@ class Ledger(BaseModel):
         """Replace the file, which its owner alone may read."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
-        def put(path: Path) -> None:
+        def put(path: Path, content: bytes) -> None:
             path.touch(mode=0o600)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
 
         file = self._root / "ledger.json"
         if file.exists():
-            write_whole(self._root / BEFORE, lambda path: shutil.copy(file, path))
-        write_whole(file, put)
+            write_whole(self._root / BEFORE, partial(put, content=file.read_bytes()))
+        write_whole(file, partial(put, content=text.encode()))
 
     def accepted(self, digest: str) -> Path:
         """Where the accepted pairs of a delivery are."""
