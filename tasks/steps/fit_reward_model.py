@@ -73,9 +73,9 @@ def fit_reward_model(
                 advance(reported["pairs_seen"] - seen)
                 seen = reported["pairs_seen"]
 
-        start: Callable[..., None] = run_child if command else partial(run_forked, TRAINER)
+        run_trainer: Callable[..., None] = run_child if command else partial(run_forked, TRAINER)
         followed = partial(
-            start,
+            run_trainer,
             log=log,
             on_line=on_line,
             deadline_seconds=3600 * run.config.fit.deadline_hours,
