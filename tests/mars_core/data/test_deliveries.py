@@ -412,8 +412,8 @@ def test_a_wrong_schema_is_quarantined_whole(examined, tmp_path, kind):
 @pytest.mark.parametrize(
     ("kind", "limits", "said"),
     [
-        ("jsonl.gz", {"bytes": 10_000}, "holds more than data.limits.bytes=10,000"),
-        ("parquet", {"bytes": 10_000}, "holds more than data.limits.bytes=10,000"),
+        ("jsonl.gz", {"bytes": 50_000}, "holds more than data.limits.bytes=50,000"),
+        ("parquet", {"bytes": 50_000}, "holds more than data.limits.bytes=50,000"),
         ("json", {"rows": 9}, "holds more rows than data.limits.rows=9"),
         ("parquet", {"rows": 9}, "holds more rows than data.limits.rows=9"),
         ("csv", {"rows": 9}, "holds more rows than data.limits.rows=9"),
@@ -421,7 +421,7 @@ def test_a_wrong_schema_is_quarantined_whole(examined, tmp_path, kind):
     ids=["lines", "table", "rows of an array", "rows of a table", "rows of a CSV"],
 )
 def test_a_delivery_that_holds_too_much_is_quarantined_whole(folder, write, kind, limits, said):
-    rows = [row | {"chosen": row["chosen"] + " " * 2000} for row in ROWS]
+    rows = [row | {"chosen": row["chosen"] + " " * 2000} for row in ROWS * 5]
     made = Path(write(rows, f"made/a.{kind}"))
     [delivery], _ = folder(**{made.name.replace(".", "_"): made.read_bytes()})
     intake = examine(delivery, (), (), 0.2, limits=Limits(**limits))
