@@ -248,7 +248,10 @@ def weighted_score(
 
 
 def weighted_scores(
-    values: ArrayLike, subsets: NDArray[np.object_], weights: Mapping[str, Mapping[str, float]]
+    values: ArrayLike,
+    subsets: NDArray[np.object_],
+    weights: Mapping[str, Mapping[str, float]],
+    clusters: ArrayLike | None = None,
 ) -> dict[str, float]:
     """`weighted_score` of each of several scores, by name.
 
@@ -257,11 +260,13 @@ def weighted_scores(
         subsets: [n] the subset of each row.
         weights: score → subset → weight. A score that lacks one of its subsets is nan: a mean of the others
             would be a different score.
+        clusters: [n] a label for the prompt of each row, whose rows are one draw.
     """
     earned, present = np.asarray(values, np.float64), set(subsets)
+    labels = np.arange(len(earned)) if clusters is None else np.asarray(clusters)
     scores: dict[str, float] = {}
     for name, of_subsets in weights.items():
         counting = np.isin(subsets, list(of_subsets))
         whole = of_subsets if present >= set(of_subsets) else {}
-        scores |= weighted_score(name, earned[counting], subsets[counting], whole)
+        scores |= weighted_score(name, earned[counting], subsets[counting], whole, labels[counting])
     return scores

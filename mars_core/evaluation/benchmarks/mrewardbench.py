@@ -7,12 +7,15 @@ code also prints the share of all of a language's rows, so the mean of those sta
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import bmat, coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mars_core.evaluation.benchmark_files import Row, read_rows, to_dataset
 from mars_core.evaluation.benchmarks.benchmark import (
@@ -23,7 +26,7 @@ from mars_core.evaluation.benchmarks.benchmark import (
     weighted_scores,
 )
 from mars_core.evaluation.benchmarks.rewardbench import SECTIONS
-from mars_core.evaluation.contamination import Texts
+from mars_core.evaluation.contamination import Texts, prompt_numbers
 from mars_core.evaluation.statistics import PairedDifference, paired_score_difference
 
 LANGUAGES = (
@@ -39,6 +42,7 @@ class MRewardBench(Benchmark):
     """M-RewardBench: chat, safety and reasoning in 23 languages."""
 
     title = "M-RewardBench"
+    version = "2"
     pairwise = True
     sections = (
         "total-by-row",
@@ -52,7 +56,7 @@ class MRewardBench(Benchmark):
     }
     notes = (
         "A section weighs its subsets by RewardBench's official counts, as the publisher's code does.",
-        "Its intervals take rows as independent, though each is there in every language.",
+        "Its intervals take the rows of a prompt, in all languages, for one draw.",
     )
     hub = "CohereLabsCommunity/multilingual-reward-bench"
 
@@ -91,8 +95,13 @@ class MRewardBench(Benchmark):
         return paired_texts(rows)
 
     def results(self, rows: Dataset, rewards: ArrayLike) -> pd.DataFrame:
-        """Columns id, subset, language, reward_chosen, reward_rejected, correct."""
-        return paired_results(rows, rewards, ("id", "subset", "language"))
+        """Columns id, subset, language, prompt, reward_chosen, reward_rejected, correct.
+
+        The prompt is a number that rows share which are translations of each other, or have the same prompt.
+        """
+        table = paired_results(rows, rewards, ("id", "subset", "language"))
+        table.insert(3, "prompt", _prompt_numbers(table, rows["prompt"][:]))
+        return table
 
     def score(self, table: pd.DataFrame) -> dict[str, float]:
         """Scores from 0 to 1 with 95% intervals.
@@ -103,10 +112,11 @@ class MRewardBench(Benchmark):
             there (`count_warnings` names the others); `n` rows; `ties`, the share of equal rewards.
         """
         subsets = table["subset"].to_numpy(dtype=object)
-        scores = weighted_scores(table["correct"], subsets, _weights(set(subsets)))
+        prompts = table["prompt"]
+        scores = weighted_scores(table["correct"], subsets, _weights(set(subsets)), prompts)
         languages = table["language"].to_numpy(dtype=object)
         by_row = dict.fromkeys(LANGUAGES, 1 / len(LANGUAGES))
-        scores |= weighted_scores(table["correct"], languages, {"total-by-row": by_row})
+        scores |= weighted_scores(table["correct"], languages, {"total-by-row": by_row}, prompts)
         equal = table["reward_chosen"] == table["reward_rejected"]
         return scores | {"n": float(len(table)), "ties": float(equal.mean())}
 
@@ -117,7 +127,19 @@ class MRewardBench(Benchmark):
         total = _weights(set(subsets))["total"]
         if not total:
             return {}
-        return {"total": paired_score_difference(table["correct"], other["correct"], subsets, total)}
+        right = table["correct"], other["correct"]
+        return {"total": paired_score_difference(*right, subsets, total, clusters=table["prompt"])}
+
+
+def _prompt_numbers(table: pd.DataFrame, prompts: Sequence[str]) -> NDArray[np.int32]:
+    """A number for each prompt with its translations: a row has one id in all languages."""
+    rows = pd.factorize(table["subset"].str.partition(":")[2] + "/" + table["id"])[0]
+    texts = prompt_numbers(prompts)
+    shape = (rows.max() + 1, texts.max() + 1)
+    shared = coo_array((np.ones(len(rows)), (rows, texts)), shape=shape)
+    both = bmat([[None, shared], [shared.T, None]])
+    numbers: NDArray[np.int32] = connected_components(both, directed=False)[1]
+    return numbers[rows]
 
 
 def _weights(present: set[str]) -> dict[str, dict[str, float]]:

@@ -23,7 +23,7 @@ from mars_core.evaluation.benchmarks.benchmark import (
     listed_texts,
     weighted_scores,
 )
-from mars_core.evaluation.contamination import Texts
+from mars_core.evaluation.contamination import Texts, prompt_numbers
 from mars_core.evaluation.statistics import PairedDifference, paired_score_difference
 
 # fmt: off
@@ -69,6 +69,7 @@ class RMB(Benchmark):
     """RMB: helpfulness and harmlessness, by pairs and by the best of n."""
 
     title = "RMB"
+    version = "2"
     pairwise = False
     headline = "total-by-category"
     sections = ("total-by-row", *(f"section/{part}-by-category" for part in PARTS))
@@ -91,7 +92,7 @@ class RMB(Benchmark):
     notes = (
         "The publisher does not say whether a part is the mean of its categories or of its rows; both are "
         "shown.",
-        "Its intervals take rows as independent, though several pairs share a prompt.",
+        "Its intervals are over prompts, whose rows stay together.",
     )
 
     def read(self, source: str) -> Dataset:
@@ -112,8 +113,9 @@ class RMB(Benchmark):
         return listed_texts(rows)
 
     def results(self, rows: Dataset, rewards: ArrayLike) -> pd.DataFrame:
-        """Columns id, subset, category, rewards (the chosen one's first), num_correct, correct."""
+        """Columns id, subset, category, prompt, rewards (the chosen one's first), num_correct, correct."""
         table = listed_results(rows, rewards, ("id", "subset", "category"))
+        table.insert(3, "prompt", prompt_numbers(rows["prompt"][:]))
         right = [own[0] > own[1:].max() for own in table["rewards"]]
         return table.assign(correct=np.array(right, dtype=bool))
 
@@ -131,7 +133,7 @@ class RMB(Benchmark):
             strata, weights = _strata(table, mean)
             for name, of_strata in weights.items():
                 named = name if name.startswith("total") else f"section/{name}"
-                scores |= weighted_scores(table["correct"], strata, {named: of_strata})
+                scores |= weighted_scores(table["correct"], strata, {named: of_strata}, table["prompt"])
         shares = table.groupby(["subset", "category"])["correct"].mean()
         scores |= {
             f"category/{part}/{category}": float(share)
@@ -147,7 +149,8 @@ class RMB(Benchmark):
             return {}
         strata, weights = _strata(table, "by-category")
         right = table["correct"], other["correct"]
-        return {self.headline: paired_score_difference(*right, strata, weights[self.headline])}
+        total = weights[self.headline]
+        return {self.headline: paired_score_difference(*right, strata, total, clusters=table["prompt"])}
 
     def count_warnings(self, rows: Dataset) -> list[str]:
         """One sentence for every part that lacks categories or has not the publisher's numbers of rows."""

@@ -57,6 +57,16 @@ def test_the_total_is_the_mean_of_all_languages_by_sections_and_by_rows(write):
     assert scores["section/chat"] == pytest.approx(2 / 23)
 
 
+def test_a_row_in_all_languages_is_one_draw_and_so_are_rows_with_the_same_prompt(write):
+    rows = [
+        row | {"prompt": f"{row['language']} {row['id'] // 2}"} for row in rows_of("deu_Latn", "fra_Latn")
+    ]
+    table = MREWARDBENCH.results(MREWARDBENCH.read(write(rows, "rows.json")), np.zeros(2 * len(rows)))
+    n = len(SUBSETS)
+    assert table["prompt"][:n].tolist() == table["prompt"][n:].tolist()
+    assert table["prompt"].nunique() == (n + 1) // 2
+
+
 def test_a_missing_language_or_section_leaves_no_mean_and_is_told(write):
     rows = [row for row in rows_of("deu_Latn") if row["subset"] not in SECTIONS["Chat"]]
     source = write(rows, "rows.json")

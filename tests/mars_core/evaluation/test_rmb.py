@@ -51,6 +51,21 @@ def test_the_best_of_n_is_right_only_above_every_loser(write):
     assert scores["ties"] == pytest.approx(1 / 3)
 
 
+def test_the_rows_of_a_prompt_are_one_draw(write):
+    def width(rows_a_prompt):
+        rows = [
+            pair(n) | {"conversation_input": [{"role": "user", "content": f"Question {n // rows_a_prompt}?"}]}
+            for n in range(40)
+        ]
+        # both pairs of a prompt are right, or both wrong
+        rewards = np.repeat([[1, 0], [0, 1]], 20, axis=0).ravel()
+        scores = scored(write(rows, f"rows{rows_a_prompt}.json"), rewards)
+        name = "section/pairs-harmlessness-by-row"
+        return scores[f"{name}_high"] - scores[f"{name}_low"]
+
+    assert width(2) == pytest.approx(width(1) * 2**0.5, rel=0.1)
+
+
 def test_means_of_categories_and_of_rows_differ_and_are_both_named(write):
     rows = [pair(1), pair(2), pair(3), pair(4, "Harmlessness/S2")]
     scores = scored(write(rows, "rows.json"), [1, 0] * 3 + [0, 1])
