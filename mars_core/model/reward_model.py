@@ -7,9 +7,10 @@ import copy
 import functools
 import hashlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MethodType
 from typing import Annotated, Any, Literal, NamedTuple
@@ -42,6 +43,7 @@ from mars_core.model.next_tokens import NextTokens
 from mars_core.model.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.model.rendering import Renderer, Rendering, RenderingChoice, tokens_name
 from mars_core.model.shared_weights import with_shared_weights
+from mars_core.model.vector_store import VectorStore
 from mars_core.objectives.objective import Objective, ObjectiveConfig, TextOutputs
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,9 @@ Windows = Iterable[tuple[Sequence[str], Sequence[str]]]
 """Aligned prompts and responses, some at a time."""
 WINDOW = 4096
 """Texts that are rendered and sorted by length together, and the most that are held at once."""
+
+KEEP_SECONDS = 1.0
+"""How often readouts are written that are kept: a write takes some milliseconds, as a small batch does."""
 
 OF_THE_CHECKPOINT = {
     "_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels", "problem_type",
@@ -140,6 +145,8 @@ class RewardModel:
             run_unpadded(self.network)
         self.store: FeatureStore | None = None
         """Where features are looked up before they are computed, if there is a store."""
+        self.known: VectorStore | None = None
+        """Where readouts are looked up before they are computed, if they are kept."""
 
     @classmethod
     def load(
@@ -191,6 +198,20 @@ class RewardModel:
         if self.has_token_types:  # the same tokens have other features than as one sentence
             network = hashlib.blake2b(network, person=b"token types", digest_size=16).digest()
         self.store = FeatureStore(file, network, self.renderer)
+
+    def keep_readouts(self, file: Path) -> None:
+        """Keep the readouts of texts in `file`, so that scoring which is interrupted goes on where it was.
+
+        They are written every `KEEP_SECONDS` and at the end, an interrupted one included; only a kill loses
+        the last ones. Readouts of an earlier start come from other batches: they differ from this one's as
+        much as two ways of batching do.
+        """
+        weights = {**dict(self.network.named_parameters()), **dict(self.objective.modules.named_parameters())}
+        scored_by = _digest_of_body(self.network.config, weights, self.bfloat16)
+        whole = hashlib.blake2b(scored_by, person=b"readouts", digest_size=16)
+        whole.update(repr((self.objective.name, self.objective.config, self.has_token_types)).encode())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.known = VectorStore(file, whole.digest())
 
     def save(self, folder: Path) -> None:
         """Write the objective and a checkpoint (safetensors and tokenizer) that plain `transformers`
@@ -399,15 +420,44 @@ class RewardModel:
             rendering = self.renderer.render(prompts, responses)
             digests = [tokens_name(ids) for ids in rendering.ids]
             copies = Counter(digests)
+            if self.known:
+                kept = self.known.find(list(copies.keys() - known.keys()))
+                known |= {digest: tuple(readout.tolist()) for digest, readout in kept.items()}
             new = {digest: text for text, digest in enumerate(digests) if digest not in known}
             on_scored(sum(copies[digest] for digest in copies.keys() - new.keys()))
-            for batch, readouts, _ in scorer._batches(list(new.values()), rendering, budget):
-                known |= zip((digests[text] for text in batch), map(tuple, readouts.tolist()), strict=True)
-                on_scored(sum(copies[digests[text]] for text in batch))
+            with self._keeping() as keep:
+                for batch, readouts, _ in scorer._batches(list(new.values()), rendering, budget):
+                    computed = dict(zip((digests[text] for text in batch), readouts.tolist(), strict=True))
+                    known |= {digest: tuple(readout) for digest, readout in computed.items()}
+                    keep(computed)
+                    on_scored(sum(copies[digests[text]] for text in batch))
             scored = np.array([known[digest] for digest in digests], dtype=np.float32)
             nothing = np.empty((len(scored), 0), np.float32)
             sequences = pd.factorize(np.array(digests, dtype=object))[0]
             yield Scored(scored, nothing, rendering.prompts_cut, rendering.responses_cut, sequences)
+
+    @contextmanager
+    def _keeping(self) -> Iterator[Callable[[dict[bytes, list[float]]], None]]:
+        """Yield what keeps readouts by the names of their texts, if they are kept."""
+        waiting: dict[bytes, list[float]] = {}
+        written = time.monotonic()
+
+        def write() -> None:
+            if self.known and waiting:
+                self.known.add(list(waiting), np.array(list(waiting.values()), np.float32))
+            waiting.clear()
+
+        def keep(readouts: dict[bytes, list[float]]) -> None:
+            nonlocal written
+            waiting.update(readouts)
+            if time.monotonic() - written > KEEP_SECONDS:
+                write()
+                written = time.monotonic()
+
+        try:
+            yield keep
+        finally:
+            write()
 
     def _by_features(
         self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]

@@ -68,6 +68,8 @@ class ScoreSpec(Configuration):
     """Whether to keep them."""
     vectors: Annotated[Path | None, Operational()] = None
     """File of features that fits and scoring share: a `FeatureStore`."""
+    readouts: Annotated[Path | None, Operational()] = None
+    """File that keeps what is computed of each text, so that scoring which was interrupted goes on."""
     output: Annotated[Path, Operational()]
     """Folder of the results."""
 
@@ -86,6 +88,8 @@ def score(spec: ScoreSpec, on_scored: Callable[[int], None] | None = None) -> No
     model = RewardModel.load(spec.model, spec.reward_model, spec.objective)
     if spec.vectors:
         model.keep_features(spec.vectors)
+    if spec.readouts:
+        model.keep_readouts(spec.readouts)
 
     def put(folder: Path) -> None:
         folder.mkdir()

@@ -48,28 +48,30 @@ class VectorStore:
             compute: maps the indices of some of them to their vectors.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        found = self._find(texts)
+        found = self.find(texts)
         if len(found) < len(texts):
             with FileLock(self.file.with_suffix(f".{self.model.hex()[-16:]}.lock")):
-                found = self._find(texts)
+                found = self.find(texts)
                 missing = [number for number, text in enumerate(texts) if text not in found]
                 if missing:
                     names = [texts[number] for number in missing]
                     computed = compute(missing)
-                    self._add(names, computed)
+                    self.add(names, computed)
                     found |= zip(names, computed, strict=True)
         return np.stack([found[text] for text in texts])
 
-    def _find(self, texts: Sequence[bytes]) -> dict[bytes, NDArray[Any]]:
+    def find(self, texts: Sequence[bytes]) -> dict[bytes, NDArray[Any]]:
+        """The vectors that are kept, by the names of their texts."""
         with self._opened() as database:
             wanted = "SELECT vector FROM vectors WHERE model = ? AND text = ?"
             rows = ((text, database.execute(wanted, (self.model, text)).fetchone()) for text in texts)
             return {text: np.frombuffer(row[0], self.dtype) for text, row in rows if row}
 
-    def _add(self, texts: Sequence[bytes], vectors: NDArray[Any]) -> None:
+    def add(self, texts: Sequence[bytes], vectors: NDArray[Any]) -> None:
+        """Keep the vectors, [n, d], of some texts; one that another process has kept meanwhile stays."""
         rows = ((self.model, text, vector.tobytes()) for text, vector in zip(texts, vectors, strict=True))
         with self._opened() as database, database:
-            database.executemany("INSERT INTO vectors VALUES (?, ?, ?)", rows)
+            database.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

@@ -266,3 +266,61 @@ def test_features_that_are_kept_are_not_computed_again_and_change_no_number(
     pd.testing.assert_frame_equal(*tables)
     plain = pd.read_parquet(scored(pairs={"pairs": file}) / "pairs.parquet")
     np.testing.assert_allclose(tables[0]["margin"], plain["margin"], atol=1e-5)
+
+
+def test_scoring_that_was_interrupted_goes_on_without_the_texts_that_it_had_scored(
+    scored, parquet, tmp_path, monkeypatch
+):
+    prompts = ["?"] * 12
+    texts = {
+        name: TextsSpec(
+            file=parquet(name, {"prompt": prompts, "response": [f"{name} {n}" for n in range(12)]})
+        )
+        for name in ("first", "second")
+    }
+    forward, seen = RewardModel.forward_rows, []
+
+    def noted(self, rows, rendering):
+        seen.extend(tuple(rendering.ids[text]) for row in rows for text in row)
+        return forward(self, rows, rendering)
+
+    def interrupt(done):
+        if len(seen) > 12:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RewardModel, "forward_rows", noted)
+    kept = tmp_path / "readouts.db"
+    with pytest.raises(KeyboardInterrupt):
+        scored(interrupt, texts=texts, readouts=kept)
+    before = len(seen)
+    assert 12 < before <= 24
+    folder = scored(texts=texts, readouts=kept)
+    assert len(seen) == len(set(seen)) == 24
+    again = scored(texts=texts, readouts=kept, folder="again")
+    assert len(seen) == 24
+    plain = scored(texts=texts, folder="plain")
+    for name in texts:
+        found, same, computed = (
+            np.load(place / f"{name}.npz")["rewards"] for place in (folder, again, plain)
+        )
+        np.testing.assert_array_equal(found, same)
+        np.testing.assert_allclose(found, computed, atol=1e-5)
+
+
+def test_readouts_that_are_kept_are_those_of_one_model_alone(
+    parquet, tmp_path, tiny_decoder, tiny_chat_decoder
+):
+    file = parquet("texts", {"prompt": ["?"] * 3, "response": ["a lark", "a wren", "a rook"]})
+    found = {}
+    for model in (tiny_decoder, tiny_chat_decoder):
+        for readouts in (None, tmp_path / "readouts.db"):
+            folder = tmp_path / f"{model.name}-{readouts is None}"
+            texts = {"texts": TextsSpec(file=file)}
+            score(
+                ScoreSpec(
+                    model=str(model), reward_model=CONFIG, texts=texts, readouts=readouts, output=folder
+                )
+            )
+            found[model, readouts is None] = np.load(folder / "texts.npz")["rewards"]
+    for model in (tiny_decoder, tiny_chat_decoder):
+        np.testing.assert_array_equal(found[model, True], found[model, False])
