@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
+from mars_core.evaluation import robustness
 from mars_core.report.run_report import RunReport
 from tasks.processes.open_generator import open_generator
 from tasks.run.run_config import load_run
@@ -21,6 +22,7 @@ from tasks.steps.prepare import prepare
 from tasks.steps.rewrite_close_pairs import rewrite_close_pairs
 from tasks.steps.select_hard_pairs import select_hard_pairs
 from tasks.steps.summarise_round import summarise_round
+from tasks.steps.transform_pairs import transform_pairs
 from tasks.steps.write_report import write_report
 from tasks.tracking.run_tracking import Track, tracked
 
@@ -44,6 +46,7 @@ def refine(file: str, overrides: tuple[str, ...] = ()) -> RunReport:
     config = load_run(file, overrides)
     with open_run(config) as run:
         sets = prepare(run)
+        sets |= transform_pairs(run, sets)
         train = sets["train"]
         with tracked(run) as track:
             distances = measure_semantic_distances(run, None, train)
@@ -90,11 +93,10 @@ def _conclude(
     seen: list[ArtifactRef],
 ) -> ArtifactRef:
     """Evaluate a round's model, gather the round's metrics and log them; what it has seen in training."""
-    evaluation = run.config.evaluation
-    unseen = {name: part for name, part in sets.items() if name != "train"}
-    benchmarks = evaluation.benchmark_rounds == "all" or t == run.config.rounds
-    wanted = {name: part for name, part in unseen.items() if benchmarks or name not in evaluation.suite}
-    results = evaluate_reward_model(run, t, model, wanted)
+    everything = run.config.evaluation.benchmark_rounds == "all" or t == run.config.rounds
+    wanted = sets.keys() - {"train"} if everything else {"validation", "heldout"}
+    results = evaluate_reward_model(run, t, model, {name: sets[name] for name in sets if name in wanted})
+    unseen = {name: part for name, part in sets.items() if name not in ("train", robustness.KEY)}
     added = synthetic[-1] if synthetic else sets["train"]
     seen_by_now = measure_contamination(run, t, added, seen, unseen, results)
     summarise_round(run, t, sets["train"], synthetic)

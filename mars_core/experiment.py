@@ -66,6 +66,11 @@ class ExperimentConfig(Configuration):
         return self
 
     @model_validator(mode="after")
+    def _somebody_can_transform(self) -> "ExperimentConfig":
+        self.evaluation.robustness.check(self.generation.capabilities)
+        return self
+
+    @model_validator(mode="after")
     def _budget_is_counted_in_one_unit(self) -> "ExperimentConfig":
         augmentation = self.augmentation
         keys = {

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from datasets import Dataset
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -42,6 +43,12 @@ class Texts(NamedTuple):
     rows: Sequence[str]
     prompts: Sequence[str]
     responses: Sequence[str]
+
+
+def texts_of_pairs(rows: Dataset) -> Texts:
+    """The responses of pairs: first all chosen ones, then all rejected ones."""
+    ids = rows["pair_id" if "pair_id" in rows.column_names else "synthetic_id"][:]
+    return Texts(ids * 2, rows["prompt"][:] * 2, rows["chosen"][:] + rows["rejected"][:])
 
 
 class Measured:

@@ -4,18 +4,19 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from datasets import Dataset
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from mars_core.config import Configuration, Operational
+from mars_core.config import Configuration, Later, Operational
 from mars_core.evaluation.benchmark_files import BenchmarkError
 from mars_core.evaluation.benchmarks.benchmark import BENCHMARKS, Benchmark
+from mars_core.evaluation.robustness import RobustnessConfig
 from mars_core.extensions import ExtensionError
 
 Suite = Mapping[str, Benchmark]
 """Benchmarks by their keys, which begin the names of their metrics and of their tables."""
 TAKEN = {
     "allocation", "augmented", "contamination", "curvature", "distances", "heldout", "margins", "pairs",
-    "rewrites", "synthetic", "train", "validation", "variants",
+    "rewrites", "robustness", "synthetic", "train", "validation", "variants",
 }  # fmt: skip
 """Keys that no benchmark may have: sets of pairs and other tables of a run have them."""
 
@@ -34,8 +35,10 @@ class EvaluationConfig(Configuration):
     miniature of these two), rmbench, judgebench, rmb, ppe_human_preference, ppe_correctness, rewardmath,
     mrewardbench, or module:attribute of a class of your own."""
     benchmark_rounds: Literal["all", "last"] = "all"
-    """Rounds after which the benchmarks are run. If it is only the last, as in a comparison, MLflow shows
-    that round as the result, whatever validation says."""
+    """Rounds after which the benchmarks are run and robustness is measured. If it is only the last, as in a
+    comparison, MLflow shows that round as the result, whatever validation says."""
+    robustness: Annotated[RobustnessConfig, Later()] = RobustnessConfig()
+    """What changes that keep a pair's ranking do to the rewards."""
     strict: Annotated[bool, Operational()] = False
     """Refuse a benchmark whose subsets do not have their official numbers of rows, instead of warning; the
     built-in samples, which are much smaller, are exempt."""
@@ -55,6 +58,17 @@ class EvaluationConfig(Configuration):
                 f"{', '.join(sorted(TAKEN))}"
             )
         return sources
+
+    @model_validator(mode="after")
+    def _robustness_is_of_pairs(self) -> "EvaluationConfig":
+        source = self.robustness.of
+        if source != "pairs" and not (source in self.suite and self.suite[source].pairwise):
+            pairwise = [key for key, one in self.suite.items() if one.pairwise]
+            raise ValueError(
+                f"robustness.of is {source!r}: it is pairs, or a benchmark here with one chosen and one "
+                f"rejected response: {', '.join(pairwise) or 'there is none'}"
+            )
+        return self
 
     @property
     def suite(self) -> Suite:

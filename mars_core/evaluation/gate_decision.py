@@ -32,6 +32,7 @@ from scipy.stats import norm
 
 from mars_core.config import Configuration
 from mars_core.evaluation.benchmarks.benchmark import Benchmark, check_same_rows
+from mars_core.evaluation.robustness import robust_margins, robustness_interval
 from mars_core.evaluation.statistics import (
     CONFIDENCE,
     Interval,
@@ -41,6 +42,7 @@ from mars_core.evaluation.statistics import (
 )
 
 DECIDING, REPORTED = "held-out accuracy", "held-out accuracy of the new delivery"
+ROBUST = "robust accuracy"
 CHANCE = 0.5
 """Accuracy of a coin."""
 
@@ -57,6 +59,9 @@ class GateConfig(Configuration):
     sections that it has."""
     section_limit: float = Field(0.05, ge=0, le=1)
     """The candidate is refused if its score in a section of such a benchmark falls by more than this."""
+    robustness_margin: float | None = Field(None, ge=0, le=1)
+    """The candidate is refused unless its robust accuracy, where `evaluation.robustness` measures it, is
+    shown to fall by less than this; by default it is reported and decides nothing."""
     pairs: str | None = None
     """Source of trusted pairs that are held out of training and decide beside those of earlier deliveries; of
     the first cycle they alone decide."""
@@ -113,6 +118,7 @@ def decide(
     trusted: ArrayLike,
     benchmarks: Sequence[tuple[Benchmark, pd.DataFrame, pd.DataFrame]] = (),
     *,
+    robustness: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     prompts: ArrayLike | None = None,
     look: int = 1,
 ) -> Decision:
@@ -124,6 +130,7 @@ def decide(
         champion: [n] margins of the same pairs by the champion; none where there is no champion.
         trusted: [n] whether a pair decides: whether it came before the candidate's delivery.
         benchmarks: each benchmark that was run, with its table of results of candidate and champion.
+        robustness: the tables of changed pairs of candidate and champion, if they were measured on some.
         prompts: [n] a label for each pair's prompt; by default each pair has a prompt of its own.
         look: how many candidates, this one included, have been compared with this champion.
 
@@ -153,6 +160,8 @@ def decide(
     ]
     for results in benchmarks:
         checks += _benchmark(config, confidence, *results)
+    if robustness is not None:
+        checks.append(_robustness(config, confidence, *robustness))
     failed = [check for check in checks if not check.passed]
     if not failed:
         return Decision(
@@ -237,6 +246,16 @@ def _benchmark(
         n = int(np.count_nonzero(weights))
         checks.append(Check(title, n, *scores, *difference, bound, passed, by_interval=whole))
     return checks
+
+
+def _robustness(
+    config: GateConfig, confidence: float, candidate: pd.DataFrame, champion: pd.DataFrame
+) -> Check:
+    difference = robustness_interval(candidate, champion, confidence)
+    bound = None if config.robustness_margin is None else -config.robustness_margin
+    passed = bound is None or difference.low > bound
+    shares = [float((robust_margins(table) > 0).mean()) for table in (candidate, champion)]
+    return Check(ROBUST, len(candidate), shares[0], shares[1], *difference, bound, passed)
 
 
 def _said(check: Check) -> str:

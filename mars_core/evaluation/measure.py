@@ -1,5 +1,6 @@
-"""Rewards → metrics: of preference pairs, and of benchmarks (docs/method.md, step 7)."""
+"""Rewards → metrics: of preference pairs, benchmarks, and changed pairs (docs/method.md, step 7)."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +9,11 @@ from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
 from mars_core.errors import ModelError
+from mars_core.evaluation import robustness
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.calibration import brier_score, expected_calibration_error
-from mars_core.evaluation.contamination import prompt_numbers
+from mars_core.evaluation.contamination import Texts, prompt_numbers, texts_of_pairs
+from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.length_bias import length_bias, lengths
 from mars_core.evaluation.statistics import pairwise_summary
 from mars_core.model.scoring import Cut
@@ -62,12 +65,7 @@ def measure_benchmark(
         ModelError: a reward is NaN or infinite; names the rows as subset/id.
     """
     rewards = scored["rewards"]
-    broken = [benchmark.texts(rows).rows[int(text)] for text in np.flatnonzero(~np.isfinite(rewards))]
-    if broken:
-        raise ModelError(
-            f"the rewards of {len(broken)} of {len(rewards)} texts are NaN or infinite: "
-            f"{', '.join(broken[:5])}"
-        )
+    _check_finite(rewards, benchmark.texts(rows).rows)
     table = benchmark.results(rows, rewards)
     metrics = benchmark.score(table)
     if benchmark.pairwise:
@@ -77,6 +75,32 @@ def measure_benchmark(
     metrics |= length_rules(benchmark, rows)
     metrics["subsets_of_other_size"] = float(len(benchmark.count_warnings(rows)))
     return _measured(key, table, metrics | _cut(cut), told_alike(table["id"], cut))
+
+
+def measure_robustness(rows: Dataset, scored: dict[str, NDArray[np.float32]], cut: Cut) -> Measured:
+    """Measures of scored pairs before and after changes; their names begin with robustness.
+
+    Args:
+        rows: the pairs, as `robustness.transformed` makes them.
+        scored: `rewards` of their texts, and their `margins`.
+        cut: as of `measure_pairs`.
+
+    Raises:
+        ModelError: a reward is NaN or infinite; names the pairs and transforms.
+    """
+    names = zip(rows["pair_id"][:], rows["transform"][:], strict=True)
+    _check_finite(scored["rewards"], [f"{pair_id} ({transform})" for pair_id, transform in names] * 2)
+    table = robustness.results(rows, scored["rewards"], scored["margins"])
+    metrics = robustness.measures(table) | _cut(cut)
+    return Measured(table, {f"{robustness.KEY}/{name}": value for name, value in metrics.items()}, [])
+
+
+def texts_of_sets(suite: Suite, tables: Mapping[str, Dataset]) -> dict[str, Texts]:
+    """The texts to score of each set: rows of benchmarks by their keys, and pairs, changed ones too."""
+    return {
+        name: suite[name].texts(table) if name in suite else texts_of_pairs(table)
+        for name, table in tables.items()
+    }
 
 
 def pairs_summary(table: pd.DataFrame, clusters: ArrayLike | None = None) -> Metrics:
@@ -120,6 +144,15 @@ def told_alike(ids: pd.Series, cut: Cut) -> list[str]:
         "model.max_length or by the tokenizer: their rewards are equal, which counts as wrong, and nothing "
         f"can be learnt of them: {named}{more}"
     ]
+
+
+def _check_finite(rewards: NDArray[np.float32], rows: Sequence[str]) -> None:
+    broken = [rows[int(text)] for text in np.flatnonzero(~np.isfinite(rewards))]
+    if broken:
+        raise ModelError(
+            f"the rewards of {len(broken)} of {len(rewards)} texts are NaN or infinite: "
+            f"{', '.join(broken[:5])}"
+        )
 
 
 def _measured(name: str, table: pd.DataFrame, metrics: Metrics, notes: list[str]) -> Measured:

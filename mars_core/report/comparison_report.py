@@ -25,6 +25,7 @@ from mars_core.comparison import (
     arms_table,
     differences,
 )
+from mars_core.evaluation import robustness
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.statistics import SeedMean
 from mars_core.report.score_sections import scores_of
@@ -32,6 +33,7 @@ from mars_core.report.wording import ABSENT, count, interval, number, p_value, s
 
 COLUMNS = {
     "heldout/accuracy": ("held-out", share),
+    robustness.HEADLINE: ("robust accuracy", share),
     "heldout/snr": ("SNR", number),
     "heldout/calibration_error": ("calibration error", share),
     "curvature/gamma_curv/0.5": ("γ_curv", number),
@@ -45,6 +47,7 @@ COLUMNS = {
 """Metric of a cell → heading and format; those of benchmarks come after the first."""
 LEGEND = (
     "All figures are of the last round, but for topped up, LLM tokens and seconds, which are of all rounds. "
+    "Robust accuracy is the share of changed pairs that are ranked right both before and after the change. "
     "SNR is the mean of the held-out margins over their standard deviation; γ_curv is the theory's, at the "
     "medians of |Δ|. Largest budget is the most that one original was given, and most of one pair how many "
     "pairs came of it, once budget had moved from originals of which the guards dropped too many texts; "
@@ -227,7 +230,8 @@ def _matched(results: pd.DataFrame) -> str:
 def _tested(report: ComparisonReport) -> list[str]:
     """The metrics whose differences are tested, each a family of its own."""
     headlines = (f"{key}/{one.headline}" for key, one in report.suite.items())
-    return [name for name in ("heldout/accuracy", *headlines) if name in report.columns]
+    tested = ("heldout/accuracy", robustness.HEADLINE, *headlines)
+    return [name for name in tested if name in report.columns]
 
 
 def _mean(mean: SeedMean | None, figure: str, show: Callable[[float], str]) -> str:

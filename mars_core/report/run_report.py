@@ -15,10 +15,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mars_core.evaluation import robustness
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.statistics import CONFIDENCE, PairedDifference
 from mars_core.files import write_whole
 from mars_core.report import figures as report_figures
+from mars_core.report import robustness_section as report_robustness
 from mars_core.report import score_sections as report_scores
 from mars_core.report import synthetic_sections as report_synthetic
 from mars_core.report import text_sections as report_texts
@@ -78,6 +80,8 @@ class RunReport:
     """Round ≥ 1 → margins [2, m] of its synthetic pairs, before and after the fit on them."""
     data_notes: list[str]
     """Sentences about the data, such as how many rows were left out and why."""
+    robustness: PairedDifference | None = None
+    """Robust accuracy of the same round minus that of round 0; None where one of the two was not measured."""
     texts: RoundTexts | None = None
     """Texts of the last round that made any; None if no round did."""
     is_drawn: bool = True
@@ -97,6 +101,7 @@ def rounds_table(report: RunReport) -> tuple[list[str], list[list[str]]]:
         ("held-out", interval, *with_ends("heldout/accuracy")),
         ("chance", partial(joined, share, "–"), "heldout/chance_low", "heldout/chance_high"),
         ("mean margin", number, "heldout/mean_margin"),
+        ("robust accuracy", share, robustness.HEADLINE),
         ("SNR", number, "heldout/snr"),
         *((label, share, key) for label, key in report_scores.scores_of(report.suite, report.rounds).items()),
         ("seconds", count, "seconds"),
@@ -160,6 +165,7 @@ def markdown(report: RunReport) -> str:
         *report_scores.against_round_0(compared, report.difference, report.benchmarks),
         *report_scores.what_could_fool(rounds, compared, report.suite),
         *shown["calibration"],
+        *report_robustness.section(rounds, compared, report.robustness),
         *(part for key, one in report.suite.items() for part in report_scores.benchmark(key, one, rounds)),
         *report_synthetic.spending(rounds),
         *shown["margins"],

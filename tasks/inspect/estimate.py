@@ -63,6 +63,8 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     trained_pairs = config.fit.epochs * sum(fitted)
     steps = config.fit.epochs * sum(math.ceil(pairs / config.fit.batch_pairs) for pairs in fitted)
     benchmarked = benchmark * (rounds + 1 if config.evaluation.benchmark_rounds == "all" else 1)
+    changed = config.evaluation.robustness
+    benchmark += min(changed.rows, len(sets.heldout)) * (1 + len(changed.by_key)) if changed.rows else 0
     evaluated = (len(sets.validation) + len(sets.heldout)) * (rounds + 1) + benchmarked
     scored_pairs = evaluated + rounds * (originals + 2 * budget + ranked)
     weights = sum(p.numel() for name, p in model.network.named_parameters() if "embeddings." not in name)
@@ -74,7 +76,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         passes = 2 * distinct
         disk += 2 * distinct * model.scalar_layer.in_features * 4
     operations = weights * text_tokens * 2 * passes
-    rate = UTILISATION * _matrix_product_rate(model)
+    rate = UTILISATION * matrix_product_rate(model)
 
     left_out = "; left out: " + ", ".join(f"{n:,} {why}" for why, n in sets.dropped.items())
     return {
@@ -92,7 +94,8 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
             else f" (none are paid for with {config.generation.backend})"
         ),
         "optimizer steps": f"{steps:,} on {trained_pairs:,} pairs of about {2 * text_tokens:,.0f} tokens",
-        "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmarked:,}",
+        "pairs scored": f"{scored_pairs:,}, of which benchmarks {benchmarked:,}"
+        + (" with changed pairs" if changed.rows else ""),
         "disk": f"about {disk / 1e9:,.1f} GB of checkpoints"
         + (" and features" if config.fit.trainable == "head" else ""),
         "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation and "
@@ -111,7 +114,7 @@ def paraphrases_a_round(config: ExperimentConfig, originals: int) -> int:
     return with_budget * (sum(variants_for(each, scheme, chosen_first=True)) - 3)
 
 
-def _matrix_product_rate(model: RewardModel) -> float:
+def matrix_product_rate(model: RewardModel) -> float:
     """Floating-point operations per second of this machine's matrix product, in the model's precision."""
     kind = torch.bfloat16 if model.bfloat16 else torch.float32
     a = torch.ones(2048, 2048, dtype=kind, device=model.device)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mars_core.generation import GenerationStore, Generator
+from mars_core.generation import GenerationConfig, GenerationStore, Generator
 from tasks.processes.vllm_server import LaunchedBackend
 from tasks.run.run_folder import RunFolder
 from tasks.run.vllm_command import has_gpu
@@ -16,14 +16,20 @@ THREADS = torch.get_num_threads()
 
 @contextmanager
 def open_generator(run: RunFolder) -> Iterator[Generator]:
-    """The generator of a run's configuration, during a `with` block.
+    """The generator of a run's configuration, during a `with` block; see `generator_of`."""
+    with generator_of(run.config.generation, run.path("vllm.log")) as generator:
+        yield generator
 
-    A model in this process, or a server that the run launches, starts with the first text that must be
-    written and ends with the block, so that later steps have the GPU to themselves.
+
+@contextmanager
+def generator_of(config: GenerationConfig, log: Path) -> Iterator[Generator]:
+    """The generator of a configuration, during a `with` block.
+
+    A model in this process, or a server that is launched, which writes into `log`, starts with the first text
+    that must be written and ends with the block, so that later steps have the GPU to themselves.
     """
-    config = run.config.generation
     launch = config.launch
-    backend = LaunchedBackend(config, launch, run.path("vllm.log")) if launch else config.open()
+    backend = LaunchedBackend(config, launch, log) if launch else config.open()
     beside = one_thread() if launch and not has_gpu() else nullcontext()
     with beside, closing(backend), GenerationStore(Path(config.store)) as store:
         yield Generator(backend, store, config.max_failed_share, offline=config.offline)

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from pydantic import TypeAdapter
 
+from mars_core.evaluation import robustness
 from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.gate_decision import Decision, GateConfig, decide, table
 from mars_core.files import write_whole
@@ -95,8 +96,16 @@ def _compared(
         raise ValueError(f"{run.root}: rounds 0 and {round} were measured on different held-out pairs")
     suite = run.config.evaluation.suite
     benchmarks = [(one, candidate[key], incumbent[key]) for key, one in suite.items() if key in candidate]
+    changed = [results[robustness.KEY] for results in (candidate, incumbent) if robustness.KEY in results]
     return decide(
-        config, margins, incumbent["heldout"]["margin"], is_trusted, benchmarks, prompts=prompts, look=look
+        config,
+        margins,
+        incumbent["heldout"]["margin"],
+        is_trusted,
+        benchmarks,
+        robustness=(changed[0], changed[1]) if len(changed) == 2 else None,
+        prompts=prompts,
+        look=look,
     )
 
 

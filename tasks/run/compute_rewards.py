@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
-from datasets import Dataset
 from numpy.typing import NDArray
 
-from mars_core.evaluation.benchmarks.benchmark import Benchmark
+from mars_core.evaluation.contamination import Texts
 from mars_core.evaluation.measure import told_alike
 from mars_core.model.scoring import Cut, ScoreSpec, TextsSpec
 from tasks.compute.compute import Compute
@@ -112,11 +111,10 @@ def scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_texts(benchmark: Benchmark, rows: Dataset, file: Path) -> tuple[TextsSpec, int]:
-    """Write the texts of a benchmark for a specification; returns their number."""
-    texts = benchmark.texts(rows)
+def write_texts(texts: Texts, file: Path, *, paired: bool) -> TextsSpec:
+    """Write texts for a specification; of `paired` ones first all chosen, then all rejected responses."""
     table = pa.table(
         {"prompt": pa.array(texts.prompts, pa.string()), "response": pa.array(texts.responses, pa.string())}
     )
     pyarrow.parquet.write_table(table, file)
-    return TextsSpec(file=file, paired=benchmark.pairwise), len(texts.rows)
+    return TextsSpec(file=file, paired=paired)

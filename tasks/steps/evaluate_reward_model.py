@@ -1,13 +1,21 @@
 """Measure a round's reward model on pairs and benchmarks (docs/method.md, step 7)."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet
 from datasets import Dataset
 
+from mars_core.evaluation import robustness
 from mars_core.evaluation.evaluation_config import Suite
-from mars_core.evaluation.measure import Measured, measure_benchmark, measure_pairs
+from mars_core.evaluation.measure import (
+    Measured,
+    measure_benchmark,
+    measure_pairs,
+    measure_robustness,
+    texts_of_sets,
+)
 from mars_core.model.scoring import ScoreSpec
 from tasks.compute.compute import Compute
 from tasks.run.compute_rewards import scored, scratch, spec_of, write_texts
@@ -19,7 +27,7 @@ from tasks.run.step import Made, step, tell
 def evaluate_reward_model(
     run: RunFolder, round: int, model: ArtifactRef, sets: dict[str, ArtifactRef]
 ) -> Made[Outputs]:
-    """Rewards and metrics of `sets`: validation and held-out pairs, and the rows of the benchmarks."""
+    """Rewards and metrics of `sets`: validation and held-out pairs, rows of benchmarks, changed pairs."""
     config, paths = run.config, run.of_round(round)
     suite = {key: one for key, one in config.evaluation.suite.items() if key in sets}
     files = {name: run.verified(part) for name, part in sets.items()}
@@ -35,15 +43,17 @@ def evaluate_reward_model(
 def measure(
     compute: Compute, spec: ScoreSpec, suite: Suite, files: Mapping[str, Path], title: str = ""
 ) -> dict[str, Measured]:
-    """Measure a model on benchmarks and on tables of pairs.
+    """Measure a model on benchmarks, on tables of pairs, and on pairs that are changed.
 
-    The model is loaded once, and the distinct texts of all benchmarks are scored in one pass.
+    The model is loaded once, and the distinct texts of all benchmarks and changed pairs are scored in one
+    pass.
 
     Args:
         compute: where the texts are scored.
         spec: names the model.
         suite: the benchmarks.
-        files: Parquet tables by name; metrics begin with that name, and a benchmark's name is its key.
+        files: Parquet tables by name; metrics begin with that name, a benchmark's name is its key, and
+            `robustness` are changed pairs.
         title: the beginning of the progress bars' titles.
 
     Raises:
@@ -52,24 +62,33 @@ def measure(
     tables = {
         name: Dataset(pyarrow.parquet.read_table(file, memory_map=True)) for name, file in files.items()
     }
-    pairs = {name: file for name, file in files.items() if name not in suite}
+    pairs = {name: file for name, file in files.items() if name not in suite and name != robustness.KEY}
+    texts = texts_of_sets(suite, {name: table for name, table in tables.items() if name not in pairs})
     with scratch(spec.output.with_name(".texts")) as place:
-        written = {key: write_texts(one, tables[key], place / f"{key}.parquet") for key, one in suite.items()}
-        texts = {key: texts for key, (texts, _) in written.items()}
-        total = sum(2 * len(tables[name]) for name in pairs) + sum(count for _, count in written.values())
-        everything = spec.model_copy(update={"pairs": pairs, "texts": texts})
-        titles = ", ".join([*pairs, *(one.title for one in suite.values())])
+        written = {
+            name: write_texts(
+                own, place / f"{name}.parquet", paired=name not in suite or suite[name].pairwise
+            )
+            for name, own in texts.items()
+        }
+        total = sum(2 * len(tables[name]) for name in pairs) + sum(len(own.rows) for own in texts.values())
+        everything = spec.model_copy(update={"pairs": pairs, "texts": written})
+        titles = ", ".join(suite[name].title if name in suite else name for name in [*pairs, *written])
+
+        def measured_of(name: str, table: Dataset) -> Measured:
+            if name in pairs:
+                return measure_pairs(name, table, results.pairs(name), results.cut[name])
+            if name in suite:
+                return measure_benchmark(name, suite[name], table, results.texts(name), results.cut[name])
+            return measure_robustness(table, results.texts(name), results.cut[name])
+
         with scored(compute, everything, f"{title}{titles}", total) as results:
-            measured = {
-                name: measure_benchmark(name, suite[name], table, results.texts(name), results.cut[name])
-                if name in suite
-                else measure_pairs(name, table, results.pairs(name), results.cut[name])
-                for name, table in tables.items()
-            }
+            measured = {name: measured_of(name, table) for name, table in tables.items()}
     for name, part in measured.items():
-        if name in suite:
-            ends = (part.metrics[f"{name}/{suite[name].headline}{end}"] for end in ("", "_low", "_high"))
-            tell("%s %.3f [%.3f, %.3f].", suite[name].title, *ends)
+        if name not in pairs:
+            key = f"{name}/{suite[name].headline}" if name in suite else robustness.HEADLINE
+            ends = (part.metrics.get(f"{key}{end}", math.nan) for end in ("", "_low", "_high"))
+            tell("%s %.3f [%.3f, %.3f].", suite[name].title if name in suite else "Robust accuracy", *ends)
         else:
             _tell_accuracy(name, part)
         for note in part.notes:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 from cachetools import LRUCache, cached
-from datasets import Dataset
 
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.contamination import (
@@ -15,6 +14,7 @@ from mars_core.evaluation.contamination import (
     contaminated_rows,
     greatest,
     prompt_numbers,
+    texts_of_pairs,
 )
 from mars_core.evaluation.statistics import accuracy
 from tasks.run.run_folder import ArtifactRef, RunFolder
@@ -72,12 +72,6 @@ def _ready(run: RunFolder, name: str, part: ArtifactRef) -> Measured:
     benchmark = run.config.evaluation.suite.get(name)
     rows = run.dataset(part)
     return Measured(Texts(*benchmark.texts(rows)) if benchmark else texts_of_pairs(rows))
-
-
-def texts_of_pairs(rows: Dataset) -> Texts:
-    """Each response with its row and prompt: first all chosen ones, then all rejected ones."""
-    ids = rows["pair_id" if "pair_id" in rows.column_names else "synthetic_id"][:]
-    return Texts(ids * 2, rows["prompt"][:] * 2, rows["chosen"][:] + rows["rejected"][:])
 
 
 def _by_subset(rows: pd.DataFrame) -> dict[str, float]:

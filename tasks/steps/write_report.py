@@ -7,6 +7,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mars_core.evaluation import robustness
 from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.statistics import PairedDifference, paired_difference
 from mars_core.model.reward_model import renderer_of
@@ -49,6 +50,7 @@ def run_report(run: RunFolder) -> RunReport:
         difference=_heldout_difference(run, heldout[compared], heldout[0]) if compared else None,
         suite=run.config.evaluation.suite,
         benchmarks=_benchmark_differences(run, compared),
+        robustness=_robustness_difference(run, compared),
         generator=run.config.generation.generator,
         by_language_model=run.config.generation.by_language_model,
         margins={t: table["margin"].to_numpy() for t, table in allocations.items()},
@@ -116,6 +118,15 @@ def _benchmark_differences(run: RunFolder, compared: int) -> dict[str, PairedDif
             for score, difference in compared_scores.items():
                 found[f"{benchmark.title} {score.rpartition('/')[2]}"] = difference
     return found
+
+
+def _robustness_difference(run: RunFolder, compared: int) -> PairedDifference | None:
+    """Robust accuracy of a round minus that of round 0, if both were measured."""
+    first, later = (run.path(run.of_round(t).rewards(robustness.KEY)) for t in (0, compared))
+    if not (compared and first.exists() and later.exists()):
+        return None
+    tables = pd.read_parquet(later), pd.read_parquet(first)
+    return robustness.robustness_difference(*tables) if len(tables[0]) else None
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)

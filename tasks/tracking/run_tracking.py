@@ -48,6 +48,7 @@ PARAMETERS_AT_ONCE = 100
 HEADLINES = (
     "validation/accuracy", "heldout/accuracy", "heldout/accuracy_low", "heldout/accuracy_high",
     "heldout/mean_margin", "heldout/snr", "heldout/brier", "heldout/calibration_error",
+    "robustness/robust_accuracy", "robustness/robust_accuracy_low", "robustness/robust_accuracy_high",
     "contamination/heldout/exact", "contamination/heldout/near", "contamination/heldout/accuracy",
     "curvature/beta", "curvature/mean_gain", "curvature/worst_gain", "curvature/gamma_curv/0.5",
 )  # fmt: skip

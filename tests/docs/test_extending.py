@@ -213,8 +213,8 @@ def test_the_benchmark_is_scored(config, fitted, tmp_path):
     [(key, one)] = config.evaluation.suite.items()
     rows, warnings = read_benchmarks(config.evaluation)
     assert (key, len(rows[key]), warnings) == ("Arithmetic", 12, [])
-    texts, number = write_texts(one, rows[key], tmp_path / "texts.parquet")
-    assert number == 24
+    texts = write_texts(one.texts(rows[key]), tmp_path / "texts.parquet", paired=one.pairwise)
+    assert len(one.texts(rows[key]).rows) == 24
     score(
         ScoreSpec(
             model=str(spec.output), reward_model=FLOAT32, objective=spec.fit.objective, texts={key: texts},

@@ -37,6 +37,32 @@ def of_rewardbench(candidate, champion):
     return [(REWARDBENCH, candidate, champion)]
 
 
+def changed_pairs(right, n=400):
+    """The table of changed pairs of a model that is right on the first, before and after the change."""
+    return pd.DataFrame(
+        {
+            "pair_id": list(map(str, range(n))), "prompt": range(n), "transform": "quotes",
+            "margin_before": RIGHT, "margin_after": margins(right, n),
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "right", "promoted"),
+    [(None, 100, True), (0.1, 400, True), (0.1, 300, False)],
+    ids=["reported", "holds", "falls"],
+)
+def test_a_limit_on_the_fall_of_robust_accuracy_decides_where_there_is_one(limit, right, promoted):
+    good = margins(900, 1000)
+    tables = changed_pairs(right), changed_pairs(400)
+    config = GateConfig(robustness_margin=limit)
+    decision = decide(config, good, good, np.ones(1000), robustness=tables)
+    check = decision.checks[-1]
+    assert decision.promoted == promoted
+    assert (check.name, check.candidate, check.champion) == ("robust accuracy", right / 400, 1)
+    assert ("reported" in table(decision)) == (limit is None)
+
+
 def test_a_first_candidate_that_beats_a_coin_is_promoted_and_says_that_there_was_nothing_to_compare_with():
     decision = decide(GateConfig(), margins(70, 100), None, np.zeros(100))
     assert decision.promoted

@@ -424,3 +424,44 @@ def test_a_report_that_is_not_drawn_shows_no_figure(report, tmp_path):
     assert "![" in markdown(report)
     assert "![" not in markdown(undrawn)
     assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+# Robustness
+
+ROBUST = {
+    f"robustness/{name}{measure}": value
+    for name in ("", "rot13/", "quotes/")
+    for measure, value in {
+        "robust_accuracy": 0.4, "robust_accuracy_low": 0.3, "robust_accuracy_high": 0.5, "before": 0.6,
+        "after": 0.5, "change": -0.1, "change_low": -0.2, "change_high": 0.0, "sign_kept": 0.7,
+        "sign_kept_low": 0.6, "sign_kept_high": 0.8, "to_wrong": 0.2, "to_right": 0.1, "reward_shift": 0.25,
+        "n": 30.0,
+    }.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (
+            0.02,
+            0.18,
+            "**Refinement raised robustness**: robust accuracy is .500 in round 1 and .400 in round 0",
+        ),
+        (-0.18, -0.02, "**Refinement lowered robustness**"),
+        (-0.1, 0.1, "**Refinement is not shown to have changed robustness**"),
+    ],
+    ids=["raised", "lowered", "within noise"],
+)
+def test_what_refinement_did_to_robustness_stands_in_a_sentence_with_its_interval(report, low, high, said):
+    rounds = [report.rounds[0] | ROBUST, report.rounds[1] | ROBUST | {"robustness/robust_accuracy": 0.5}]
+    difference = GAIN._replace(value=(low + high) / 2, low=low, high=high)
+    page = markdown(report_of(rounds, robustness=difference))
+    assert said in page
+    assert "The changes move accuracy by −.100 in round 1 and by −.100 in round 0." in page
+    assert "| rot13 | .400 [.300, .500] | .600 | .500 | −.100 [−.200, .000] |" in page
+    assert table_of(report_of(rounds))["robust accuracy"] == (".400", ".500")
+
+
+def test_without_robustness_the_report_has_no_section_of_it(report):
+    assert "obust" not in markdown(report)

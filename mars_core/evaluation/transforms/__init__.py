@@ -1,0 +1,1 @@
+"""Changes of a pair that keep its ranking: one file each."""
