@@ -22,6 +22,7 @@ from mars_core.errors import MarsError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from flows.evaluate import EvaluateConfig
     from mars_core.report.comparison_report import ComparisonReport
     from mars_core.report.run_report import RunReport
     from tasks.processes.prefect_server import PrefectApi
@@ -215,15 +216,20 @@ def retrain(
 
 @app.command()
 def evaluate(
-    model: Annotated[
-        str,
+    models: Annotated[
+        list[str],
         typer.Argument(
-            help="A checkpoint folder, package://NAME, hub/name@revision, or models:/NAME@ALIAS in MLflow."
+            metavar="MODEL|KEY=VALUE",
+            help="Checkpoint folders, package://NAME, hub/name@revision, or models:/NAME@ALIAS in MLflow; "
+            "and settings, dotted.key=value, as in model.max_length=1024 or model.device=cuda.",
         ),
     ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Settings: dotted.key=value, as in model.max_length=1024 or model.device=cuda"),
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="quick|standard|FILE",
+            help="A suite of benchmarks, or a YAML file with the keys of one; further options add to it.",
+        ),
     ] = None,
     benchmark: Annotated[
         list[str] | None,
@@ -242,52 +248,103 @@ def evaluate(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Folder for the results; by default evaluations/NAME."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the results; by default evaluations/NAME, and evaluations for several models.",
+        ),
     ] = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Fail where a benchmark lacks its official row counts."),
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate texts, tokens and hours; score nothing.")
+    ] = False,
     mlflow: Annotated[
         str | None, typer.Option(metavar="RUN", help="Id of an MLflow run that gets metrics and files.")
     ] = None,
 ) -> None:
-    """Score any sequence-classification reward model on benchmarks and your own pairs.
+    """Score any sequence-classification reward models on benchmarks and your own pairs.
 
-    Prints the scores with 95% intervals and definitions, and writes a table of rewards for each source, and
-    summary.json with all metrics. Without a source it uses the built-in samples of RewardBench and
-    RewardBench 2.
+    Prints the scores with 95% intervals and definitions, and writes a table of rewards for each source,
+    summary.json with all metrics, and a page. Several models get a league table too. Without a source it uses
+    the built-in samples of RewardBench and RewardBench 2. Started again after an interruption, it goes on.
 
     mars evaluate MODEL --benchmark rewardbench=allenai/reward-bench@main --pairs my_pairs.jsonl
+
+    mars evaluate MODEL OTHER --suite quick
     """
     with _told_errors():
-        from flows.evaluate import configuration
-        from tasks.steps.measure_checkpoint import HEADERS, headlines
+        from flows.evaluate import configuration, estimates
         from tasks.tracking.mlflow_server import check_mlflow
         from tasks.tracking.mlflow_store import tracking_uri
 
+        references = [given for given in models if not _is_setting(given)]
+        if not references:
+            raise typer.BadParameter("name a model")
         named = {
-            "evaluation.benchmarks": _named_sources(benchmark) or None,
             "evaluation.strict": strict or None,
             "data.heldout": pairs,
-            "output": output,
             "mlflow_run": mlflow,
         }
-        given = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
-        config = configuration(model, [*given, *(overrides or [])])
+        changes = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+        changes += [given for given in models if _is_setting(given)]
+        if len(references) == 1 and output:
+            changes.append(f"output={json.dumps(output)}")
+        folder = output or "evaluations"
+        benchmarks = _named_sources(benchmark)
+        configs = [
+            configuration(reference, changes, suite=suite, benchmarks=benchmarks, folder=folder)
+            for reference in references
+        ]
+        if dry_run:
+            for title, facts in estimates(configs).items():
+                _print_pairs(title, facts)
+            return
         if mlflow:
-            check_mlflow(tracking_uri(config.tracking))
-        with _prefect(Path(config.output)):
-            from flows.evaluate import evaluate as evaluate_flow
+            check_mlflow(tracking_uri(configs[0].tracking))
+        if len(configs) > 1:
+            _evaluate_several(configs, folder)
+        else:
+            _evaluate_one(configs[0])
 
-            summary = evaluate_flow(config)
-        table = Table(*HEADERS, title=Text(model), title_justify="left")
-        for row in headlines(summary["metrics"], summary["definitions"]):
-            table.add_row(*row)
-        console.print(table)
-        for note in summary["notes"]:
-            _say(f"Note: {note}")
-        _say(f"\nAll metrics: {Path(config.output) / 'summary.json'}")
+
+def _evaluate_one(config: "EvaluateConfig") -> None:
+    from tasks.steps.measure_checkpoint import HEADERS, headlines
+
+    with _prefect(Path(config.output)):
+        from flows.evaluate import evaluate as evaluate_flow
+
+        summary = evaluate_flow(config)
+    table = Table(*HEADERS, title=Text(config.model.backbone), title_justify="left")
+    for row in headlines(summary["metrics"], summary["definitions"]):
+        table.add_row(*row)
+    console.print(table)
+    for note in summary["notes"]:
+        _say(f"Note: {note}")
+    _say(f"\nPage:        {Path(config.output) / 'evaluation.md'}")
+    _say(f"All metrics: {Path(config.output) / 'summary.json'}")
+
+
+def _evaluate_several(configs: "list[EvaluateConfig]", folder: str) -> None:
+    from mars_core.report.evaluation_report import league_table
+
+    with _prefect(Path(folder)):
+        from flows.evaluate import evaluate_models
+
+        models, sources = evaluate_models(configs, folder)
+    headers, rows = league_table(models, sources)
+    table = Table(*headers, title=f"{len(models)} models", title_justify="left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    _say(f"\nPage: {Path(folder) / 'league.md'}")
+
+
+def _is_setting(given: str) -> bool:
+    """Whether an argument is `dotted.key=value`, and no model of that name."""
+    key, equals, _ = given.partition("=")
+    return bool(equals) and all(part.isidentifier() for part in key.split(".")) and not Path(given).exists()
 
 
 @app.command()

@@ -39,22 +39,25 @@ def run_page(config: TrackingConfig, run_id: str) -> str:
 
 @task(name="track evaluation", task_run_name="track", cache_policy=NO_CACHE, persist_result=False)
 def track_evaluation(
-    config: TrackingConfig, run_id: str, metrics: dict[str, float], files: list[Path]
+    config: TrackingConfig, run_id: str, metrics: dict[str, float], files: list[Path], part: str = ""
 ) -> None:
     """Log metrics of a run as evaluation/…, separate from those of its rounds, and the files.
+
+    Of one model among several they are evaluation/PART/….
 
     Raises:
         TrackingError: MLflow does not accept them; the files have them.
     """
 
     def send(client: MlflowClient) -> None:
+        place = f"evaluation/{part}" if part else "evaluation"
         now_ms = int(time.time() * 1000)
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         log_metrics(
-            client, run_id, [Metric(f"evaluation/{name}", value, now_ms, 0) for name, value in finite.items()]
+            client, run_id, [Metric(f"{place}/{name}", value, now_ms, 0) for name, value in finite.items()]
         )
         for file in files:
-            client.log_artifact(run_id, str(file), "evaluation")
+            client.log_artifact(run_id, str(file), place)
 
     try:
         send(reached(config))

@@ -135,7 +135,13 @@ def test_figures_and_files_are_logged_to_the_run(evaluated):
     known = {f"evaluation/{name}": value for name, value in evaluated.metrics.items() if value is not None}
     assert metrics == pytest.approx(known)
     files = {file.path for file in evaluated.client.list_artifacts(evaluated.run_id, "evaluation")}
-    names = ("rewardbench.parquet", "rewardbench2.parquet", "pairs_rewards.parquet", "summary.json")
+    names = (
+        "rewardbench.parquet",
+        "rewardbench2.parquet",
+        "pairs_rewards.parquet",
+        "summary.json",
+        "evaluation.md",
+    )
     assert files == {f"evaluation/{name}" for name in names}
 
 
@@ -210,3 +216,93 @@ def test_a_folder_is_named_after_the_model(reference, name):
 def test_help_teaches_the_sources():
     said = evaluate("--help").output
     assert all(part in said for part in ("allenai/reward-bench@", "rewardbench2=", "--strict"))
+
+
+# Suites, several models, robustness
+
+SUITE = """
+evaluation:
+  benchmarks: {rewardbench: sample://rewardbench}
+  robustness: {rows: 20, of: rewardbench, transforms: [quotes, rot13]}
+model: {max_length: 64, precision: float32}
+"""
+
+
+@pytest.fixture
+def suite(place):
+    (place / "suite.yaml").write_text(SUITE)
+    return "suite.yaml"
+
+
+def test_a_suite_names_benchmarks_and_settings_which_options_change(suite):
+    config = configuration(
+        "model", ["model.max_length=32"], suite=suite, benchmarks={"judgebench": "j.jsonl"}
+    )
+    assert set(config.evaluation.benchmarks) == {"rewardbench", "judgebench"}
+    assert (config.model.max_length, config.model.precision) == (32, "float32")
+    assert (config.model.backbone, config.evaluation.robustness.rows) == ("model", 20)
+
+
+@pytest.mark.parametrize("name", ["quick", "standard"])
+def test_the_suites_of_the_package_are_configurations(name):
+    config = configuration("model", suite=name)
+    assert len(config.evaluation.benchmarks) >= 2
+    assert config.evaluation.robustness.rows
+
+
+def test_an_unknown_suite_is_told_with_those_that_there_are(place):
+    assert "--suite slow: is neither quick nor standard nor a YAML file" in refusal(
+        "model", "--suite", "slow"
+    )
+
+
+def test_robustness_without_pairs_is_refused():
+    with pytest.raises(ConfigError, match="no pairs are named: give --pairs"):
+        configuration("model", ["evaluation.robustness.rows=5", "evaluation.benchmarks.rewardbench=x.jsonl"])
+
+
+def test_several_models_get_a_league_and_a_second_start_scores_no_text_again(
+    suite, place, tiny_decoder, tiny_chat_decoder, monkeypatch
+):
+    from mars_core.model.reward_model import RewardModel
+
+    batches, scored = RewardModel._batches, []
+
+    def noted(self, texts, *others):
+        scored.append(len(texts))
+        return batches(self, texts, *others)
+
+    monkeypatch.setattr(RewardModel, "_batches", noted)
+    result = evaluate(tiny_decoder, tiny_chat_decoder, "--suite", suite, "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert "robust accuracy" in result.stdout
+    league = json.loads((place / "out/league.json").read_text())
+    assert set(league) == {"rewardbench/total", "robustness/robust_accuracy"}
+    assert {len(models) for models in league.values()} == {2}
+    assert (place / "out/league.png").stat().st_size > 10_000
+    assert "## Differences" in (place / "out/league.md").read_text()
+    once = sum(scored)
+    again = evaluate(tiny_decoder, tiny_chat_decoder, "--suite", suite, "--output", "out")
+    assert again.exit_code == 0, again.output
+    assert sum(scored) == once
+    assert json.loads((place / "out/league.json").read_text()) == league
+
+
+def test_the_page_has_robustness_by_transform(suite, place, tiny_decoder):
+    result = evaluate(tiny_decoder, "--suite", suite, "--output", "out")
+    assert result.exit_code == 0, result.output
+    page = (place / "out/evaluation.md").read_text()
+    assert "| robustness/robust_accuracy |" in page
+    assert "## Robustness by transform" in page
+    assert "| rot13 |" in page
+    assert "robustness/rot13/robust_accuracy" in result.stdout
+    assert "robustness/rot13/sign_kept" not in result.stdout
+
+
+def test_a_dry_run_estimates_and_scores_nothing(suite, place, tiny_decoder, monkeypatch):
+    monkeypatch.setattr("flows.evaluate.measure_checkpoint", None)
+    result = evaluate(tiny_decoder, "--suite", suite, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"texts +│ 460, of which \d+ are distinct", result.stdout)
+    assert "at most 40 pairs more, for robustness" in result.stdout
+    assert not (place / "evaluations").exists()

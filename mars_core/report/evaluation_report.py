@@ -1,0 +1,116 @@
+"""The pages of `mars evaluate`: of one model, and of several with a picture of models × benchmarks."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mars_core.evaluation.league import Source
+from mars_core.report.robustness_section import transforms_table
+from mars_core.report.wording import ABSENT, interval, probability, share, signed, table
+
+LIGHT = 0.55
+"""Scores from which the text of a cell is white, on the darker half of the colours."""
+
+
+def evaluation_page(summary: Mapping[str, Any], headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The page of one model.
+
+    Args:
+        summary: what summary.json holds.
+        headers: of the table of its scores.
+        rows: that table.
+    """
+    sources = [
+        f"- {name}: `{about['source']}`, {about['rows']:,} rows" for name, about in summary["sources"].items()
+    ]
+    metrics = {name: math.nan if value is None else value for name, value in summary["metrics"].items()}
+    changed = transforms_table(metrics)
+    parts = [
+        f"# {summary['model']}",
+        table(headers, rows, align="---"),
+        *(["## Robustness by transform", *changed] if changed else []),
+        "## Sources",
+        "\n".join(sources),
+        "## Notes",
+        "\n".join(f"- {note}" for note in summary["notes"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def league_table(models: Sequence[str], sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
+    """Headers, and a row for every model: score, 95% interval and rank for each source."""
+    rows = [[model, *(_cell(source, number) for source in sources)] for number, model in enumerate(models)]
+    return ["model", *(source.title for source in sources)], rows
+
+
+def league_page(models: Sequence[str], sources: Sequence[Source]) -> str:
+    """The page of several models; the picture is league.png beside it."""
+    parts = [
+        f"# {len(models)} models",
+        table(*league_table(models, sources)),
+        "Scores with their 95% intervals, and ranks (#). A model's rank is one more than the number of "
+        "models that are shown to be better: whose difference to it, paired on the same rows and with the "
+        "rows of a prompt for one draw, has a 95% interval above zero. Others share a rank, though one has "
+        "the greater score. The intervals beside the scores are of each model alone and do not decide.",
+        "![Scores of models on benchmarks](league.png)",
+    ]
+    compared = [source for source in sources if source.differences]
+    if compared:
+        rows = [
+            [
+                source.title,
+                f"{models[better]} − {models[worse]}",
+                interval(one.value, one.low, one.high, show=signed),
+                probability(one.p_value),
+                f"{one.only_a:,} / {one.only_b:,} of {one.n:,}",
+            ]
+            for source in compared
+            for (better, worse), one in source.differences.items()
+        ]
+        parts += [
+            "## Differences",
+            table(["", "models", "difference", "p", "better in one"], rows, align="---"),
+            "p is of each row alone. The last column counts the rows on which the first / the second does "
+            "better.",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def league_figure(models: Sequence[str], sources: Sequence[Source]) -> Figure:
+    """Scores of models (rows) on sources (columns), with ranks; the darker a cell, the greater its score."""
+    scores = np.array([[source.scores[number].value for source in sources] for number in range(len(models))])
+    longest = max(len(_short(model)) for model in models)
+    figure = Figure(
+        figsize=(1.2 + 0.085 * longest + 1.25 * len(sources), 1.3 + 0.62 * len(models)), layout="constrained"
+    )
+    axes = figure.subplots()
+    axes.imshow(np.ma.masked_invalid(scores), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(sources)), [source.title.replace(" ", "\n") for source in sources])
+    axes.set_yticks(range(len(models)), list(map(_short, models)))
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row in range(len(models)):
+        for column, source in enumerate(sources):
+            value, rank = scores[row, column], source.ranks[row]
+            said = share(value) if rank is None else f"{share(value)}\n#{rank}"
+            axes.text(
+                column, row, said, ha="center", va="center", fontsize=10,
+                color="white" if value > LIGHT else "black",
+            )  # fmt: skip
+    return figure
+
+
+def _cell(source: Source, model: int) -> str:
+    score, rank = source.scores[model], source.ranks[model]
+    if math.isnan(score.value):
+        return ABSENT
+    return interval(*score) if rank is None else f"{interval(*score)} #{rank}"
+
+
+def _short(model: str) -> str:
+    """The end of a long name, which is where models differ."""
+    return model if len(model) <= 40 else f"…{model[-39:]}"
