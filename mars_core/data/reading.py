@@ -102,21 +102,21 @@ def read(
             remarks.setdefault(remark(reader, columns), []).append(part.name)
 
     table = as_table(pairs())
+    said = [
+        f"{source if len(remarks) == 1 else ', '.join(names)}: {remark}" for remark, names in remarks.items()
+    ]
     if sieve.named and invalid == "error":
         total = sieve.invalid.total()
         unnamed = total - len(sieve.named)
         listed = "\n  ".join([*sieve.named, *([f"and {unnamed} more"] if unnamed else [])])
-        raise PairsError(
-            f"{total} invalid row{'s' if total > 1 else ''}:\n  {listed}\n"
-            "Repair what is named, or set data.invalid=drop to leave it out."
-        )
+        advice = "Repair what is named, or set data.invalid=drop to leave it out."
+        if not len(table):
+            advice = "\n".join([*said, "No row is valid: is a column called otherwise than expected?"])
+        raise PairsError(f"{total} invalid row{'s' if total > 1 else ''}:\n  {listed}\n{advice}")
     left_out = sieve.left_out + sieve.invalid
     if not len(table):
         condition = f" where {dict(where)}" if where else ""
         raise PairsError(f"{source}: no pairs{condition}; left out: {counted(left_out)}")
-    said = [
-        f"{source if len(remarks) == 1 else ', '.join(names)}: {remark}" for remark, names in remarks.items()
-    ]
     return Pairs(table, left_out, said)
 
 
