@@ -25,7 +25,7 @@ from mars_core.method.guards import GuardsConfig, screen
 from mars_core.method.selection import allocate
 from mars_core.method.strategies.strategy import Signals
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
-from mars_core.model.scoring import ScoreSpec, score
+from mars_core.model.scoring import Cut, ScoreSpec, score
 from mars_core.objectives.objective import ObjectiveConfig
 from tasks.run.compute_rewards import write_texts
 from tasks.run.run_config import RunConfig
@@ -222,7 +222,7 @@ def test_the_benchmark_is_scored(config, fitted, tmp_path):
         )
     )  # fmt: skip
     with np.load(tmp_path / "scores" / f"{key}.npz") as scored:
-        measured = measure_benchmark(key, one, rows[key], dict(scored), (0, 0))
+        measured = measure_benchmark(key, one, rows[key], dict(scored), Cut(0, 0, []))
         right = scored["rewards"][:12] > scored["rewards"][12:]
     sections = {name: measured.metrics[f"Arithmetic/section/{name}"] for name in ("addition", "division")}
     assert sections == pytest.approx({"addition": right[::2].mean(), "division": right[1::2].mean()})

@@ -302,7 +302,7 @@ def test_an_estimate_knows_what_a_scheme_asks_for(place, scheme, asked):
 
 
 def test_where_the_head_alone_is_trained_more_epochs_cost_no_more_hours(place, monkeypatch):
-    monkeypatch.setattr("tasks.inspect.estimate._matrix_product_rate", lambda model: 1e6)
+    monkeypatch.setattr("tasks.inspect.estimate.matrix_product_rate", lambda model: 1e6)
 
     def hours(*changes):
         said = mars("refine", place.file, "--dry-run", *changes).stdout

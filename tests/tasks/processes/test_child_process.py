@@ -45,8 +45,10 @@ PAIRS = [
 
 
 def alive(pid):
+    """Whether a process, or a thread of it, which keeps its files open, is not over."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.NoSuchProcess:
         return False
 
