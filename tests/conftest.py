@@ -151,7 +151,7 @@ class Day:
         self._deliver("again.jsonl", [{name: f" {text}!" for name, text in row.items()} for row in known])
         changed = [row | {"prompt": row["prompt"].replace(" ", "  ")} for row in known]
         self._deliver("exchanged.jsonl", self._exchanged(changed))
-        self._deliver("poisoned.jsonl", self._exchanged(self._pairs(1000, 1400)) + self._pairs(1400, 1420))
+        self._deliver("poisoned.jsonl", self._exchanged(self._pairs(130, 470)) + self._pairs(470, 490))
         (self.folder / "huge.jsonl.gz").write_bytes(gzip.compress(b" " * 2**27))
         (self.folder / "half.jsonl").write_text(self._text(self._pairs(500, 520))[:-40])
         (self.folder / "link.jsonl").symlink_to(secret)
@@ -175,14 +175,14 @@ class Day:
 
     @staticmethod
     def _pairs(first, end):
-        """Pairs that are easily learned, one for each number."""
+        """Pairs that are easily learned; their numbers are mixed, so that no model tells deliveries apart."""
         return [
             {
                 "prompt": f"What is thing number {n}?",
                 "chosen": f"It is a small songbird that sings in flight, the {n}th of its kind.",
                 "rejected": f"Sorry, nobody here knows anything about thing {n}.",
             }
-            for n in range(first, end)
+            for n in (10_000 + number * 7_919 % 90_001 for number in range(first, end))
         ]
 
     @staticmethod

@@ -8,13 +8,14 @@ The process has a limit of memory, and whoever starts it limits its time. Of the
 
 import errno
 import json
+import os
 import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from mars_core.config import validated
 from mars_core.data import reading
@@ -33,10 +34,13 @@ class ExaminationError(MarsError, RuntimeError):
 class Examination(BaseModel):
     """What to examine, and how."""
 
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
     name: str
     digest: str
     """sha256 of the file."""
-    file: Path
+    file: bytes
+    """Its path, which may be no text."""
     config: dict[str, Any]
     """Keys of `data`."""
     max_bad_share: float
@@ -90,7 +94,7 @@ def main(spec_file: str) -> None:
 
 
 def _examined(spec: Examination, config: IntakeConfig) -> Outcome:
-    delivery = Delivery(spec.name, spec.digest, spec.file)
+    delivery = Delivery(spec.name, spec.digest, Path(os.fsdecode(spec.file)))
     first = _ids([accepted for accepted in spec.known if accepted.reading == 1])
     known, refused = _ids(spec.known), _ids(spec.refused)
     try:

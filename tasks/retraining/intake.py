@@ -5,6 +5,7 @@ counts it; after `ATTEMPTS` the delivery is quarantined, and no other waits for 
 """
 
 import json
+import os
 import re
 import shutil
 import time
@@ -83,9 +84,9 @@ def _examined(config: RetrainConfig, ledger: Ledger, delivery: Delivery, folder:
     before = ledger.deliveries.get(delivery.digest)
     judged = before is not None and before.state == "readmitted"  # by a person
     spec = Examination(
-        name=delivery.name,
+        name=delivery.name.encode("utf-8", "replace").decode(),  # it may be no text
         digest=file.digest,
-        file=file.content.absolute(),
+        file=os.fsencode(file.content.absolute()),
         config=config.data.model_dump(mode="json"),
         max_bad_share=1.0 if judged else config.data.max_bad_share,
         known=ledger.all_accepted(*KNOWN),
