@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mars_core.errors import MarsError
 from tasks.processes.addresses import answers
+from tasks.processes.child_environment import without_secrets
 from tasks.processes.child_process import leashed
-from tasks.processes.environment import without_secrets
 
 START_SECONDS = 120.0
 

@@ -24,8 +24,8 @@ from mars_core.generation import (
 )
 from mars_core.generation.instructions import ROLES
 from tasks.processes.addresses import answers, free_port
+from tasks.processes.child_environment import without_secrets
 from tasks.processes.child_process import leashed
-from tasks.processes.environment import without_secrets
 from tasks.run.step import tell
 from tasks.run.vllm_command import check, for_cpu, has_gpu, model_arguments, server_command
 

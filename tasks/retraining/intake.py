@@ -22,8 +22,8 @@ from mars_core.data import identity, reading
 from mars_core.data.deliveries import Delivery, Hashes, new_deliveries, on_disk
 from mars_core.data.examination import FULL_DISK, Examination, Outcome
 from mars_core.files import write_whole
+from tasks.processes.child_environment import without_secrets
 from tasks.processes.child_process import ChildError, run_forked
-from tasks.processes.environment import without_secrets
 from tasks.retraining.ledger import Delivered, Ledger
 from tasks.retraining.retrain_config import RetrainConfig
 from tasks.run.step import tell

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.processes.environment import without_secrets
+from tasks.processes.child_environment import without_secrets
 
 
 @pytest.mark.parametrize(
