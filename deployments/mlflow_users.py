@@ -24,10 +24,18 @@ def let_worker_in(client: AuthServiceClient, password: str) -> None:
     try:
         client.create_user(WORKER, password)
     except RestException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+        _only_if_there(error)
         client.update_user_password(WORKER, password)
-    client.grant_user_permission(WORKER, "registered_model", "*", "MANAGE")  # to take an alias away, too
+    try:
+        client.grant_user_permission(WORKER, "registered_model", "*", "MANAGE")  # to take an alias away, too
+    except RestException as error:
+        _only_if_there(error)
+
+
+def _only_if_there(error: RestException) -> None:
+    """Raise what says anything but that it was made before."""
+    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        raise error
 
 
 if __name__ == "__main__":
