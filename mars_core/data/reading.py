@@ -111,7 +111,7 @@ def read(
         listed = "\n  ".join([*sieve.named, *([f"and {unnamed} more"] if unnamed else [])])
         advice = "Repair what is named, or set data.invalid=drop to leave it out."
         if not len(table):
-            advice = "\n".join([*said, "No row is valid: is a column called otherwise than expected?"])
+            advice = "\n".join([*said, f"No row is valid: has a column another name than expected? {advice}"])
         raise PairsError(f"{total} invalid row{'s' if total > 1 else ''}:\n  {listed}\n{advice}")
     left_out = sieve.left_out + sieve.invalid
     if not len(table):
