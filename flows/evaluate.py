@@ -35,9 +35,6 @@ from tasks.tracking.evaluation_tracking import run_page, track_evaluation
 from tasks.tracking.logged_models import registered_checkpoint
 from tasks.tracking.mlflow_runs import link_tracking
 
-SUITES = ("quick", "standard")
-"""The suites that come with the package."""
-
 
 class EvaluateConfig(Configuration):
     """Everything that `mars evaluate` needs to know."""

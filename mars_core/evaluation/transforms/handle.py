@@ -1,11 +1,6 @@
 """3. The handle of somebody in front of the prompt."""
 
-import string
-
-from mars_core.evaluation.transforms.transform import TextTransform, drawn_from
-
-LETTERS = 8
-"""Letters and digits of a handle."""
+from mars_core.evaluation.transforms.transform import TextTransform, name_for
 
 
 class Handle(TextTransform):
@@ -15,5 +10,4 @@ class Handle(TextTransform):
 
     def change(self, text: str) -> str:
         """See `TextTransform.change`."""
-        name = "".join(drawn_from(text).choices(string.ascii_letters + string.digits, k=LETTERS))
-        return f"@{name} {text}"
+        return f"@{name_for(text)} {text}"

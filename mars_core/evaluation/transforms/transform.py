@@ -9,6 +9,7 @@ of each, before and after.
 """
 
 import re
+import string
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from random import Random
@@ -107,6 +108,11 @@ def with_responses(pair: Pair, chosen: str | None, rejected: str | None) -> Pair
 def drawn_from(text: str) -> Random:
     """Random numbers that follow from a text."""
     return Random(text)
+
+
+def name_for(text: str) -> str:
+    """Eight letters and digits that follow from a text and mean nothing."""
+    return "".join(drawn_from(text).choices(string.ascii_letters + string.digits, k=8))
 
 
 def with_noise(text: str, change: Callable[[str, Random], str]) -> str | None:

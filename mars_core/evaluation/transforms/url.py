@@ -1,11 +1,6 @@
 """4. A URL behind the prompt."""
 
-import string
-
-from mars_core.evaluation.transforms.transform import TextTransform, drawn_from
-
-LETTERS = 8
-"""Letters and digits of its path."""
+from mars_core.evaluation.transforms.transform import TextTransform, name_for
 
 
 class Url(TextTransform):
@@ -15,5 +10,4 @@ class Url(TextTransform):
 
     def change(self, text: str) -> str:
         """See `TextTransform.change`."""
-        path = "".join(drawn_from(text).choices(string.ascii_letters + string.digits, k=LETTERS))
-        return f"{text} https://example.org/{path}"
+        return f"{text} https://example.org/{name_for(text)}"
