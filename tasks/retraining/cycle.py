@@ -14,8 +14,8 @@ from mars_core.config import ConfigError, scientific, to_yaml
 from mars_core.data import reading
 from mars_core.data.identity import pair_identity
 from mars_core.data.source_rows import PairsError
-from mars_core.errors import MarsError
 from mars_core.files import digest, write_whole
+from mars_core.method.selection import SelectionError
 from tasks.retraining.jury import Division, balanced, without_repetitions
 from tasks.retraining.ledger import Cycle, Ledger, LedgerError
 from tasks.retraining.retrain_config import RetrainConfig, cycle_experiment, cycle_folder
@@ -66,7 +66,7 @@ def next_cycle(config: RetrainConfig, ledger: Ledger, registry: Registry) -> Cyc
             _write_pairs(config, ledger, planned)
             experiment = _experiment(config, planned, registry)
             check(experiment)  # a cycle that cannot run is not begun, so that later deliveries may mend it
-        except MarsError as error:
+        except (PairsError, SelectionError) as error:  # they are too few; no fault of a server
             if deliveries not in ledger.suspects:
                 raise
             tell("%d suspected deliveries cannot be tried alone: %s", len(deliveries), error)
