@@ -125,9 +125,8 @@ def apply(webhook: str | None) -> list[str]:
 def _is_there(automation: Automation) -> bool:
     with get_client(sync_client=True) as prefect:
         found = prefect.read_automations_by_name(automation.name)
-    content = [
-        each.model_dump(mode="json", exclude={"id", "owner_resource"}) for each in (automation, *found)
-    ]
+    # As Python's objects: of a set, JSON shows an order that differs between two equal ones.
+    content = [each.model_dump(exclude={"id", "owner_resource"}) for each in (automation, *found)]
     return len(found) == 1 and content[0] == content[1]
 
 
