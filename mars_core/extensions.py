@@ -210,7 +210,11 @@ class PluginSection(Configuration):
 def _with_keys_of(section: Any, plugin: Any) -> type[Any]:
     """A section's class with the keys of a plug-in beside its own, or in the field reserved for them."""
     make: Any = functools.partial(
-        create_model, section.__name__, __module__=section.__module__, __doc__=section.__doc__
+        create_model,
+        section.__name__,
+        __module__=section.__module__,
+        __doc__=section.__doc__,
+        __cls_kwargs__={"use_attribute_docstrings": False},  # it has no source, which takes long to look for
     )
     resolved: type[Any]
     if section.options_field:

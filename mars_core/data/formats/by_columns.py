@@ -17,7 +17,9 @@ KEYS = tuple(
 class ByColumns(Format):
     """The one format of this package that recognises the columns; its keys are those of all."""
 
-    Config = create_model("Config", __base__=KEYS)  # type: ignore[assignment]
+    Config = create_model(  # type: ignore[assignment]
+        "Config", __base__=KEYS, __cls_kwargs__={"use_attribute_docstrings": False}
+    )
     columns = "any of the above"
 
     @classmethod
