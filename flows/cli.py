@@ -36,13 +36,25 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 console = Console()
-Experiment = Annotated[Path, typer.Argument(help="Experiment configuration (YAML).")]
-Comparison = Annotated[Path, typer.Argument(help="Configuration of a comparison (YAML).")]
-Overrides = Annotated[
+KEYS = "KEY=VALUE"
+Experiment = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment configuration (YAML).")]
+ExperimentKeys = Annotated[
+    list[str] | None,
+    typer.Argument(metavar=KEYS, help="Changes of the configuration, such as selection.tau=0.1."),
+]
+Comparison = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration of a comparison (YAML).")]
+ComparisonKeys = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Changes, dotted.key=value: selection.tau=0.1 of an experiment, experiment.selection.tau=0.1 or "
-        "arms.NAME.selection.tau=0.1 of a comparison, refine.selection.tau=0.1 of a retraining."
+        metavar=KEYS,
+        help="Changes: experiment.selection.tau=0.1 of all arms, arms.NAME.selection.tau=0.1 of one.",
+    ),
+]
+Retraining = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration of a retraining (YAML).")]
+RetrainingKeys = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar=KEYS, help="Changes: gate.margin=0.1, or refine.selection.tau=0.1 of its experiment."
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/quickstart.")]
@@ -81,7 +93,7 @@ def _ask_this_machine_directly() -> None:
 @app.command()
 def refine(
     file: Experiment,
-    overrides: Overrides = None,
+    overrides: ExperimentKeys = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate requests, tokens, steps, disk and hours; run nothing.")
     ] = False,
@@ -111,7 +123,7 @@ def refine(
 @app.command()
 def preview(
     file: Experiment,
-    overrides: Overrides = None,
+    overrides: ExperimentKeys = None,
     pairs: Annotated[int, typer.Option(min=1, help="How many of the hardest pairs to try.")] = 3,
     output: Annotated[
         Path | None, typer.Option(help="Markdown file to write instead of printing the page.")
@@ -126,6 +138,9 @@ def preview(
         from tasks.inspect.preview import preview as page
         from tasks.run.run_config import load_run
 
+        told = logging.getLogger("mars")
+        told.setLevel(logging.INFO)
+        told.addHandler(logging.StreamHandler())
         paragraphs = page(load_run(file, overrides or []), pairs)
         if output is None:
             for paragraph in paragraphs:
@@ -136,7 +151,7 @@ def preview(
 
 
 @app.command()
-def compare(file: Comparison, overrides: Overrides = None) -> None:
+def compare(file: Comparison, overrides: ComparisonKeys = None) -> None:
     """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():
         from mars_core.comparison import load_comparison
@@ -158,8 +173,8 @@ def compare(file: Comparison, overrides: Overrides = None) -> None:
 
 @app.command()
 def retrain(
-    file: Annotated[Path, typer.Argument(help="Configuration of a retraining (YAML).")],
-    overrides: Overrides = None,
+    file: Retraining,
+    overrides: RetrainingKeys = None,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Restore the previous champion; train nothing.")
     ] = False,
@@ -349,8 +364,12 @@ def _is_setting(given: str) -> bool:
 
 @app.command()
 def config(
-    file: Annotated[Path, typer.Argument(help="Configuration of an experiment, comparison or retraining.")],
-    overrides: Overrides = None,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Configuration of an experiment, comparison or retraining.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar=KEYS, help="Changes of its keys, in full.")
+    ] = None,
     explain: Annotated[
         bool, typer.Option(help="Print every key with its meaning and default instead.")
     ] = False,
@@ -392,7 +411,7 @@ def config(
 @app.command()
 def show(run: RunPath) -> None:
     """Print a run's table of rounds and where its report is."""
-    with _told_errors():
+    with _told_errors(resumable=False):
         from tasks.run.run_folder import existing_run
         from tasks.steps.write_report import run_report
 
@@ -411,7 +430,7 @@ def explain(
     run: RunPath, synthetic_id: Annotated[str, typer.Argument(help="Id of a synthetic pair.")]
 ) -> None:
     """Follow a synthetic pair back to its original, its requests, and the margin that bought it."""
-    with _told_errors():
+    with _told_errors(resumable=False):
         from tasks.inspect.lineage import lineage
 
         for title, facts in lineage(run, synthetic_id).items():
@@ -430,7 +449,7 @@ def export(
     ] = None,
 ) -> None:
     """Write the synthetic pairs of all rounds for use elsewhere."""
-    with _told_errors():
+    with _told_errors(resumable=False):
         from tasks.inspect.export import export_pairs
 
         file, rows = export_pairs(run, format, output)
@@ -485,7 +504,7 @@ def _wait() -> None:
 
 
 @contextmanager
-def _told_errors() -> Iterator[None]:
+def _told_errors(resumable: bool = True) -> Iterator[None]:
     """Say what a person can mend in a sentence, and leave stack traces to what nobody foresaw.
 
     A request to end, such as a service manager's, is treated as Ctrl-C, so that all children end as well.
@@ -499,7 +518,8 @@ def _told_errors() -> Iterator[None]:
         )
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print("mars: interrupted; the same command continues.", style="red")
+        how_on = "; the same command continues" if resumable else ""
+        Console(stderr=True).print(f"mars: interrupted{how_on}.", style="red")
         others = set(threading.enumerate()) - {threading.main_thread()}
         if not all(thread.daemon for thread in others):
             os._exit(130)  # the interpreter would wait for them, and they are a comparison's cells

@@ -83,8 +83,8 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         "data": "; ".join(sets.remarks),
         "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out"
         + (left_out if sets.dropped else ""),
-        "augmentation requests a round": f"at most {requests:,}, for {texts:,} texts; "
-        f"what guards drop is asked for again, {scheme.draws} times in all",
+        "augmentation requests a round": f"at most {requests:,} for {texts:,} texts to be kept; "
+        f"for what the guards drop, as many again, {scheme.draws} times in all",
         "rewriting requests a round": f"at most {4 * rewritten:,}, if every pair with a budget were close",
         "generated tokens a round": f"about {texts * text_tokens / 2:,.0f}, and for rewrites at most "
         f"{config.rewriting.tries * rewritten * text_tokens:,.0f}"
@@ -98,8 +98,9 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         + (" with changed pairs" if changed.rows else ""),
         "disk": f"about {disk / 1e9:,.1f} GB of checkpoints"
         + (" and features" if config.fit.trainable == "head" else ""),
-        "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type}, without generation and "
-        f"embedding ({rate / 1e9:,.0f} GFLOP/s: {UTILISATION:.0%} of its matrix-product rate now)",
+        "hours": f"about {operations / rate / 3600:,.2f} on this {model.device.type} "
+        f"({rate / 1e9:,.0f} GFLOP/s: {UTILISATION:.0%} of its matrix-product rate now), without embedding "
+        "and generation, whose rate `mars preview` measures",
     }
 
 

@@ -12,7 +12,6 @@ configuration sections that it names. A change of code that does not change a st
 version, and so its artifacts. Prefect shows a step that was found in the run folder as `Cached`.
 """
 
-import contextlib
 import functools
 import inspect
 import logging
@@ -142,9 +141,12 @@ def step_key(
 
 
 def tell(message: str, *values: Any, level: int = logging.INFO) -> None:
-    """Log a message to the Prefect run, if there is one."""
-    with contextlib.suppress(MissingContextError):
-        get_run_logger().log(level, message, *values)
+    """Log a message to the Prefect run; without one, to the logger `mars`."""
+    try:
+        logger = get_run_logger()
+    except MissingContextError:
+        logger = logging.getLogger("mars")
+    logger.log(level, message, *values)
 
 
 def content_of(value: Any) -> Any:

@@ -225,8 +225,10 @@ def test_metrics_of_a_step_are_gathered_whether_it_ran_or_was_found(tmp_path, in
             assert run.metrics_of(1) == {"accuracy": 0.5}
 
 
-def test_telling_something_outside_a_run_is_no_error():
-    tell("%d pairs", 3)
+def test_what_is_told_outside_a_run_goes_to_the_logger_of_the_project(caplog):
+    with caplog.at_level("INFO", logger="mars"):
+        tell("%d pairs", 3)
+    assert caplog.messages == ["3 pairs"]
 
 
 def test_a_local_model_counts_by_its_weights_and_not_by_its_name(tmp_path):
