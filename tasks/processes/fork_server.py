@@ -13,6 +13,7 @@ Before a fork the process only imports: it loads no model, uses no GPU and start
 does not survive a fork, and a library may touch it on import; so a fit on a GPU is a command.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -31,11 +32,13 @@ from tasks.processes.leash import die_with_parent, hold
 
 def main(descriptor: str) -> None:
     """Fork a leash with a trainer for every connection, until the starter closes the socket."""
+    gc.disable()  # what is imported stays; to look through it takes two seconds
     import transformers.modeling_layers  # noqa: F401  what the module of every network imports first
 
     import mars_core.data.examination
     import mars_core.fit.train  # noqa: F401
 
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the exit status of a leash is not needed
     with socket.socket(fileno=int(descriptor)) as asked:
         while received := socket.recv_fds(asked, 1, 1)[1]:
@@ -69,6 +72,7 @@ def _start(asked: dict[str, Any], connection: socket.socket) -> int:
         return trainer
     status = None
     try:
+        gc.enable()
         _become(asked, connection)
         status = _run(asked["module"], asked["spec"])
     finally:
