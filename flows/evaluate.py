@@ -245,10 +245,9 @@ def _evaluate(config: EvaluateConfig, sources: Sources, part: str = "") -> dict[
         "settings": config.model.model_dump(mode="json"),
         "definitions": definitions(suite, sources.tables),
     }
-    summary = write_summary(folder / "summary.json", about, metrics, [*sources.remarks, *notes])
+    summary, pages = write_summary(folder / "summary.json", about, suite, metrics, [*sources.remarks, *notes])
     if config.mlflow_run:
-        written = [*tables, folder / "evaluation.md", folder / "summary.json"]
-        track_evaluation(config.tracking, config.mlflow_run, metrics, written, part)
+        track_evaluation(config.tracking, config.mlflow_run, metrics, [*tables, *pages], part)
     return summary
 
 

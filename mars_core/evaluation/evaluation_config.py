@@ -33,7 +33,7 @@ class EvaluationConfig(Configuration):
     """Name of each benchmark → its source: a local file, or a hub dataset such as
     allenai/reward-bench@REVISION. A name is rewardbench, rewardbench2 (sample://NAME is the built-in
     miniature of these two), rmbench, judgebench, rmb, ppe_human_preference, ppe_correctness, rewardmath,
-    mrewardbench, or module:attribute of a class of your own."""
+    mrewardbench, best_of_n, or module:attribute of a class of your own."""
     benchmark_rounds: Literal["all", "last"] = "all"
     """Rounds after which the benchmarks are run and robustness is measured. If it is only the last, as in a
     comparison, MLflow shows that round as the result, whatever validation says."""

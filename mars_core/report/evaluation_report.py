@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.league import Source
 from mars_core.report.robustness_section import transforms_table
 from mars_core.report.wording import ABSENT, interval, probability, share, signed, table
@@ -15,13 +16,19 @@ LIGHT = 0.55
 """Scores from which the text of a cell is white, on the darker half of the colours."""
 
 
-def evaluation_page(summary: Mapping[str, Any], headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def evaluation_page(
+    summary: Mapping[str, Any],
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    curves: str | None = None,
+) -> str:
     """The page of one model.
 
     Args:
         summary: what summary.json holds.
         headers: of the table of its scores.
         rows: that table.
+        curves: the file of the picture of its curves, if there is one.
     """
     sources = [
         f"- {name}: `{about['source']}`, {about['rows']:,} rows" for name, about in summary["sources"].items()
@@ -31,6 +38,7 @@ def evaluation_page(summary: Mapping[str, Any], headers: Sequence[str], rows: Se
     parts = [
         f"# {summary['model']}",
         table(headers, rows, align="---"),
+        *([f"![Scores over n]({curves})"] if curves else []),
         *(["## Robustness by transform", *changed] if changed else []),
         "## Sources",
         "\n".join(sources),
@@ -38,6 +46,36 @@ def evaluation_page(summary: Mapping[str, Any], headers: Sequence[str], rows: Se
         "\n".join(f"- {note}" for note in summary["notes"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def curves_figure(suite: Suite, metrics: Mapping[str, float]) -> Figure | None:
+    """The curves that benchmarks declare, with 95% intervals, one panel each; None where there is none.
+
+    Their number n is drawn by its logarithm. Above it stands ln n − (n − 1)/n, the most by which the choice
+    of the best of n moves a policy, as a Kullback–Leibler divergence in nats.
+    """
+    drawn = [
+        (one.title, called, {n: f"{key}/{name}" for n, name in names.items() if f"{key}/{name}" in metrics})
+        for key, one in suite.items()
+        for called, names in one.curves.items()
+    ]
+    drawn = [(title, called, names) for title, called, names in drawn if len(names) > 1]
+    if not drawn:
+        return None
+    figure = Figure(figsize=(8, 3.6 * len(drawn)), layout="constrained")
+    for panel, (title, called, names) in zip(
+        figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True
+    ):
+        value, low, high = ([metrics[name + end] for name in names.values()] for end in ("", "_low", "_high"))
+        panel.fill_between(list(names), low, high, color="C0", alpha=0.2, linewidth=0)
+        panel.plot(list(names), value, "o-", color="C0")
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(list(names), [str(n) for n in names])
+        panel.set(title=title, xlabel="n", ylabel=called)
+        above = panel.secondary_xaxis("top")
+        above.set_xticks(list(names), [f"{math.log(n) - (n - 1) / n:.2f}" for n in names])
+        above.set_xlabel("ln n − (n − 1)/n, nats")
+    return figure
 
 
 def league_table(models: Sequence[str], sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:

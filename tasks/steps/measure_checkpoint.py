@@ -21,7 +21,7 @@ from mars_core.model.loading import has_trained_head
 from mars_core.model.rendering import Renderer
 from mars_core.model.reward_model import renderer_of
 from mars_core.model.scoring import ScoreSpec
-from mars_core.report.evaluation_report import evaluation_page
+from mars_core.report.evaluation_report import curves_figure, evaluation_page
 from tasks.compute.compute import Compute
 from tasks.run.compute_rewards import scratch
 from tasks.run.prefect_api import tolerate_outage
@@ -96,23 +96,38 @@ def counted_texts(renderer: Renderer, suite: Suite, tables: Mapping[str, Dataset
 
 
 @task(name="summary", task_run_name="summary", cache_policy=NO_CACHE, persist_result=False)
-def write_summary(file: Path, about: dict[str, Any], metrics: Metrics, notes: list[str]) -> dict[str, Any]:
+def write_summary(
+    file: Path, about: dict[str, Any], suite: Suite, metrics: Metrics, notes: list[str]
+) -> tuple[dict[str, Any], list[Path]]:
     """Write notes and metrics as JSON, where a nan is null, and a page beside it; show both in Prefect.
 
-    `about` says what was measured; its `definitions` stand beside the numbers.
+    Args:
+        file: where the JSON goes.
+        about: what was measured; its `definitions` stand beside the numbers.
+        suite: the benchmarks, whose curves are drawn.
+        metrics: all numbers.
+        notes: sentences.
+
+    Returns:
+        What was written as JSON, and the files.
     """
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     summary = {**about, "notes": notes, "metrics": finite}
     text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     rows = headlines(finite, about["definitions"])
-    page = evaluation_page(summary, HEADERS, rows)
-    write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
-    write_whole(file.with_name("evaluation.md"), lambda path: path.write_text(page, encoding="utf-8"))
+    written = [file, file.with_name("evaluation.md")]
+    curves = curves_figure(suite, metrics)
+    if curves:
+        written.append(file.with_name("curves.png"))
+        write_whole(written[-1], partial(curves.savefig, dpi=150, format="png"))
+    page = evaluation_page(summary, HEADERS, rows, written[-1].name if curves else None)
+    write_whole(written[0], lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(written[1], lambda path: path.write_text(page, encoding="utf-8"))
     table = [dict(zip(HEADERS, row, strict=True)) for row in rows]
     with tolerate_outage():
         create_table_artifact(key="evaluation", table=table, description=f"Evaluation of {about['model']}")
         create_markdown_artifact(key="evaluation-page", markdown=page)
-    return summary
+    return summary, written
 
 
 def definitions(suite: Suite, tables: Collection[str]) -> dict[str, str]:

@@ -124,7 +124,7 @@ def test_the_plug_ins_of_the_package_are_files_of_one_class_each():
         "selection.strategy": ["boost", "hardest", "softmax"],
         "fit.objective.name": ["bradley_terry"],
         "evaluation.benchmarks": [
-            "judgebench", "mrewardbench", "ppe_correctness", "ppe_human_preference",
+            "best_of_n", "judgebench", "mrewardbench", "ppe_correctness", "ppe_human_preference",
             "rewardbench", "rewardbench2", "rewardmath", "rmb", "rmbench",
         ],
         "generation.backend": ["rules", "transformers", "vllm"],

@@ -48,6 +48,8 @@ class Benchmark(Plugin):
 
     By name as of `score`, the headline first; a benchmark's own table shows every score that is here.
     """
+    curves: ClassVar[Mapping[str, Mapping[int, str]]] = {}
+    """Scores that are drawn over a number: what the line is called → number → score."""
     notes: ClassVar[Sequence[str]] = ()
     """Sentences that a reader of its scores must know."""
     equal_rewards: ClassVar[str] = "which count as wrong"
@@ -224,13 +226,34 @@ def listed_results(rows: Dataset, rewards: ArrayLike, columns: Sequence[str]) ->
     Raises:
         ValueError: there is not one reward for each text.
     """
-    right = np.array([len(answers) for answers in rows["chosen"]])
-    ends = np.cumsum(right + [len(answers) for answers in rows["rejected"]])
+    right = [len(answers) for answers in rows["chosen"]]
+    wrong = [len(answers) for answers in rows["rejected"]]
+    scored = by_row(rewards, list(map(sum, zip(right, wrong, strict=True))))
+    table = pd.DataFrame({column: list(rows[column]) for column in columns})
+    return table.assign(rewards=scored, num_correct=right)
+
+
+def response_texts(rows: Dataset) -> Texts:
+    """All `responses` row by row, known by subset/id."""
+    names, prompts, responses = list[str](), list[str](), list[str]()
+    for row in rows:
+        names += [f"{row['subset']}/{row['id']}"] * len(row["responses"])
+        prompts += [row["prompt"]] * len(row["responses"])
+        responses += row["responses"]
+    return Texts(names, prompts, responses)
+
+
+def by_row(rewards: ArrayLike, sizes: Sequence[int]) -> pd.Series:
+    """The rewards of each row, float32 arrays, of those of all texts row by row.
+
+    Raises:
+        ValueError: there is not one reward for each text.
+    """
+    ends = np.cumsum(sizes)
     scored = np.asarray(rewards, np.float32)
     if scored.shape != (ends[-1],):
         raise ValueError(f"{ends[-1]} texts need as many rewards, got shape {scored.shape}")
-    table = pd.DataFrame({column: list(rows[column]) for column in columns})
-    return table.assign(rewards=pd.Series(np.split(scored, ends[:-1])), num_correct=right)
+    return pd.Series(np.split(scored, ends[:-1]))
 
 
 def weighted_score(

@@ -22,7 +22,13 @@ from scipy.special import comb
 from scipy.stats import rankdata
 
 from mars_core.evaluation.benchmark_files import Row, read_rows, to_dataset
-from mars_core.evaluation.benchmarks.benchmark import Benchmark, check_same_rows, weighted_scores
+from mars_core.evaluation.benchmarks.benchmark import (
+    Benchmark,
+    by_row,
+    check_same_rows,
+    response_texts,
+    weighted_scores,
+)
 from mars_core.evaluation.contamination import Texts
 from mars_core.evaluation.statistics import PairedDifference, paired_score_difference
 
@@ -53,6 +59,9 @@ class PPECorrectness(Benchmark):
         **{f"section/{name}": "share of the publisher's pairs, right answer rewarded more" for name in SETS},
         **{f"mean/{measure}": f"{words}; mean over the five sets" for measure, words in WORDS.items()},
         **{f"set/{name}-{measure}": words for name in SETS for measure, words in WORDS.items()},
+    }
+    curves: ClassVar[Mapping[str, Mapping[int, str]]] = {
+        "right answers among the most rewarded of n": {k: f"mean/best-of-{k}" for k in K}
     }
     notes = (
         "An AUC may compare the answers to one prompt, or all of a set; both are shown. That of all has no "
@@ -85,12 +94,7 @@ class PPECorrectness(Benchmark):
 
     def texts(self, rows: Dataset) -> Texts:
         """All answers row by row, in the publisher's order."""
-        names, prompts, responses = list[str](), list[str](), list[str]()
-        for row in rows:
-            names += [f"{row['subset']}/{row['id']}"] * len(row["responses"])
-            prompts += [row["prompt"]] * len(row["responses"])
-            responses += row["responses"]
-        return Texts(names, prompts, responses)
+        return response_texts(rows)
 
     def results(self, rows: Dataset, rewards: ArrayLike) -> pd.DataFrame:
         """Join the rows with the rewards of `texts`.
@@ -102,12 +106,9 @@ class PPECorrectness(Benchmark):
         Raises:
             ValueError: there is not one reward for each text.
         """
-        ends = np.cumsum([len(own) for own in rows["right"]])
-        scored = np.asarray(rewards, np.float32)
-        if scored.shape != (ends[-1],):
-            raise ValueError(f"{ends[-1]} texts need as many rewards, got shape {scored.shape}")
+        scored = by_row(rewards, list(map(len, rows["right"])))
         lines = []
-        for row, own in zip(rows, np.split(scored, ends[:-1]), strict=True):
+        for row, own in zip(rows, scored, strict=True):
             right = np.array(row["right"], dtype=bool)
             pairs = np.array(row["pairs"], dtype=int).reshape(-1, 2)
             won = int((own[pairs[:, 0]] > own[pairs[:, 1]]).sum())
