@@ -13,6 +13,7 @@ import pandas as pd
 from mars_core.evaluation import robustness
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.statistics import Interval, PairedDifference, paired_difference
+from mars_core.evaluation.uncertainty import ensemble, measures
 
 Tables = Mapping[str, pd.DataFrame]
 """The tables of results of one model by source: benchmarks by their keys, `pairs`, and `robustness`."""
@@ -60,6 +61,24 @@ def league(
                 if difference is not None:
                     differences[better, worse] = difference
         found.append(Source(key, title, scores, _ranks(len(scores), differences), differences))
+    return found
+
+
+def together(suite: Suite, tables: Sequence[Tables]) -> dict[str, dict[str, float]]:
+    """What the models are worth as one, on every source of pairs, by its title: see `uncertainty`.
+
+    Returns:
+        `error_auroc` and the accuracies over coverage by the models' disagreement, and `margin_error_auroc`,
+        the former by the size of the mean margin alone.
+    """
+    found = {}
+    for name, table in tables[0].items():
+        if name == robustness.KEY or "margin" not in table:
+            continue
+        as_one = ensemble([own[name]["margin"] for own in tables])
+        by_margin = measures(-abs(as_one.margins), as_one.margins)["error_auroc"]
+        told = measures(as_one.disagreement, as_one.margins)
+        found[_score_of(name, suite)[1]] = told | {"margin_error_auroc": by_margin}
     return found
 
 

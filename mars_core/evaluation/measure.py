@@ -16,6 +16,7 @@ from mars_core.evaluation.contamination import Texts, prompt_numbers, texts_of_p
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.length_bias import length_bias, lengths
 from mars_core.evaluation.statistics import pairwise_summary
+from mars_core.evaluation.uncertainty import measures
 from mars_core.model.scoring import Cut
 
 Metrics = dict[str, float]
@@ -42,6 +43,10 @@ def measure_pairs(name: str, pairs: Dataset, table: pd.DataFrame, cut: Cut) -> M
     """
     clusters = prompt_numbers(pairs["prompt"][:])
     metrics = pairs_summary(table, clusters) | length_bias(table["margin"], *_lengths(pairs), clusters)
+    if "variance_chosen" in table:  # the objective knows how sure it is
+        deviation = np.sqrt(table["variance_chosen"] + table["variance_rejected"])
+        told = measures(deviation, table["margin"])
+        metrics |= {f"uncertainty/{measure}": value for measure, value in told.items()}
     return _measured(name, table, metrics | _same_tokens(cut) | _cut(cut), told_alike(table["pair_id"], cut))
 
 

@@ -137,6 +137,16 @@ def signal_to_noise(margins: ArrayLike) -> float:
     return float(sample.mean() / sample.std())
 
 
+def auc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """P(a positive example scores more than a negative one), equal scores one half; nan without either."""
+    is_positive = np.asarray(positive, dtype=bool)
+    positives, negatives = int(is_positive.sum()), int((~is_positive).sum())
+    if not positives or not negatives:
+        return float("nan")
+    ranks = stats.rankdata(np.asarray(scores, np.float64))[is_positive].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
+
+
 def stratified_bootstrap(
     values: ArrayLike,
     strata: ArrayLike,

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.league import Source
+from mars_core.evaluation.uncertainty import COVERAGE
 from mars_core.report.robustness_section import transforms_table
 from mars_core.report.wording import ABSENT, interval, probability, share, signed, table
 
@@ -71,8 +72,10 @@ def curves_figure(suite: Suite, metrics: Mapping[str, float]) -> Figure | None:
         panel.plot(list(names), value, "o-", color="C0")
         panel.set_xscale("log", base=2)
         panel.set_xticks(list(names), [str(n) for n in names])
+        panel.minorticks_off()
         panel.set(title=title, xlabel="n", ylabel=called)
         above = panel.secondary_xaxis("top")
+        above.minorticks_off()
         above.set_xticks(list(names), [f"{math.log(n) - (n - 1) / n:.2f}" for n in names])
         above.set_xlabel("ln n − (n − 1)/n, nats")
     return figure
@@ -84,8 +87,16 @@ def league_table(models: Sequence[str], sources: Sequence[Source]) -> tuple[list
     return ["model", *(source.title for source in sources)], rows
 
 
-def league_page(models: Sequence[str], sources: Sequence[Source]) -> str:
-    """The page of several models; the picture is league.png beside it."""
+def league_page(
+    models: Sequence[str], sources: Sequence[Source], as_one: Mapping[str, Mapping[str, float]]
+) -> str:
+    """The page of several models; the picture is league.png beside it.
+
+    Args:
+        models: their names.
+        sources: their scores.
+        as_one: what `together` says of them.
+    """
     parts = [
         f"# {len(models)} models",
         table(*league_table(models, sources)),
@@ -113,6 +124,21 @@ def league_page(models: Sequence[str], sources: Sequence[Source]) -> str:
             table(["", "models", "difference", "p", "better in one"], rows, align="---"),
             "p is of each row alone. The last column counts the rows on which the first / the second does "
             "better.",
+        ]
+    if as_one:
+        shown = [*(f"accuracy_of_{percent}" for percent in COVERAGE), "error_auroc", "margin_error_auroc"]
+        rows = [[title, *(share(told[measure]) for measure in shown)] for title, told in as_one.items()]
+        headers = [
+            "", "all pairs", *(f"surest {percent}%" for percent in COVERAGE[1:]),
+            "AUROC, disagreement", "AUROC, margin",
+        ]  # fmt: skip
+        parts += [
+            "## The models as one",
+            table(headers, rows),
+            "Accuracy of the mean margin, each model's divided by their root mean square, on all pairs and on "
+            "those on which the models disagree least. AUROC: how often a pair that is ranked wrong is less "
+            "sure than one that is ranked right, by how far the models disagree and by the size of the mean "
+            "margin; .5 tells nothing. It means something of models that differ in their seed alone.",
         ]
     return "\n\n".join(parts) + "\n"
 

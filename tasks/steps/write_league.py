@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.evaluation_config import Suite
-from mars_core.evaluation.league import Source, league
+from mars_core.evaluation.league import Source, league, together
 from mars_core.files import write_whole
 from mars_core.report.evaluation_report import league_figure, league_page
 from mars_core.report.wording import without_figures
@@ -45,15 +45,17 @@ def write_league(
         for place, _ in evaluated
     ]
     sources = league(suite, results, [summary["metrics"] for _, summary in evaluated])
-    page = league_page(models, sources)
-    numbers = {
+    as_one = together(suite, results)
+    page = league_page(models, sources, as_one)
+    numbers: dict[str, Any] = {
         source.key: {
             model: {"score": score._asdict(), "rank": rank}
             for model, score, rank in zip(models, source.scores, source.ranks, strict=True)
         }
         for source in sources
     }
-    text = json.dumps(numbers, indent=2, ensure_ascii=False).replace("NaN", "null") + "\n"
+    told = numbers | ({"together": as_one} if as_one else {})
+    text = json.dumps(told, indent=2, ensure_ascii=False).replace("NaN", "null") + "\n"
     write_whole(folder / "league.md", lambda path: path.write_text(page, encoding="utf-8"))
     write_whole(folder / "league.json", lambda path: path.write_text(text, encoding="utf-8"))
     picture = league_figure(models, sources)

@@ -19,7 +19,6 @@ import pandas as pd
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import comb
-from scipy.stats import rankdata
 
 from mars_core.evaluation.benchmark_files import Row, read_rows, to_dataset
 from mars_core.evaluation.benchmarks.benchmark import (
@@ -30,7 +29,7 @@ from mars_core.evaluation.benchmarks.benchmark import (
     weighted_scores,
 )
 from mars_core.evaluation.contamination import Texts
-from mars_core.evaluation.statistics import PairedDifference, paired_score_difference
+from mars_core.evaluation.statistics import PairedDifference, auc, paired_score_difference
 
 SETS = ("mmlu-pro", "math", "gpqa", "ifeval", "mbpp-plus")
 K = (1, 2, 4, 8, 16, 32)
@@ -168,16 +167,6 @@ def best_of_k(rewards: ArrayLike, right: ArrayLike, k: int) -> float:
     order = np.lexsort((~is_right, earned))
     best = comb(np.arange(n), k - 1) / comb(n, k)
     return float(best @ is_right[order])
-
-
-def auc(rewards: ArrayLike, right: ArrayLike) -> float:
-    """P(a right answer is rewarded more than a wrong one), equal rewards one half; nan without both kinds."""
-    is_right = np.asarray(right, dtype=bool)
-    positive, negative = int(is_right.sum()), int((~is_right).sum())
-    if not positive or not negative:
-        return float("nan")
-    ranks = rankdata(np.asarray(rewards, np.float64))[is_right].sum()
-    return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def _names(measure: str) -> tuple[str, Callable[[str], str]]:

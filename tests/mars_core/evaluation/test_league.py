@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mars_core.evaluation.evaluation_config import EvaluationConfig
-from mars_core.evaluation.league import league
+from mars_core.evaluation.league import league, together
 from mars_core.report.evaluation_report import league_figure, league_page, league_table
 
 SUITE = EvaluationConfig(
@@ -66,9 +66,20 @@ def test_the_page_has_scores_ranks_and_differences():
     headers, rows = league_table(MODELS, [source])
     assert headers == ["model", "pairs"]
     assert rows[2] == ["poor", ".400 [.100, .900] #3"]
-    page = league_page(MODELS, [source])
+    page = league_page(MODELS, [source], {})
     assert "| pairs | as good − poor |" in page
     assert "3 models" in page
+
+
+def test_models_together_are_judged_by_their_mean_margin_and_by_where_they_disagree():
+    tables = [{"pairs": pairs(right)} for right in (range(160), range(20, 180), range(160))]
+    as_one = together({}, tables)
+    # two of three decide; they agree on 20 … 159, all right, and on 180 …, all wrong
+    assert as_one["pairs"]["accuracy_of_100"] == pytest.approx(0.8)
+    assert as_one["pairs"]["accuracy_of_50"] == pytest.approx(140 / 160)
+    page = league_page(MODELS, [compared(range(150), range(2, 153), range(80))], as_one)
+    assert "## The models as one" in page
+    assert ".800" in page
 
 
 def test_the_picture_has_every_score_and_rank_legible():

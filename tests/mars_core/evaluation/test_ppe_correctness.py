@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mars_core.config import Configuration
 from mars_core.evaluation.benchmark_files import BenchmarkError
-from mars_core.evaluation.benchmarks.ppe_correctness import SETS, PPECorrectness, auc, best_of_k
+from mars_core.evaluation.benchmarks.ppe_correctness import SETS, PPECorrectness, best_of_k
+from mars_core.evaluation.statistics import auc
 
 PPE = PPECorrectness(Configuration())
 FILES = [f"PPE-{name}-Best-of-K/train.jsonl" for name in ("MMLU-Pro", "MATH", "GPQA", "IFEval", "MBPP-Plus")]
