@@ -80,6 +80,14 @@ def test_pairs_have_the_metrics_of_their_margins_and_lengths_under_the_name_of_t
     assert measured.notes == []
 
 
+def test_where_the_objective_knows_how_sure_it_is_pairs_tell_whether_that_finds_errors():
+    assert "heldout/uncertainty/error_auroc" not in measure_pairs("heldout", PAIRS, TABLE, UNCUT).metrics
+    unsure = TABLE.assign(variance_chosen=[1, 9, 1], variance_rejected=[1, 1, 4])  # the second is wrong
+    measured = measure_pairs("heldout", PAIRS, unsure, UNCUT).metrics
+    assert measured["heldout/uncertainty/error_auroc"] == 1
+    assert measured["heldout/uncertainty/accuracy_of_70"] == 1
+
+
 def test_a_summary_of_pairs_needs_no_texts():
     measured = measure_pairs("validation", PAIRS, TABLE, cut=UNCUT).metrics
     summary = pairs_summary(TABLE)
