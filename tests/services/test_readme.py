@@ -60,26 +60,31 @@ class Newcomer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def newcomer():
-    with tempfile.TemporaryDirectory(prefix="mars-newcomer-") as place, ThreadPoolExecutor() as pool:
-        Path(place).chmod(0o711)  # PostgreSQL's user enters the clone, where root runs the services
-        folder = Path(place) / "mars"
-        subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(folder)], check=True)
-        blocks = re.findall(r"```console\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-        quickstart, *chapters = ([line for line in block.splitlines() if line] for block in blocks)
-        assert quickstart == ["make run"]
-        outcomes = {command: _run(command, folder) for command in (INSTALL, *quickstart)}
-        models = _times(folder)
-        again = _run("make run", folder)
-        changed = {path for path, time in models.items() if _times(folder).get(path) != time}
-        [services] = (chapter for chapter in chapters if "make services" in chapter)
-        try:
-            served = pool.submit(serve, services, folder, outcomes[INSTALL].seconds)
-            for command in (line for chapter in chapters if chapter != services for line in chapter):
-                if command not in LEFT_OUT:
-                    outcomes[command] = _run(command, folder)
-            yield Newcomer(folder, outcomes, again, changed, served)
-        finally:
-            _run("make services-stop", folder)
+    place = tempfile.mkdtemp(prefix="mars-newcomer-")
+    try:
+        with ThreadPoolExecutor() as pool:
+            Path(place).chmod(0o711)  # PostgreSQL's user enters the clone, where root runs the services
+            folder = Path(place) / "mars"
+            subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(folder)], check=True)
+            blocks = re.findall(r"```console\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+            quickstart, *chapters = ([line for line in block.splitlines() if line] for block in blocks)
+            assert quickstart == ["make run"]
+            outcomes = {command: _run(command, folder) for command in (INSTALL, *quickstart)}
+            models = _times(folder)
+            again = _run("make run", folder)
+            changed = {path for path, time in models.items() if _times(folder).get(path) != time}
+            [services] = (chapter for chapter in chapters if "make services" in chapter)
+            try:
+                served = pool.submit(serve, services, folder, outcomes[INSTALL].seconds)
+                for command in (line for chapter in chapters if chapter != services for line in chapter):
+                    if command not in LEFT_OUT:
+                        outcomes[command] = _run(command, folder)
+                yield Newcomer(folder, outcomes, again, changed, served)
+            finally:
+                _run("make services-stop", folder)
+    finally:
+        # Of two environments that takes minutes, mostly of waiting for the disk: nobody needs to wait for it.
+        subprocess.Popen(["rm", "-rf", place], start_new_session=True)
 
 
 def serve(chapter, folder, seconds):
