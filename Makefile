@@ -42,7 +42,7 @@ ui: install ## Open Prefect and MLflow on what `make run` has written.
 
 .PHONY: test
 test: install ## Run all tests that need no server of their own.
-	@$(BIN)/pytest -m "not services" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -m "not services" --durations 10 --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bad-days
 bad-days: install ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk; a day of bad deliveries.
@@ -54,8 +54,8 @@ services-test: install ## Follow the README on a clone; services; vLLM. ONLY=rea
 ifdef ONLY
 	@$(BIN)/pytest tests/services -m services -k "$(ONLY)"
 else
-	@$(BIN)/pytest tests/services/test_readme.py -m services
-	@$(BIN)/pytest tests/services -m services --ignore tests/services/test_readme.py --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest tests/services/test_readme.py -m services --durations 10
+	@$(BIN)/pytest tests/services -m services --ignore tests/services/test_readme.py --durations 10 --numprocesses 2 --dist loadfile
 endif
 
 .PHONY: services
