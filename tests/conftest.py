@@ -276,7 +276,8 @@ def mlflow_store(shared_folder):
 def prefect_server(tmp_path_factory, shared_folder):
     """The Prefect server, with a store of its own, that flows use from the first test that asks for it on.
 
-    Prefect's tables, which take seconds to make, are made by the test process that starts its server first.
+    Prefect's tables, which take seconds to make, are made by the test process that starts its server first:
+    a database to copy.
     """
     from prefect.events.clients import NullEventsClient
     from prefect.events.worker import EventsWorker
@@ -306,7 +307,13 @@ def prefect_server(tmp_path_factory, shared_folder):
         EventsWorker.set_client_override(NullEventsClient)
         quiet = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
         running.enter_context(temporary_settings(quiet))
-        yield
+        yield tables
+
+
+@pytest.fixture
+def without_prefect(monkeypatch):
+    """Steps and other tasks are called as the functions that they are: no flow, and no server."""
+    monkeypatch.setattr("prefect.Task.__call__", lambda task, *args, **kwargs: task.fn(*args, **kwargs))
 
 
 @pytest.fixture

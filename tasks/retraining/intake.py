@@ -5,6 +5,7 @@ counts it; after `ATTEMPTS` the delivery is quarantined, and no other waits for 
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.data import identity, reading
@@ -65,7 +66,7 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
         ledger.deliveries[digest].file: "it was readmitted, but is there no more" for digest in gone
     } | left
     for name, why in left.items():
-        get_run_logger().warning("%s is left for the next look: %s.", name, why)
+        tell("%s is left for the next look: %s.", name, why, level=logging.WARNING)
     tell(
         "%s: %d new deliveries; %s accepted pairs wait, a cycle begins at %s.",
         config.data.source, len(found) - len(left.keys() & {delivery.name for delivery in found}),
@@ -145,9 +146,9 @@ def _keep_unread(ledger: Ledger, delivery: Delivery, reason: str) -> dict[str, s
     ledger.keep(delivery.digest, became)
     if not given_up:
         return {delivery.name: reason}
-    get_run_logger().warning(
+    tell(
         "%s (%s) is quarantined whole after %d attempts: %s.",
-        delivery.name, delivery.digest[:12], attempts, reason,
+        delivery.name, delivery.digest[:12], attempts, reason, level=logging.WARNING,
     )  # fmt: skip
     return {}
 
@@ -183,10 +184,10 @@ def _keep(root: Path, ledger: Ledger, delivery: Delivery, outcome: Outcome, fold
     for reason, count in outcome.left_out.items():
         tell("%s: left out %s: %s.", delivery.name, f"{count:,}", reason)
     if outcome.refusal:
-        get_run_logger().warning(
+        tell(
             "%s (%s) is quarantined whole: %s.%s",
             delivery.name, delivery.digest[:12], outcome.refusal,
-            f" Its bad rows are in {bad_rows}." if outcome.bad else "",
+            f" Its bad rows are in {bad_rows}." if outcome.bad else "", level=logging.WARNING,
         )  # fmt: skip
         return
     tell(

@@ -24,6 +24,8 @@ from tasks.tracking.registry import (
     RegistryError,
 )
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, mlflow_store):
@@ -118,11 +120,11 @@ def test_a_ledger_of_an_earlier_version_knows_the_champion_that_its_own_cycle_ma
     assert retraining.begin() is None
 
 
-def test_a_person_makes_a_refused_first_candidate_champion_and_its_deliveries_trusted(retraining, in_flow):
+def test_a_person_makes_a_refused_first_candidate_champion_and_its_deliveries_trusted(retraining):
     retraining.write(states=("promoted", "refused"))
     for alias, version in ((CHAMPION, None), (PREVIOUS, None), (CHALLENGER, "2")):
         retraining.registry.point(alias, version)
-    said = in_flow(lambda: promote_by_hand.fn(str(retraining.file), "2"))
+    said = promote_by_hand.fn(str(retraining.file), "2")
     assert said.endswith("is champion, and the 1 deliveries new in it are trusted.")
     assert retraining.registry.aliases() == {CHAMPION: "2"}
     assert retraining.registry.tags("2")[GATE] == "promoted by hand"
@@ -130,23 +132,23 @@ def test_a_person_makes_a_refused_first_candidate_champion_and_its_deliveries_tr
     assert retraining.begin() is None
 
 
-def test_the_champion_before_a_persons_choice_becomes_the_previous_one(retraining, in_flow):
+def test_the_champion_before_a_persons_choice_becomes_the_previous_one(retraining):
     retraining.registry.client.create_model_version(retraining.registry.model, "file:///nowhere")
     for _ in range(2):
-        in_flow(lambda: promote_by_hand.fn(str(retraining.file), "3"))
+        promote_by_hand.fn(str(retraining.file), "3")
         assert retraining.registry.aliases() == {CHAMPION: "3", PREVIOUS: "2"}
         assert retraining.registry.tags("3")[REPLACED] == "2"
     assert retraining.begin() is None
 
 
-def test_a_version_that_is_not_there_is_told(retraining, in_flow):
+def test_a_version_that_is_not_there_is_told(retraining):
     with pytest.raises(RegistryError, match="has no version '7'"):
-        in_flow(lambda: promote_by_hand.fn(str(retraining.file), "7"))
+        promote_by_hand.fn(str(retraining.file), "7")
 
 
-def test_a_rollback_works_while_a_cycle_runs(retraining, in_flow):
+def test_a_rollback_works_while_a_cycle_runs(retraining):
     with owned(retraining.config.root):
-        said = in_flow(lambda: roll_back.fn(str(retraining.file)))
+        said = roll_back.fn(str(retraining.file))
     assert "version 2 is withdrawn, and the 1 deliveries new in it are set aside" in said
     assert retraining.registry.aliases() == {CHAMPION: "1"}
     assert [cycle.state for cycle in retraining.ledger.cycles] == ["promoted", "withdrawn"]

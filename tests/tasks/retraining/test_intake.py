@@ -41,9 +41,8 @@ class Harmful(Preference):
 class Intake:
     """A retraining that looks into a folder."""
 
-    def __init__(self, folder, in_flow):
-        self.folder, self.in_flow = folder, in_flow
-        self.file = folder / "retrain.yaml"
+    def __init__(self, folder):
+        self.folder, self.file = folder, folder / "retrain.yaml"
         self.write()
         (folder / "incoming").mkdir()
 
@@ -62,7 +61,7 @@ class Intake:
     def look(self):
         """What became of each file, after another look."""
         config = load_retraining(self.file)
-        self.in_flow(lambda: take_in.fn(config, Ledger.of(config.root)))
+        take_in.fn(config, Ledger.of(config.root))
         self.ledger = Ledger.of(config.root)
         return {found.file: found.state for found in self.ledger.deliveries.values()}
 
@@ -71,8 +70,8 @@ class Intake:
 
 
 @pytest.fixture
-def intake(tmp_path, in_flow):
-    return Intake(tmp_path, in_flow)
+def intake(tmp_path):
+    return Intake(tmp_path)
 
 
 def table(**columns):

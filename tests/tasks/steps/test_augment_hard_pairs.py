@@ -11,6 +11,8 @@ from tasks.run.run_folder import open_run
 from tasks.steps.augment_hard_pairs import augment_hard_pairs
 from tasks.steps.select_hard_pairs import select_hard_pairs
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 OPEN = {"min_similarity": -1, "max_word_overlap": 1, "language": False}
 
 
@@ -35,7 +37,7 @@ class Paraphraser:
 
 
 @pytest.fixture
-def spent(tmp_path, in_flow, tiny_decoder):
+def spent(tmp_path, tiny_decoder):
     """Spend budgets of three originals: the pairs, and the run."""
 
     def spend(budgets, q=(0.5, 0.4, 0.1), mute="", echoed="", numbers=None, **changes):
@@ -59,8 +61,7 @@ def spent(tmp_path, in_flow, tiny_decoder):
             model = run.write("model", RewardModel.load(str(tiny_decoder), run.config.model).save)
             with GenerationStore(tmp_path / f"store-{run.config.name}") as store:
                 generator = Generator(Paraphraser(mute, echoed), store)
-                made = in_flow(lambda: augment_hard_pairs(
-                    run, 1, train, allocation, rewrites, model, generator=generator))  # fmt: skip
+                made = augment_hard_pairs(run, 1, train, allocation, rewrites, model, generator=generator)
             return run.dataset(made["augmented"]), RewardModel.load(str(tiny_decoder), run.config.model)
 
     return spend
@@ -103,7 +104,7 @@ def test_of_a_pool_the_easiest_pairs_by_the_current_model_are_kept(spent):
     assert set(kept["synthetic_id"]) == set(rows.loc[rows.groupby("parent")["margin"].idxmax(), "id"])
 
 
-def test_boosting_remembers_the_round_before(tmp_path, in_flow):
+def test_boosting_remembers_the_round_before(tmp_path):
     values = {"name": "t", "folder": str(tmp_path), "selection": {"strategy": "boost", "budget": 4}}
     with open_run(RunConfig.model_validate(values)) as run:
 
@@ -112,7 +113,7 @@ def test_boosting_remembers_the_round_before(tmp_path, in_flow):
 
         def select(t, previous, *margins):
             made = {"margins": scored(t, *margins)}
-            return in_flow(lambda: select_hard_pairs(run, t, None, made, None, previous))
+            return select_hard_pairs(run, t, None, made, None, previous)
 
         first = select(1, None, -1.0, 1.0, 1.0)
         second = select(2, first, 1.0, 1.0, -1.0)

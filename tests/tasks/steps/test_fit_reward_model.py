@@ -14,12 +14,14 @@ from tasks.run.run_folder import open_run
 from tasks.run.step import Checkpoint
 from tasks.steps.fit_reward_model import _command, fit_reward_model
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 ACCELERATE = ["accelerate", "launch", "--cpu", "--num_machines", "1", "--num_processes", "1"]
 SHORT = [row for row in preferences() if len(row["prompt"] + row["chosen"] + row["rejected"]) < 300]
 
 
 @pytest.fixture
-def fitted(tmp_path, in_flow, tiny_decoder, monkeypatch):
+def fitted(tmp_path, tiny_decoder, monkeypatch):
     """Fit the tiny decoder by some command, as under a PATH without this environment."""
     monkeypatch.setenv("PATH", os.defpath)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
@@ -35,7 +37,7 @@ def fitted(tmp_path, in_flow, tiny_decoder, monkeypatch):
             table = pd.DataFrame(SHORT[:8]).rename(columns={"id": "pair_id"})
             train = run.write_table("data/train.parquet", table)
             start = Checkpoint(str(tiny_decoder))
-            in_flow(lambda: fit_reward_model(run, 0, start, train, [], train))
+            fit_reward_model(run, 0, start, train, [], train)
             return run.metrics_of(0)
 
     return fit

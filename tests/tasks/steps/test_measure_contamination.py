@@ -9,6 +9,8 @@ from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.steps.measure_contamination import measure_contamination
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 EVALUATION = {"benchmarks": {"rewardbench": "sample://rewardbench"}}
 ANSWER = "It is a small brown bird of open country that sings while it flies up high."
 
@@ -43,18 +45,14 @@ def heldout(run):
 
 
 @pytest.mark.parametrize("responses", [(ANSWER.upper(), "None."), ("None.", ANSWER.upper())])
-def test_what_a_later_round_adds_is_found_beside_what_was_seen_before(run, heldout, in_flow, responses):
+def test_what_a_later_round_adds_is_found_beside_what_was_seen_before(run, heldout, responses):
     train = run.write_table("train.parquet", pairs(t=("Which bird sings?", *responses)))
     synthetic = run.write_table(
         "round-1/augmented.parquet",
         pairs(s=("is it LATE", "Yes.", "Not yet.")).rename_column("pair_id", "synthetic_id"),
     )
-
-    def story():
-        first = measure_contamination(run, 0, train, [], *heldout)
-        return first, measure_contamination(run, 1, synthetic, [first], *heldout)
-
-    first, second = in_flow(story)
+    first = measure_contamination(run, 0, train, [], *heldout)
+    second = measure_contamination(run, 1, synthetic, [first], *heldout)
     assert run.table(first)["row"].tolist() == ["a"]
     found = run.table(second).set_index("row")
     assert dict(found["training_id"]) == {"a": "t", "c": "s"}
@@ -62,29 +60,29 @@ def test_what_a_later_round_adds_is_found_beside_what_was_seen_before(run, heldo
     assert [run.metrics_of(t)["contamination/heldout/exact"] for t in (0, 1)] == [1, 2]
 
 
-def test_scores_are_given_without_the_rows_that_were_seen(run, heldout, in_flow):
+def test_scores_are_given_without_the_rows_that_were_seen(run, heldout):
     train = run.write_table("train.parquet", pairs(t=("is it late", "Yes.", "Not yet.")))
-    in_flow(lambda: measure_contamination(run, 0, train, [], *heldout))
+    measure_contamination(run, 0, train, [], *heldout)
     metrics = run.metrics_of(0)
     assert metrics["contamination/heldout/accuracy"] == 1
     assert metrics["contamination/heldout/near"] == 0
 
 
-def test_where_nothing_was_seen_the_table_is_empty_and_the_score_that_of_all_rows(run, heldout, in_flow):
+def test_where_nothing_was_seen_the_table_is_empty_and_the_score_that_of_all_rows(run, heldout):
     train = run.write_table("train.parquet", pairs(t=("Why?", "Because.", "No idea.")))
-    seen = in_flow(lambda: measure_contamination(run, 0, train, [], *heldout))
+    seen = measure_contamination(run, 0, train, [], *heldout)
     assert run.table(seen).empty
     assert run.metrics_of(0)["contamination/heldout/accuracy"] == pytest.approx(2 / 3)
 
 
-def test_where_all_was_seen_there_is_no_score(run, heldout, in_flow):
+def test_where_all_was_seen_there_is_no_score(run, heldout):
     sets, evaluation = heldout
-    in_flow(lambda: measure_contamination(run, 0, sets["heldout"], [], sets, evaluation))
+    measure_contamination(run, 0, sets["heldout"], [], sets, evaluation)
     assert run.metrics_of(0)["contamination/heldout/exact"] == 3
     assert "contamination/heldout/accuracy" not in run.metrics_of(0)
 
 
-def test_rows_of_a_benchmark_are_counted_by_subset(run, in_flow):
+def test_rows_of_a_benchmark_are_counted_by_subset(run):
     rows = pd.DataFrame(sample_rows("sample://rewardbench"))
     rows["id"] = rows["id"].astype(str)
     benchmark = {"rewardbench": run.write_table("rewardbench_rows.parquet", Dataset.from_pandas(rows))}
@@ -98,7 +96,7 @@ def test_rows_of_a_benchmark_are_counted_by_subset(run, in_flow):
             preserve_index=False,
         ),
     )
-    in_flow(lambda: measure_contamination(run, 0, train, [], benchmark, evaluation))
+    measure_contamination(run, 0, train, [], benchmark, evaluation)
     metrics = run.metrics_of(0)
     assert metrics["contamination/rewardbench/subset/xstest-should-respond"] == 2
     assert metrics["contamination/rewardbench/exact"] == 2

@@ -10,6 +10,8 @@ from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.steps.measure_curvature import measure_curvature
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 
 def left_by_scoring(run, name, seed, column):
     rng = np.random.default_rng(seed)
@@ -20,12 +22,12 @@ def left_by_scoring(run, name, seed, column):
     return {name: table, "moments": run.write(f"round-1/{name}_moments.npz", moments.save)}, moments, margins
 
 
-def test_curvature_is_measured_from_moments_and_margins_of_both_sides(tmp_path, in_flow):
+def test_curvature_is_measured_from_moments_and_margins_of_both_sides(tmp_path):
     config = RunConfig.model_validate({"name": "tiny", "folder": str(tmp_path)})
     with open_run(config) as run:
         originals, p, p_margins = left_by_scoring(run, "margins", 0, "margin")
         synthetic, q, q_margins = left_by_scoring(run, "synthetic", 1, "margin_before")
-        made = in_flow(lambda: measure_curvature(run, 1, originals, synthetic))
+        made = measure_curvature(run, 1, originals, synthetic)
         expected = measure(p, q, p_margins, q_margins)
         metrics = {f"curvature/{name}": value for name, value in expected.items()}
         assert run.metrics_of(1) == pytest.approx(metrics, nan_ok=True)

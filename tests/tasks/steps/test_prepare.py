@@ -12,6 +12,8 @@ from tasks.run.run_folder import open_run
 from tasks.run.sources import source_digest
 from tasks.steps.prepare import prepare
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 GOOD = [
     {"id": str(n), "prompt": f"What is {n} + {n}?", "chosen": f"It is {2 * n}.", "rejected": "I do not know."}
     for n in range(6)
@@ -25,7 +27,7 @@ def write(file, rows):
 
 
 @pytest.fixture
-def start(tmp_path, in_flow, tiny_decoder):
+def start(tmp_path, tiny_decoder):
     """Prepares a run of train.jsonl (4 pairs), validation.jsonl and heldout.jsonl (1 each): its sets."""
     files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "validation", "heldout")}
     for file, rows in zip(files.values(), (GOOD[:4], GOOD[4:5], GOOD[5:]), strict=True):
@@ -44,7 +46,7 @@ def start(tmp_path, in_flow, tiny_decoder):
             | changes
         )
         with open_run(config) as run:
-            return in_flow(lambda: prepare(run))
+            return prepare(run)
 
     return start
 

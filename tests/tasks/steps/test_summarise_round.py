@@ -9,6 +9,8 @@ from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import ArtifactRef, open_run
 from tasks.steps.summarise_round import summarise_round
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 
 @pytest.fixture
 def run(tmp_path):
@@ -21,7 +23,7 @@ def artifact(uri, rows=None):
     return ArtifactRef(uri=uri, sha256=uri, rows=rows)
 
 
-def test_the_metrics_of_all_steps_of_a_round_are_gathered(run, in_flow):
+def test_the_metrics_of_all_steps_of_a_round_are_gathered(run):
     run.record("round-1-margins", "key", {}, 1.5)
     run.record("round-1-fit", "key", {}, 2.0)
     run.record("round-10-fit", "key", {}, 100.0)
@@ -29,7 +31,7 @@ def test_the_metrics_of_all_steps_of_a_round_are_gathered(run, in_flow):
     run.note_metrics(1, {"loss": 0.25})
     run.note_metrics(1, {"snr": math.nan})
     run.note_metrics(10, {"loss": 0.5})
-    metrics = run.json(in_flow(lambda: summarise_round(run, 1, train, synthetic)))
+    metrics = run.json(summarise_round(run, 1, train, synthetic))
     assert metrics == {
         "round": 1,
         "train/originals": 4,

@@ -9,11 +9,13 @@ from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.steps.transform_pairs import transform_pairs
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 LONG = [row for row in preferences() if 200 < len(row["chosen"]) + len(row["rejected"]) < 400][:6]
 
 
 @pytest.fixture
-def changed(tmp_path, in_flow):
+def changed(tmp_path):
     """The changed pairs of six held-out ones, by keys of `evaluation.robustness`."""
 
     def change(**robustness):
