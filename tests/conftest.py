@@ -32,6 +32,19 @@ hypothesis.settings.register_profile("mars", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("mars")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Files are distributed whole, and the two that look at the same finished run go to one test process."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return file.replace("flows/test_refine.py", "flows/test_cli.py")
+
+    return Files(config, log)
+
+
 def pytest_collection_finish():
     """What is there once all tests are imported is no garbage; each full collection would look at it."""
     gc.collect()
