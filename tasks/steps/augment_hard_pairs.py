@@ -24,7 +24,7 @@ from tasks.run.step import Made, step, tell
 
 @step(
     "augmentation",
-    version=11,
+    version=12,
     reads=("selection", "augmentation", "generation", "guards", "semantics", "model", "fit.objective"),
     works_with=("generator",),
 )

@@ -13,7 +13,7 @@ from tasks.run.step import Made, step, tell
 
 @step(
     "rewriting",
-    version=8,
+    version=9,
     reads=("rewriting", "augmentation", "generation", "guards", "semantics", "model", "fit.objective"),
     works_with=("generator",),
 )
