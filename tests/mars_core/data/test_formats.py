@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+import transformers
 
 from mars_core.config import ConfigError, validated
 from mars_core.data.conversations import spoken
@@ -13,6 +16,7 @@ from mars_core.data.pairs import DataConfig, three_sets
 from mars_core.data.reading import read
 from mars_core.data.source_rows import PairsError
 from mars_core.experiment import ExperimentConfig
+from mars_core.model.reward_model import ModelConfig, RewardModel
 
 Q, C, R = "How is a kettle cleaned?", "With vinegar, and then water.", "Buy another."
 PAIR = {"prompt": Q, "chosen": C, "rejected": R}
@@ -120,23 +124,61 @@ def test_a_system_prompt_comes_first_and_the_question_once(source, row):
     assert texts(read(source(row)).table) == [(f"System: Be brief.\n\nHuman: {Q}", C, R)]
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": f"{THREE_TURNS}\n\nAssistant:".replace("\n", "\r\n"), "chosen": C, "rejected": R},
-        {"prompt": "A steel one.", "history": [[Q, "Which kind?"]], "chosen": C, "rejected": R},
-        {"prompt": "A steel one.", "history": turns(Q, "Which kind?"), "chosen": C, "rejected": R},
-        {"prompt": turns(Q, "Which kind?")} | {
-            name: turns("A steel one.", text) for name, text in (("chosen", C), ("rejected", R))
-        },
-        {"prompt": turns(Q, "Which kind?", "A steel one.")} | {
-            name: turns("A steel one.", text) for name, text in (("chosen", C), ("rejected", R))
-        },
-    ],
-    ids=["CR LF", "history", "history of turns", "continued", "overlapping"],
-)  # fmt: skip
+WITH_EARLIER_TURNS = {
+    "CR LF": {"prompt": f"{THREE_TURNS}\n\nAssistant:".replace("\n", "\r\n"), "chosen": C, "rejected": R},
+    "history": {"prompt": "A steel one.", "history": [[Q, "Which kind?"]], "chosen": C, "rejected": R},
+    "history of turns": {
+        "prompt": "A steel one.", "history": turns(Q, "Which kind?"), "chosen": C, "rejected": R
+    },
+    "continued": {"prompt": turns(Q, "Which kind?")} | {
+        name: turns("A steel one.", text) for name, text in (("chosen", C), ("rejected", R))
+    },
+    "overlapping": {"prompt": turns(Q, "Which kind?", "A steel one.")} | {
+        name: turns("A steel one.", text) for name, text in (("chosen", C), ("rejected", R))
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", WITH_EARLIER_TURNS.values(), ids=WITH_EARLIER_TURNS)
 def test_earlier_turns_are_kept_in_order_and_once(source, row):
     assert texts(read(source(row)).table) == [(THREE_TURNS, C, R)]
+
+
+def plain_rewards(folder, messages):
+    """Rewards of C and R behind these messages, by plain transformers, one text at a time."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    rewards = []
+    for dialogue in ([*messages, said("assistant", response)] for response in (C, R)):
+        if tokenizer.chat_template:
+            ids = tokenizer.apply_chat_template(dialogue, tokenize=True, return_dict=False)
+        else:
+            spoken = {"system": "System", "user": "Human", "assistant": "Assistant"}
+            text = "\n\n".join(f"{spoken[turn['role']]}: {turn['content']}" for turn in dialogue)
+            ids = tokenizer(text + tokenizer.eos_token)["input_ids"]
+        with torch.no_grad():
+            rewards.append(network(torch.tensor([ids])).logits.item())
+    return rewards
+
+
+@pytest.mark.parametrize("name", ["tiny_decoder", "tiny_chat_decoder"])
+def test_from_every_format_a_pair_has_the_rewards_of_its_dialogue_in_plain_transformers(
+    source, request, name
+):
+    folder = request.getfixturevalue(name)
+    model = RewardModel.load(str(folder), ModelConfig(max_length=256, precision="float32"))
+    cases = [
+        (SAME, [said("user", Q)]),
+        (WITH_A_SYSTEM_PROMPT, [said("system", "Be brief."), said("user", Q)]),
+        (WITH_EARLIER_TURNS, turns(Q, "Which kind?", "A steel one.")),
+    ]
+    found = [[texts(read(source(row)).table)[0] for row in rows.values()] for rows, _ in cases]
+    expected = [plain_rewards(folder, messages) for _, messages in cases]
+    assert len({round(reward, 4) for rewards in expected for reward in rewards}) == 6
+    for pairs, rewards in zip(found, expected, strict=True):
+        prompts, chosen, rejected = zip(*pairs, strict=True)
+        np.testing.assert_allclose(model.score(prompts, chosen), rewards[0], atol=1e-5)
+        np.testing.assert_allclose(model.score(prompts, rejected), rewards[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
