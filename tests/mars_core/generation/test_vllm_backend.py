@@ -9,14 +9,11 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 
-from mars_core.generation import GenerationConfig, GenerationError, GenerationStore, Generator, Request
+from mars_core.generation import GenerationConfig, GenerationError, Request
 from mars_core.generation.backends.vllm import CONTINUED, NEUTRAL, TRIES, VllmBackend
 from mars_core.generation.instructions import ROLES
-from mars_core.method.augmentation import AugmentationConfig, Parent, augment
-from mars_core.method.guards import Guards, GuardsConfig
 
 
 def completion(*texts, reason="stop"):
@@ -546,60 +543,3 @@ def test_content_in_parts_is_joined_and_a_refusal_beside_it_is_one(message, text
         answer = answer_to(server, paraphrase(n=1))
     assert answer.texts == (text,)
     assert answer.finish_reasons == ("refusal" if message.get("refusal") else "stop",)
-
-
-class SameMeaning:
-    """An embedder for which all texts mean the same."""
-
-    texts_cut = 0
-
-    def distances(self, texts, others):
-        return np.zeros(len(texts), dtype=np.float32)
-
-
-ANSWERS = {
-    "I'm sorry, but I can't reword this.": "refusal",
-    "Leider darf ich diesen Text nicht umschreiben.": "refusal",
-    "很抱歉，我不能提供改写。": "refusal",
-    "<|im_start|>assistant\n{text}<|im_end|>": None,
-    "{text}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nThank you!": "markup",
-    "```text\n{text}\n```": None,
-    '{{"paraphrase": "{text}"}}': None,
-    '{{"paraphrase": "{text}", "remark': "markup",
-    "Here you go: {text} Let me know if you need anything else!": None,
-    "Sure!\n\n{text}\n\nI hope this helps.": None,
-    "I have rephrased it so that it is shorter. {text}": "talk about the task",
-    "1. {text}\n2. Flying high, larks sing.": "several versions",
-    "Version A: {text}\n\nVersion B: Larks sing.": "several versions",
-    "{text} {text}": "repetition",
-    ("{text}", "length"): "cut off",
-    ("{text}", "refusal"): "refusal",
-}
-"""What a server answers, as a text or with its finish reason → why it is dropped; None where it is kept."""
-
-
-def test_whatever_a_model_writes_around_or_instead_of_a_text_is_in_no_synthetic_pair(tmp_path):
-    ways = list(ANSWERS)
-    sources = [f"Larks of kind {way} sing while they fly high above the fields." for way in range(len(ways))]
-    good = [f"In flight, far above the meadows, you hear larks of kind {way}." for way in range(len(ways))]
-    asked = set()
-
-    def answer(_, body):
-        way = next(way for way, text in enumerate(sources) if text in body["messages"][1]["content"])
-        if way in asked:
-            return completion(f"Above the meadows larks of kind {way} are heard in flight.")
-        asked.add(way)
-        text, reason = ways[way] if isinstance(ways[way], tuple) else (ways[way], "stop")
-        return completion((text.format(text=good[way]), reason))
-
-    parents = [Parent(f"{way}", "Larks?", text, "A fish.", 1) for way, text in enumerate(sources)]
-    guards = Guards(GuardsConfig(), SameMeaning())
-    config = AugmentationConfig(min_characters=10)
-    with serving(answer) as server, GenerationStore(tmp_path) as store:
-        pairs = augment(parents, Generator(backend(server.url), store), guards, config).pairs.to_pandas()
-    reasons = [reason for reason in ANSWERS.values() if reason]
-    assert guards.dropped == {reason: reasons.count(reason) for reason in reasons}
-    for way, (row, reason) in enumerate(zip(pairs.itertuples(), ANSWERS.values(), strict=True)):
-        again = f"Above the meadows larks of kind {way} are heard in flight."
-        assert row.chosen == (again if reason else good[way])
-        assert (row.prompt, row.rejected) == ("Larks?", "A fish.")
