@@ -95,6 +95,8 @@ SAME = {
     "model": conversations(roles=("user", "model")),
     "better of two": {"prompt": Q, "response_0": R, "response_1": C, "better_response_id": 1},
     "winner": {"question": Q, "response_a": C, "response_b": R, "winner": "model_a"},
+    "signed": {"context": turns(Q), "response1": C, "response2": R, "overall_preference": -2},
+    "signed the other way": {"context": turns(Q), "response1": R, "response2": C, "overall_preference": 1.0},
     "ranks": {"prompt": Q, "answers": [{"answer": R, "rank": 2.0}, {"answer": C, "rank": 1.0}]},
     "list of ranks": {"prompt": Q, "responses": [R, C], "ranks": [2, 1]},
     "completions with scores": {
@@ -240,11 +242,13 @@ def calling(text):
         (PAIR | {"weight": -1}, "weight is not positive"),
         ({"prompt": Q, "response_0": C, "response_1": R, "better_response_id": 7},
          "better_response_id names neither response: '7', where 0, 1 and tie are known"),
+        ({"context": Q, "response1": C, "response2": R, "overall_preference": None},
+         "overall_preference is missing or null"),
         ({"prompt": Q, "answers": [{"answer": C, "rank": 1}, {"answer": R, "rank": "last"}]},
          "rank is no finite number"),
     ],
     ids=["calls", "null", "tool", "image", "keys", "cut", "question", "system", "images", "goes on", "margin",
-         "weight", "label", "rank"],
+         "weight", "label", "sign", "rank"],
 )  # fmt: skip
 def test_what_cannot_be_read_is_named_by_file_row_and_cause(source, row, cause):
     file = source(row)
@@ -287,8 +291,12 @@ def test_the_label_that_counts_is_configured(source):
 
 def test_a_tie_makes_no_pair_and_is_counted(source):
     rows = [{"question": Q, "response_a": C, "response_b": R, "winner": winner} for winner in ("a", "tie")]
-    found = read(source(*rows))
-    assert (len(found.table), found.left_out) == (1, {"a tie": 1})
+    signed = [
+        {"context": Q, "response1": C, "response2": R, "overall_preference": preference}
+        for preference in (-1, 0)
+    ]
+    for found in (read(source(*rows)), read(source(*signed))):
+        assert (len(found.table), found.left_out) == (1, {"a tie": 1})
 
 
 def test_every_two_ranks_are_a_pair_and_the_weights_of_a_prompt_sum_to_one(source):
