@@ -142,7 +142,11 @@ class Registry(NamedTuple):
     persist_result=False,
 )
 def fetch_champion(registry: Registry, version: str, folder: Path) -> Path:
-    """The checkpoint of a version in a folder, which keeps no other; fetched where it is not there."""
+    """The checkpoint of a version in a folder, which keeps no other; fetched where it is not there.
+
+    Raises:
+        RegistryError: MLflow has no files of it.
+    """
     made = registry.client.get_model_version(registry.model, version)
     place = folder / f"version-{version}-{made.creation_timestamp}"  # another registry counts from 1, too
 
@@ -151,7 +155,12 @@ def fetch_champion(registry: Registry, version: str, folder: Path) -> Path:
             shutil.rmtree(outdated)
         with TemporaryDirectory(dir=folder) as beside:
             reference = f"models:/{registry.model}/{version}"
-            Path(registered_checkpoint.fn(registry.config, reference, Path(beside))).rename(path)
+            found = Path(registered_checkpoint.fn(registry.config, reference, Path(beside)))
+            if not any(found.iterdir()):  # a folder that is not mounted is an empty one to MLflow
+                raise RegistryError(
+                    f"{reference} has no files at {made.source}: is the store of artifacts there?"
+                )
+            found.rename(path)
 
     if not place.exists():
         write_whole(place, fetch)

@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from flows.retrain import promote_by_hand, roll_back
+from mars_core.data.identity import pair_identity
+from mars_core.errors import ModelError
 from tasks.retraining.cycle import next_cycle
 from tasks.retraining.ledger import Ledger, LedgerError
 from tasks.retraining.retrain_config import load_retraining
@@ -38,17 +41,9 @@ class Retraining:
 
     def __init__(self, folder, name, store):
         self.file = folder / "retrain.yaml"
-        self.file.write_text(
-            json.dumps(
-                {
-                    "name": name,
-                    "folder": str(folder),
-                    "min_new_pairs": 1,
-                    "refine": {"rounds": 1, "tracking": {"uri": store}},
-                }
-            )
-        )
-        self.config = load_retraining(self.file)
+        refine = {"rounds": 1, "tracking": {"uri": store}}
+        self.values = {"name": name, "folder": str(folder), "min_new_pairs": 1, "refine": refine}
+        self.configure()
         self.registry = Registry(TrackingConfig(uri=store), name)
         with owned(self.config.root) as identity:
             pass
@@ -61,15 +56,21 @@ class Retraining:
         self.registry.point(PREVIOUS, "1")
         self.write(champion=self.registry.champion())
 
+    def configure(self, **refine):
+        self.values["refine"] |= refine
+        self.file.write_text(json.dumps(self.values))
+        self.config = load_retraining(self.file)
+
     @property
     def ledger(self):
         return Ledger.of(self.config.root)
 
-    def write(self, champion=None, states=("promoted", "promoted")):
+    def write(self, champion=None, states=("promoted", "promoted"), suspected=()):
         """The ledger as it is after two cycles; one of an earlier version names no champion."""
         delivered = {"state": "trusted", "rows": 9, "pairs": 9, "duplicates": 0, "bad": 0, "seen": "then"}
         values = {
-            "deliveries": {digest: delivered | {"file": digest} for digest in ("aa", "bb")},
+            "deliveries": {digest: delivered | {"file": digest} for digest in ("aa", "bb", *suspected)},
+            "suspects": [[digest] for digest in suspected],
             "cycles": [
                 {"number": number, "state": state, "deliveries": [digest], "champion": None}
                 for number, state, digest in zip((1, 2), states, ("aa", "bb"), strict=True)
@@ -162,6 +163,26 @@ def test_what_a_rollback_writes_is_not_undone_by_the_retraining_that_runs(retrai
     running.keep("cc", running.deliveries["aa"].model_copy(update={"state": "waiting"}))
     assert retraining.states() == {"aa": "trusted", "bb": "refused", "cc": "waiting"}
     assert (running.cycles[1].state, running.champion) == ("withdrawn", before)
+
+
+@pytest.mark.parametrize("away", ["files of the champion", "backbone"])
+def test_no_suspected_delivery_is_released_because_a_server_or_a_model_is_away(retraining, away, in_flow):
+    if away == "backbone":
+        retraining.configure(model={"backbone": "./nowhere"})
+        retraining.registry.point(CHAMPION, None)
+        retraining.write(states=("refused", "refused"), suspected=["cc"])
+    else:
+        retraining.write(champion=retraining.registry.champion(), suspected=["cc"])
+    for delivery in ("aa", "bb", "cc"):
+        rows = [[f"What is {delivery}{row}?", f"The number {row}.", "No idea."] for row in range(60)]
+        table = pd.DataFrame(rows, columns=["prompt", "chosen", "rejected"])
+        table = table.assign(pair_id=[pair_identity(*texts) for texts in rows], source="a person")
+        file = retraining.ledger.accepted(delivery)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(file)
+    with pytest.raises((RegistryError, ModelError), match="nowhere"):
+        in_flow(retraining.begin)
+    assert retraining.ledger.suspects == [["cc"]]
 
 
 def test_a_ledger_that_cannot_be_read_is_told_with_what_it_was_before(retraining):
