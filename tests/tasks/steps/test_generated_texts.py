@@ -92,13 +92,15 @@ def serving():
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_whatever_a_model_writes_around_or_instead_of_a_text_is_in_no_file_of_a_round(
-    tmp_path, in_flow, tiny_decoder
+    tmp_path, without_prefect, tiny_decoder
 ):
     ways = range(len(ANSWERS))
     ids = [f"{way}" for way in ways]
@@ -127,14 +129,11 @@ def test_whatever_a_model_writes_around_or_instead_of_a_text_is_in_no_file_of_a_
             model = run.write("model", RewardModel.load(str(tiny_decoder), run.config.model).save)
             generator = Generator(run.config.generation.open(), store)
 
-            def steps():
-                rewrites = rewrite_close_pairs(
-                    run, 1, train, allocation, run.write_table("distances.parquet", distances),
-                    run.write_table("margins.parquet", readouts), model, generator=generator)  # fmt: skip
-                server.task = "paraphrase"
-                augment_hard_pairs(run, 1, train, allocation, rewrites, model, generator=generator)
-
-            in_flow(steps)
+            rewrites = rewrite_close_pairs(
+                run, 1, train, allocation, run.write_table("distances.parquet", distances),
+                run.write_table("margins.parquet", readouts), model, generator=generator)  # fmt: skip
+            server.task = "paraphrase"
+            augment_hard_pairs(run, 1, train, allocation, rewrites, model, generator=generator)
             metrics = run.metrics_of(1)
     rewrites, augmented = (
         pd.read_parquet(tmp_path / f"t/round-1/{name}.parquet") for name in ("rewrites", "augmented")
