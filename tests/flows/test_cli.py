@@ -286,6 +286,13 @@ def test_a_dry_run_estimates_and_leaves_nothing(before_anything_starts, monkeypa
     assert {path.name for path in before_anything_starts.folder.iterdir()} == {"experiment.yaml"}
 
 
+@pytest.fixture
+def _known_rate(monkeypatch):
+    """The estimates of a machine whose rate of matrix products, which takes seconds to measure, is known."""
+    monkeypatch.setattr("tasks.inspect.estimate.matrix_product_rate", lambda model: 1e6)
+
+
+@pytest.mark.usefixtures("_known_rate")
 @pytest.mark.parametrize(
     ("scheme", "asked"),
     [
@@ -301,9 +308,8 @@ def test_an_estimate_knows_what_a_scheme_asks_for(place, scheme, asked):
     assert asked in mars("refine", place.file, "--dry-run", *scheme).stdout
 
 
-def test_where_the_head_alone_is_trained_more_epochs_cost_no_more_hours(place, monkeypatch):
-    monkeypatch.setattr("tasks.inspect.estimate.matrix_product_rate", lambda model: 1e6)
-
+@pytest.mark.usefixtures("_known_rate")
+def test_where_the_head_alone_is_trained_more_epochs_cost_no_more_hours(place):
     def hours(*changes):
         said = mars("refine", place.file, "--dry-run", *changes).stdout
         return float(re.search(r"hours\W+about ([\d.,]+)", said)[1].replace(",", ""))
@@ -312,6 +318,7 @@ def test_where_the_head_alone_is_trained_more_epochs_cost_no_more_hours(place, m
     assert hours("fit.trainable=head", "fit.epochs=9") == hours("fit.trainable=head", "fit.epochs=1") > 0
 
 
+@pytest.mark.usefixtures("_known_rate")
 def test_a_dry_run_tells_which_rows_are_left_out(place, tmp_path):
     rows = [GOOD | {"id": str(number), "prompt": f"{GOOD['prompt']} {number}"} for number in range(40)]
     file = tmp_path / "rows.jsonl"
