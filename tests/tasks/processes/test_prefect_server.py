@@ -1,5 +1,7 @@
 """Prefect's server of a command answers those who have its password, and no page of a stranger's."""
 
+import shutil
+
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
@@ -9,10 +11,11 @@ from tasks.processes.prefect_server import prefect_api
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory):
+def api(tmp_path_factory, prefect_server):
     """A server of its own, whatever server other tests have."""
     with pytest.MonkeyPatch.context() as patch, temporary_settings(restore_defaults={PREFECT_API_URL}):
         patch.chdir(tmp_path_factory.mktemp("prefect"))
+        shutil.copy(prefect_server, "prefect.db")
         with prefect_api() as started:
             yield started
 
