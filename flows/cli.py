@@ -57,6 +57,13 @@ RetrainingKeys = Annotated[
         metavar=KEYS, help="Changes: gate.margin=0.1, or refine.selection.tau=0.1 of its experiment."
     ),
 ]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Check all artifacts and sources against their digests, not only where a size or time changed.",
+    ),
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/quickstart.")]
 
 
@@ -97,6 +104,7 @@ def refine(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate requests, tokens, steps, disk and hours; run nothing.")
     ] = False,
+    verify: Verify = False,
 ) -> None:
     """Run rounds of self-refinement; started again, continue after the last finished step."""
     with _told_errors():
@@ -108,6 +116,8 @@ def refine(
 
             _print_pairs("Estimate", estimate(config))
             return
+        if verify:
+            _forget_digests(config.run_folder)
         from tasks.run.preflight import check
 
         check(config)
@@ -118,6 +128,14 @@ def refine(
         _print_rounds(report)
         _say(f"\nReport:     {config.run_folder / 'report.md'}")
         _say("Look at it: mars ui        (Prefect and MLflow in the browser)")
+
+
+def _forget_digests(*runs: Path) -> None:
+    from mars_core.files import RememberedDigests
+    from tasks.run.run_folder import DIGESTS
+
+    for folder in runs:
+        RememberedDigests(folder / DIGESTS).forget()
 
 
 @app.command()
@@ -151,7 +169,7 @@ def preview(
 
 
 @app.command()
-def compare(file: Comparison, overrides: ComparisonKeys = None) -> None:
+def compare(file: Comparison, overrides: ComparisonKeys = None, verify: Verify = False) -> None:
     """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():
         from mars_core.comparison import load_comparison
@@ -159,7 +177,10 @@ def compare(file: Comparison, overrides: ComparisonKeys = None) -> None:
         from tasks.run.preflight import check
 
         config = load_comparison(file, overrides or [])
-        first_of_each_arm = [cell.experiment for cell in cells_of(config)[: len(config.arms)]]
+        cells = cells_of(config)
+        first_of_each_arm = [cell.experiment for cell in cells[: len(config.arms)]]
+        if verify:
+            _forget_digests(*(cell.experiment.run_folder for cell in cells))
         check(*first_of_each_arm)
         with _prefect(config.root, first_of_each_arm[0].tracking):
             from flows.compare import compare as compare_flow

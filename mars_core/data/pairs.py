@@ -2,17 +2,24 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from datasets import Dataset
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mars_core.data.formats.format import FORMATS
-from mars_core.data.reading import counted, read
+from mars_core.data.pool import Pool, prompt_key
+from mars_core.data.reading import counted
 from mars_core.data.source_rows import PairsError
 from mars_core.extensions import PluginSection
+from mars_core.files import remove
+from mars_core.tables import Table, write
 
 
 class DataConfig(PluginSection):
@@ -51,19 +58,25 @@ class DataConfig(PluginSection):
 
 
 class ThreeSets(NamedTuple):
-    """Train, validation and held-out pairs, as `mars_core.data.reading` has them."""
+    """Train, validation and held-out pairs, in the columns of `mars_core.data.reading`."""
 
-    train: Dataset
-    validation: Dataset
-    heldout: Dataset
+    train: Table
+    validation: Table
+    heldout: Table
     dropped: dict[str, int]
     """How many rows were left out, by reason."""
     remarks: list[str]
     """How each source was read."""
+    exchanged: int
+    """Originals with a counterpart that prefers the other of the same two responses."""
 
 
 def three_sets(
-    config: DataConfig, seed: int, refusal: Callable[[str], str | None] | None = None
+    config: DataConfig,
+    seed: int,
+    folder: Path,
+    refusal: Callable[[str], str | None] | None = None,
+    on_rows: Callable[[int], None] | None = None,
 ) -> ThreeSets:
     """Read the sources of `config` and divide them so that no prompt is in two sets.
 
@@ -74,89 +87,179 @@ def three_sets(
     Args:
         config: the sources.
         seed: of the subset and the label noise.
+        folder: gets the tables; a call that was killed goes on in it at the part that it was at.
         refusal: why a stored prompt cannot be used, if so; its rows are invalid.
+        on_rows: called with the number of pairs that were read since its last call.
 
     Raises:
         PairsError: a source cannot be read, a row is invalid, or a set ends up empty.
     """
     dropped: Counter[str] = Counter()
-    remarks = list[str]()
-    reads = config.open()
+    sources = {"train": config.train, "heldout": config.heldout, "validation": config.validation}
+    pools = {name: Pool(source, folder / "pools" / name) for name, source in sources.items() if source}
+    for pool in pools.values():
+        pool.read(config.open(), where=config.where, invalid=config.invalid, refusal=refusal, on_rows=on_rows)
+        dropped.update(pool.left_out)
 
-    def read_counted(source: str) -> Dataset:
-        found = read(source, reads, where=config.where, invalid=config.invalid, refusal=refusal)
-        dropped.update(found.left_out)
-        remarks.extend(found.remarks)
-        return found.table
-
-    pool = read_counted(config.train)
-    position = np.array([prompt_position(prompt) for prompt in pool["prompt"][:]])
-    validation_share, heldout_share = _shares(config)
-    in_heldout = position < heldout_share
-    in_validation = position >= 1 - validation_share
-
-    heldout = read_counted(config.heldout) if config.heldout else pool.select(np.flatnonzero(in_heldout))
-    validation = (
-        read_counted(config.validation) if config.validation else pool.select(np.flatnonzero(in_validation))
-    )
-    train = pool.select(np.flatnonzero(~in_heldout & ~in_validation))
-
-    train = _without_prompts(train, heldout, "train row whose prompt is in the held-out set", dropped)
-    validation = _without_prompts(
-        validation, heldout, "validation row whose prompt is in the held-out set", dropped
-    )
-    train = _without_prompts(train, validation, "train row whose prompt is in the validation set", dropped)
-    for name, table in (("train", train), ("validation", validation), ("heldout", heldout)):
-        if len(table) == 0:
+    sets = _divided(config, pools, dropped)
+    for name, part in sets.items():
+        if not part.keep.any():
+            validation_share, heldout_share = _shares(config)
             raise PairsError(
-                f"the {name} set is empty: data.train={config.train} has {len(pool)} pairs, of which, by "
-                f"prompt, {validation_share:g} are for validation and {heldout_share:g} held out; left out: "
-                f"{counted(dropped)}. Change data.validation_share or data.heldout_share, or name a source "
-                f"in data.{name}."
+                f"the {name} set is empty: data.train={config.train} has {len(pools['train'])} pairs, of "
+                f"which, by prompt, {validation_share:g} are for validation and {heldout_share:g} held out; "
+                f"left out: {counted(dropped)}. Change data.validation_share or data.heldout_share, or name "
+                f"a source in data.{name}."
             )
+    train = sets["train"]
     if config.subset is not None:
-        train = fixed_subset(train, config.subset, seed)
+        train.keep = fixed_subset(train, config.subset, seed)
     if config.flipped:
-        train = with_flipped_labels(train, config.flipped, seed)
-    return ThreeSets(train, validation, heldout, dict(dropped), remarks)
+        train.flipped = flipped_labels(train, config.flipped, seed)
+    for name, part in sets.items():
+        remove(folder / f"{name}.parquet")
+        write(folder / f"{name}.parquet", part.batches())
+    remarks = [remark for pool in pools.values() for remark in pool.remarks]
+    names = ("train", "validation", "heldout")
+    train_pairs, validation, heldout = (Table(folder / f"{name}.parquet") for name in names)
+    return ThreeSets(train_pairs, validation, heldout, dict(dropped), remarks, exchanged(train.texts_keys()))
 
 
-def fixed_subset(table: Dataset, size: int, seed: int) -> Dataset:
+@dataclass
+class Share:
+    """Some pairs of a pool."""
+
+    pool: Pool
+    keep: NDArray[np.bool_]
+    """[n] which pairs of the pool."""
+    flipped: NDArray[np.bool_] | None = None
+    """[n] those whose chosen and rejected are exchanged, if any."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The pairs, at least one batch."""
+        yield pa.RecordBatch.from_pylist([], schema=self.pool.schema)
+        start = 0
+        for batch in self.pool.batches():
+            rows = slice(start, start + len(batch))
+            start += len(batch)
+            if self.flipped is not None and self.flipped[rows].any():
+                batch = _exchange(batch, pa.array(self.flipped[rows]))
+            if self.keep[rows].any():
+                yield batch.filter(pa.array(self.keep[rows]))
+
+    def texts_keys(self) -> NDArray[np.uint64]:
+        """What the pairs' texts are known by, [m], with the chosen response as it is here."""
+        keys = self.pool.keys("texts_key")
+        if self.flipped is not None:
+            keys = keys ^ self.flipped
+        return keys[self.keep]
+
+
+def _divided(config: DataConfig, pools: Mapping[str, Pool], dropped: Counter[str]) -> dict[str, Share]:
+    """Which pairs each set has; counts those that no set may have."""
+    keys = {name: pool.keys("prompt_key") for name, pool in pools.items()}
+    position = _positions(keys["train"])
+    validation_share, heldout_share = _shares(config)
+    shared = {"heldout": position < heldout_share, "validation": position >= 1 - validation_share}
+    of_train = ~shared["heldout"] & ~shared["validation"]
+    del position
+
+    def mine(name: str) -> tuple[Share, NDArray[np.uint64]]:
+        if name in pools:
+            return Share(pools[name], np.ones(len(keys[name]), dtype=bool)), keys[name]
+        return Share(pools["train"], shared[name]), keys["train"]
+
+    heldout, heldout_keys = mine("heldout")
+    validation, validation_keys = mine("validation")
+    train = Share(pools["train"], of_train)
+
+    def leave_out(part: Share, own: NDArray[np.uint64], other: NDArray[np.uint64], reason: str) -> None:
+        taken = np.unique(other)
+        if not len(taken):
+            return
+        at = np.minimum(np.searchsorted(taken, own), len(taken) - 1)
+        bad = part.keep & (taken[at] == own)
+        part.keep = part.keep & ~bad
+        if bad.any():
+            dropped[reason] += int(bad.sum())
+
+    # Sets that share a source share no prompt.
+    if "heldout" in pools:
+        leave_out(train, keys["train"], heldout_keys, "train row whose prompt is in the held-out set")
+    if "heldout" in pools or "validation" in pools:
+        leave_out(
+            validation, validation_keys, heldout_keys[heldout.keep],
+            "validation row whose prompt is in the held-out set",
+        )  # fmt: skip
+    if "validation" in pools:
+        leave_out(
+            train, keys["train"], validation_keys[validation.keep],
+            "train row whose prompt is in the validation set",
+        )  # fmt: skip
+    return {"train": train, "validation": validation, "heldout": heldout}
+
+
+def fixed_subset(share: Share, size: int, seed: int) -> NDArray[np.bool_]:
     """Draw `size` rows by a hash of seed and pair id; mostly the same rows when data are added.
 
     Raises:
         PairsError: there are fewer rows.
     """
-    if size > len(table):
-        raise PairsError(f"data.subset={size}, but there are only {len(table)} training pairs")
-    return table.select(_drawn(table, size, str(seed)))
+    there = int(share.keep.sum())
+    if size > there:
+        raise PairsError(f"data.subset={size}, but there are only {there} training pairs")
+    return _drawn(share, size, str(seed))
 
 
-def with_flipped_labels(table: Dataset, share: float, seed: int) -> Dataset:
-    """Exchange chosen and rejected in a share of the rows, drawn as those of `fixed_subset` are."""
-    flipped = set(_drawn(table, round(share * len(table)), f"flipped {seed}"))
-
-    def exchanged(row: dict[str, str], number: int) -> dict[str, str]:
-        return {"chosen": row["rejected"], "rejected": row["chosen"]} if number in flipped else {}
-
-    return table.map(exchanged, with_indices=True, load_from_cache_file=False)
+def flipped_labels(share: Share, part: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows have chosen and rejected exchanged: a part of them, drawn as those of `fixed_subset` are."""
+    return _drawn(share, round(part * int(share.keep.sum())), f"flipped {seed}")
 
 
-def _drawn(table: Dataset, size: int, salt: str) -> list[int]:
-    """So many rows, those whose ids have the smallest hashes."""
-    rank = [hashlib.sha256(f"{salt}:{pair_id}".encode()).digest() for pair_id in table["pair_id"][:]]
-    return sorted(sorted(range(len(table)), key=rank.__getitem__)[:size])
+def _drawn(share: Share, size: int, salt: str) -> NDArray[np.bool_]:
+    """So many rows of a share, [n of the pool], those whose ids have the smallest hashes."""
+    ranks, start = np.zeros(len(share.keep), dtype=np.uint64), 0
+    for batch in share.pool.batches("pair_id"):
+        for row, pair_id in enumerate(batch["pair_id"].to_pylist(), start):
+            if share.keep[row]:
+                whole = hashlib.sha256(f"{salt}:{pair_id}".encode()).digest()
+                ranks[row] = int.from_bytes(whole[:8])
+        start += len(batch)
+    rows = np.flatnonzero(share.keep)
+    drawn = np.zeros(len(share.keep), dtype=bool)
+    drawn[rows[np.argsort(ranks[rows], kind="stable")[:size]]] = True
+    return drawn
 
 
-def exchanged(table: Dataset) -> int:
-    """How many pairs have a counterpart in the table that prefers the other of the same two responses."""
-    pairs = set(zip(table["prompt"][:], table["chosen"][:], table["rejected"][:], strict=True))
-    return sum((prompt, rejected, chosen) in pairs for prompt, chosen, rejected in pairs)
+def _exchange(batch: pa.RecordBatch, flipped: pa.Array) -> pa.RecordBatch:
+    """A batch with chosen and rejected exchanged in some rows."""
+    sides = {"chosen": batch["rejected"], "rejected": batch["chosen"]}
+    for name, other in sides.items():
+        at = batch.schema.get_field_index(name)
+        batch = batch.set_column(at, name, pc.if_else(flipped, other, batch[name]))
+    return batch
+
+
+def exchanged(texts_keys: NDArray[np.uint64]) -> int:
+    """How many distinct pairs have a counterpart that prefers the other of the same two responses.
+
+    Args:
+        texts_keys: [n] of each pair, as of `mars_core.data.pool.texts_key`: those of counterparts differ in
+            the last bit alone.
+    """
+    keys = np.unique(texts_keys)
+    even = keys[:-1] % 2 == 0
+    return 2 * int((even & (keys[1:] - keys[:-1] == 1)).sum())
 
 
 def prompt_position(prompt: str) -> float:
     """Where a prompt falls in [0, 1), by hash; the same for prompts that differ in case or spacing only."""
-    return int.from_bytes(hashlib.sha256(_normalised(prompt).encode()).digest()[:6]) / 2**48
+    return (prompt_key(prompt) >> 16) / 2**48
+
+
+def _positions(prompt_keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """The same of many, by their keys, [n]; held-out and validation are the two ends."""
+    return (prompt_keys >> np.uint64(16)).astype(np.float64) / 2**48
 
 
 def _shares(config: DataConfig) -> tuple[float, float]:
@@ -165,15 +268,3 @@ def _shares(config: DataConfig) -> tuple[float, float]:
         0.0 if config.validation else config.validation_share,
         0.0 if config.heldout else config.heldout_share,
     )
-
-
-def _normalised(prompt: str) -> str:
-    return " ".join(prompt.lower().split())
-
-
-def _without_prompts(table: Dataset, other: Dataset, reason: str, dropped: Counter[str]) -> Dataset:
-    taken = {_normalised(prompt) for prompt in other["prompt"][:]}
-    keep = [row for row, prompt in enumerate(table["prompt"][:]) if _normalised(prompt) not in taken]
-    if len(keep) < len(table):
-        dropped[reason] += len(table) - len(keep)
-    return table.select(keep)

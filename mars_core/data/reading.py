@@ -14,8 +14,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from mars_core.data import dialogue
 from mars_core.data.formats.by_columns import ByColumns
@@ -33,10 +35,12 @@ FIRST_ROWS = 100
 """The rows that a format is recognised by."""
 NAMED_ROWS = 5
 """How many invalid rows an error names; it counts the others."""
-ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE = 2_048
+LONGEST_RUN = 2**18
+"""Runs of `FirstPlaces` that are longer are not merged: it bounds the memory that this takes."""
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # which JSON can spell, and UTF-8 cannot
-_SCHEMA = pa.schema(dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(NUMBERS, pa.float32()))
+SCHEMA = pa.schema(dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(NUMBERS, pa.float32()))
 
 
 class Pairs(NamedTuple):
@@ -48,6 +52,24 @@ class Pairs(NamedTuple):
     """How many rows or comparisons were left out, by reason."""
     remarks: list[str]
     """How the source was read: its format, and the columns that were not used."""
+
+
+class Place(NamedTuple):
+    """How far a source was read."""
+
+    file: int
+    """Number of the file, from 0."""
+    row: int | None
+    """Number of its last row that was read; None where that was all of it."""
+
+
+class Chunk(NamedTuple):
+    """Some of the pairs of a source."""
+
+    pairs: list[dict[str, Any]]
+    """With `COLUMNS` and `NUMBERS`."""
+    place: Place | None
+    """What was read by now, where reading can go on from there."""
 
 
 class Reading(NamedTuple):
@@ -86,38 +108,53 @@ def read(
     Raises:
         PairsError: the source is not there or has a wrong form, or (`invalid="error"`) a row is.
     """
-    sieve = _Sieve(refusal)
-    remarks = dict[str, list[str]]()
+    sieve = Sieve(source, refusal)
+    table = as_table(pair for chunk in chunks(source, sieve, reads, where=where) for pair in chunk.pairs)
+    sieve.conclude(len(table), where, invalid)
+    return Pairs(table, sieve.left_out + sieve.invalid, sieve.said())
 
-    def pairs() -> Iterator[dict[str, Any]]:
-        for part in parts(source):
-            columns = dict[str, None]()  # in their order
-            lines = _selected(part, where or {}, columns)
-            first = next(lines, None)
-            if first is None:  # no row has what `where` asks for
-                continue
-            reader, lines = recognised(chain([first], lines), reads, part.name)
-            for reading in readings(lines, reader, source):
-                yield from sieve.valid(reading, part.name)
-            remarks.setdefault(remark(reader, columns), []).append(part.name)
 
-    table = as_table(pairs())
-    said = [
-        f"{source if len(remarks) == 1 else ', '.join(names)}: {remark}" for remark, names in remarks.items()
-    ]
-    if sieve.named and invalid == "error":
-        total = sieve.invalid.total()
-        unnamed = total - len(sieve.named)
-        listed = "\n  ".join([*sieve.named, *([f"and {unnamed} more"] if unnamed else [])])
-        advice = "Repair what is named, or set data.invalid=drop to leave it out."
-        if not len(table):
-            advice = "\n".join([*said, f"No row is valid: has a column another name than expected? {advice}"])
-        raise PairsError(f"{total} invalid row{'s' if total > 1 else ''}:\n  {listed}\n{advice}")
-    left_out = sieve.left_out + sieve.invalid
-    if not len(table):
-        condition = f" where {dict(where)}" if where else ""
-        raise PairsError(f"{source}: no pairs{condition}; left out: {counted(left_out)}")
-    return Pairs(table, left_out, said)
+def chunks(
+    source: str,
+    sieve: "Sieve",
+    reads: Format | None = None,
+    *,
+    where: Mapping[str, Any] | None = None,
+    after: Place | None = None,
+) -> Iterator[Chunk]:
+    """The valid pairs of a source, some at a time.
+
+    Args:
+        source: as of `mars_core.data.source_rows.parts`.
+        sieve: lets them through, and counts the others.
+        reads: as of `read`.
+        where: as of `read`.
+        after: the last row that was read before, so that reading goes on behind it.
+
+    Raises:
+        PairsError: the source is not there or has a wrong form.
+    """
+    files = parts(source)
+    last_file, last_row = after or Place(-1, 0)
+    sieve.files = [part.name for part in files]
+    for number, part in enumerate(files):
+        if number < last_file or (number == last_file and last_row is None):
+            continue
+        columns = dict[str, None]()  # in their order
+        lines = _selected(part, where or {}, columns)
+        first = next(lines, None)
+        if first is None:  # no row has what `where` asks for
+            continue
+        reader, lines = recognised(chain([first], lines), reads, part.name)
+        if number == last_file:
+            lines = (line for line in lines if line.number > (last_row or 0))
+        alone = type(reader).group is Format.group  # each row makes pairs by itself, so that any may be last
+        found = readings(lines, reader, source)
+        while some := list(islice(found, ROWS_AT_ONCE)):
+            pairs = list(sieve.valid(some, number))
+            yield Chunk(pairs, Place(number, some[-1].line.number) if alone else None)
+        sieve.remarks.setdefault(remark(reader, columns), []).append(part.name)
+        yield Chunk([], Place(number, None))
 
 
 def recognised(lines: Iterator[Line], reads: Format | None, name: str) -> tuple[Format, Iterator[Line]]:
@@ -176,9 +213,9 @@ def as_table(pairs: Iterator[dict[str, Any]]) -> Dataset:
     Its file has no name, and is gone with the table.
     """
     with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
-        with pa.ipc.new_file(file.name, _SCHEMA) as written:
+        with pa.ipc.new_file(file.name, SCHEMA) as written:
             while some := list(islice(pairs, ROWS_AT_ONCE)):
-                written.write_batch(pa.RecordBatch.from_pylist(some, schema=_SCHEMA))
+                written.write_batch(pa.RecordBatch.from_pylist(some, schema=SCHEMA))
         arrow = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
     asked = {name for name in NUMBERS if arrow[name].null_count < len(arrow)}
     return with_numbers(Dataset(arrow, fingerprint=uuid.uuid4().hex), asked)
@@ -220,40 +257,121 @@ def counted(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} × {reason}" for reason, count in reasons.items()) or "nothing"
 
 
-class _Sieve:
+class Sieve:
     """Lets valid pairs through; counts the others, and names the first of the invalid rows."""
 
-    def __init__(self, refusal: Callable[[str], str | None] | None) -> None:
-        self.refusal = refusal
+    def __init__(self, source: str, refusal: Callable[[str], str | None] | None) -> None:
+        """Of a source; `refusal` says why a stored prompt cannot be used, if so."""
+        self.source, self.refusal = source, refusal
+        self.files: list[str] = []
+        """The names of the source's files."""
         self.left_out, self.invalid = Counter[str](), Counter[str]()
         self.named: list[str] = []
-        self._first: dict[str, tuple[str, int]] = {}
+        self.remarks = dict[str, list[str]]()
+        """How files were read, and the names of those that were."""
+        self.first = FirstPlaces()
+        """Where each id came first: the file's number · 2⁴⁰ + the row's."""
 
-    def valid(self, reading: Reading, name: str) -> Iterator[dict[str, Any]]:
-        """The valid pairs of a row of the file `name`."""
-        self.left_out.update(reading.left_out)
-        problem, place = reading.problem, (name, reading.line.number)
-        for pair in reading.pairs:
-            problem = self._problem(pair, place)
+    def valid(self, readings: Sequence[Reading], file: int) -> Iterator[dict[str, Any]]:
+        """The valid pairs among what the rows of a file say."""
+        keys = [[key_of(pair["pair_id"]) for pair in reading.pairs] for reading in readings]
+        known = iter(self.first.find(list(chain.from_iterable(keys))).tolist())
+        new = dict[int, int]()
+        for reading, own in zip(readings, keys, strict=True):
+            self.left_out.update(reading.left_out)
+            problem, place = reading.problem, (file << 40) + reading.line.number
+            for pair, key, before in zip(reading.pairs, own, list(islice(known, len(own))), strict=True):
+                before = before if before >= 0 else new.get(key, -1)
+                problem = self._problem(pair, -1 if before == place else before)
+                if problem:
+                    break
+                new[key] = place
+                yield pair | {"place": place}
             if problem:
-                break
-            yield pair
-        if problem:
-            self.invalid[problem.partition(":")[0]] += 1
-            if len(self.named) < NAMED_ROWS:
-                self.named.append(f"{name}: row {reading.line.number}: {problem}")
+                self.invalid[problem.partition(":")[0]] += 1
+                if len(self.named) < NAMED_ROWS:
+                    self.named.append(f"{self.files[file]}: row {reading.line.number}: {problem}")
+        self.first.add(new)
 
-    def _problem(self, pair: Mapping[str, Any], place: tuple[str, int]) -> str:
+    def conclude(
+        self, pairs: int, where: Mapping[str, Any] | None, invalid: Literal["error", "drop"]
+    ) -> None:
+        """Raise PairsError if there are invalid rows, and none is expected, or no pairs at all."""
+        if self.named and invalid == "error":
+            total = self.invalid.total()
+            unnamed = total - len(self.named)
+            listed = "\n  ".join([*self.named, *([f"and {unnamed} more"] if unnamed else [])])
+            advice = "Repair what is named, or set data.invalid=drop to leave it out."
+            if not pairs:
+                question = "No row is valid: has a column another name than expected?"
+                advice = "\n".join([*self.said(), f"{question} {advice}"])
+            raise PairsError(f"{total} invalid row{'s' if total > 1 else ''}:\n  {listed}\n{advice}")
+        if not pairs:
+            condition = f" where {dict(where)}" if where else ""
+            raise PairsError(
+                f"{self.source}: no pairs{condition}; left out: {counted(self.left_out + self.invalid)}"
+            )
+
+    def state(self) -> dict[str, Any]:
+        """What was counted by now, for `restore`."""
+        return {name: getattr(self, name) for name in ("left_out", "invalid", "named", "remarks")}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with what an earlier start had counted."""
+        self.left_out, self.invalid = Counter(state["left_out"]), Counter(state["invalid"])
+        self.named, self.remarks = state["named"], state["remarks"]
+
+    def said(self) -> list[str]:
+        """How the source was read, in sentences without an end."""
+        return [
+            f"{self.source if len(self.remarks) == 1 else ', '.join(names)}: {remark}"
+            for remark, names in self.remarks.items()
+        ]
+
+    def _problem(self, pair: Mapping[str, Any], before: int) -> str:
+        """Why a pair is invalid; `before` is where its id was first, or -1."""
         refused = self.refusal(pair["prompt"]) if self.refusal else None
-        if refused:
-            return refused
-        first = self._first.setdefault(pair["pair_id"], place)
-        if first is place:
-            return ""
+        if refused or before < 0:
+            return refused or ""
         return (
-            f"duplicate id: {pair['pair_id']!r}, first in {first[0]}: row {first[1]} "
-            "(a row without an id is known by its texts)"
+            f"duplicate id: {pair['pair_id']!r}, first in {self.files[before >> 40]}: "
+            f"row {before & (2**40 - 1)} (a row without an id is known by its texts)"
         )
+
+
+class FirstPlaces:
+    """By 64-bit key, where it came first, in 16 bytes each: sorted runs, in which short ones are merged."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._runs: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []
+
+    def find(self, keys: Sequence[int]) -> NDArray[np.int64]:
+        """The place of each key [n], -1 where it is new."""
+        wanted = np.array(keys, dtype=np.uint64)
+        found = np.full(len(wanted), -1, dtype=np.int64)
+        for known, places in self._runs:
+            at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            there = known[at] == wanted
+            found[there] = places[at[there]]
+        return found
+
+    def add(self, places: Mapping[int, int]) -> None:
+        """Add new keys with their places."""
+        if not places:
+            return
+        keys = np.fromiter(places.keys(), np.uint64, len(places))
+        values = np.fromiter(places.values(), np.int64, len(places))
+        while self._runs and len(self._runs[-1][0]) <= min(len(keys), LONGEST_RUN):
+            before = self._runs.pop()
+            keys, values = np.concatenate([before[0], keys]), np.concatenate([before[1], values])
+        order = np.argsort(keys)
+        self._runs.append((keys[order], values[order]))
+
+
+def key_of(text: str) -> int:
+    """A hash of 64 bits, under which a text is known; two of ten million share one once in 300,000 times."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def _selected(part: Part, where: Mapping[str, Any], columns: dict[str, None]) -> Iterator[Line]:

@@ -11,23 +11,28 @@ texts.
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from mars_core.data import dialogue
+from mars_core.data.reading import FirstPlaces, key_of
+from mars_core.tables import Table
 
 WORDS = 8
 """Words in a run."""
 NEAR = 0.7
 """Least share of a text's runs of words in one training text that makes it a near-duplicate."""
 BLOCK = 8192
-"""Training texts compared at a time; bounds memory."""
+"""Texts compared at a time; bounds memory."""
 COLUMNS = {"row": "str", "exact": "bool", "share": "float64", "training_id": "str"}
 """Columns of the result and their types; a set without a contaminated row has them too."""
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -37,12 +42,27 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that no word of a run is lost modulo 2⁶⁴."""
 
 
+Blocks = Iterable[tuple[Sequence[str], Sequence[str]]]
+"""Texts, some at a time: the row that each belongs to, and the text."""
+
+
+class TextBlocks(NamedTuple):
+    """Prompts and responses of rows, each read once."""
+
+    prompts: Blocks
+    responses: Blocks
+
+
 class Texts(NamedTuple):
     """Aligned lists: the row or pair that a response belongs to, its prompt, and the response."""
 
     rows: Sequence[str]
     prompts: Sequence[str]
     responses: Sequence[str]
+
+    def blocks(self) -> TextBlocks:
+        """As one block."""
+        return TextBlocks([(self.rows, self.prompts)], [(self.rows, self.responses)])
 
 
 def texts_of_pairs(rows: Dataset) -> Texts:
@@ -51,16 +71,27 @@ def texts_of_pairs(rows: Dataset) -> Texts:
     return Texts(ids * 2, rows["prompt"][:] * 2, rows["chosen"][:] + rows["rejected"][:])
 
 
+def blocks_of_pairs(table: Table) -> TextBlocks:
+    """The prompts of pairs, and their responses: first all chosen ones, then all rejected ones."""
+    ids = "pair_id" if "pair_id" in table.columns else "synthetic_id"
+
+    def column(name: str) -> Blocks:
+        for batch in table.batches(ids, name):
+            yield batch[ids].to_pylist(), batch[name].to_pylist()
+
+    return TextBlocks(column("prompt"), itertools.chain(column("chosen"), column("rejected")))
+
+
 class Measured:
     """An evaluation set, prepared for repeated comparisons with a growing set of training texts."""
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: TextBlocks) -> None:
         """Count the runs of words in prompts and in responses."""
-        self.prompts = _Runs(_rows_by_words(zip(texts.rows, _spoken(texts.prompts), strict=True)))
-        self.responses = _Runs(_rows_by_words(zip(texts.rows, texts.responses, strict=True), WORDS))
+        self.prompts = _Runs(_worded(_spoken(texts.prompts)))
+        self.responses = _Runs(_worded(texts.responses, WORDS))
 
 
-def contaminated_rows(measured: Mapping[str, Measured], training: Texts) -> dict[str, pd.DataFrame]:
+def contaminated_rows(measured: Mapping[str, Measured], training: TextBlocks) -> dict[str, pd.DataFrame]:
     """The rows of evaluation sets that repeat a training text.
 
     Returns:
@@ -68,34 +99,22 @@ def contaminated_rows(measured: Mapping[str, Measured], training: Texts) -> dict
         (prompt or response), exact, share (of the text's runs of words that the training text has; 1 if
         exact), training_id (the first training row with that text).
     """
-    prompts = _repeated(
-        [one.prompts for one in measured.values()],
-        _rows_by_words(zip(training.rows, _spoken(training.prompts), strict=True)),
-    )
-    responses = _repeated(
-        [one.responses for one in measured.values()],
-        _rows_by_words(zip(training.rows, training.responses, strict=True), WORDS),
-    )
+    asked = _repeated([one.prompts for one in measured.values()], _worded(_spoken(training.prompts)))
+    answered = _repeated([one.responses for one in measured.values()], _worded(training.responses, WORDS))
     return {
-        name: greatest([asked.assign(part="prompt"), answered.assign(part="response")])
-        for name, asked, answered in zip(measured, prompts, responses, strict=True)
+        name: greatest([of_prompts.assign(part="prompt"), of_responses.assign(part="response")])
+        for name, of_prompts, of_responses in zip(measured, asked, answered, strict=True)
     }
 
 
 def contaminating(measured: Sequence[str], training: Sequence[str]) -> NDArray[np.bool_]:
     """Whether each training prompt [n] repeats, exactly or nearly, a prompt of an evaluation set."""
-    own = _Runs(_rows_by_words(zip(measured, _spoken(measured), strict=True)))
-    trained_by = _rows_by_words(zip(map(str, range(len(training))), _spoken(training), strict=True))
+    own = _Runs(_worded(_spoken([(measured, measured)])))
     found = np.zeros(len(training), dtype=bool)
-    texts = list(trained_by)
-    for start in range(0, len(texts), BLOCK):
-        block = texts[start : start + BLOCK]
-        repeats = np.array([text in own.rows_of for text in block])
-        if not own.columns.empty:
-            shared = (own.incidence @ _incidence(_runs(block), len(block), own.columns).T).tocoo()
-            repeats[shared.col[shared.data >= NEAR * own.number[shared.row]]] = True
-        for text in itertools.compress(block, repeats):
-            found[list(map(int, trained_by[text]))] = True
+    for rows, words in _worded(_spoken([(list(map(str, range(len(training)))), training)])):
+        repeats = own.numbers.find(list(map(key_of, words))) >= 0
+        repeats[[place for place, *_ in _near(own, _runs(words), len(words))]] = True
+        found[list(map(int, itertools.compress(rows, repeats)))] = True
     return found
 
 
@@ -106,46 +125,100 @@ def greatest(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 class _Runs:
-    """Distinct texts of an evaluation set, and the runs of words in them."""
+    """Distinct texts of an evaluation set by their numbers, and the runs of words in them."""
 
-    def __init__(self, rows_of: dict[str, list[str]]) -> None:
-        """Of `_rows_by_words`."""
-        self.rows_of = rows_of
-        runs = _runs(list(rows_of))
-        self.columns = pd.Index(runs["run"].unique())
-        self.incidence = _incidence(runs, len(rows_of), self.columns)
-        self.number = np.maximum(self.incidence.sum(axis=1).A1, 1)
+    def __init__(self, blocks: Blocks) -> None:
+        """Of `_worded`."""
+        self.numbers = FirstPlaces()
+        """The number of a text, by its key."""
+        self._rows: list[str] = []
+        owners, texts, hashes, n = array("q"), list[NDArray[np.intp]](), list[NDArray[np.uint64]](), 0
+        for rows, words in blocks:
+            keys = list(map(key_of, words))
+            new, fresh = dict[int, int](), list[str]()
+            for text, key, known in zip(words, keys, self.numbers.find(keys).tolist(), strict=True):
+                if known < 0 and key not in new:
+                    new[key] = n + len(fresh)
+                    fresh.append(text)
+                owners.append(new[key] if known < 0 else known)
+            self.numbers.add(new)
+            self._rows += rows
+            runs = _runs(fresh)
+            texts.append(runs["text"].to_numpy() + n)
+            hashes.append(runs["run"].to_numpy())
+            n += len(fresh)
+        self._by_text = np.argsort(owners, kind="stable")
+        self._ends = np.bincount(owners, minlength=n).cumsum() if n else np.zeros(0, np.intp)
+        owner = np.concatenate([np.empty(0, np.intp), *texts])
+        self.columns, column = np.unique(
+            np.concatenate([np.empty(0, np.uint64), *hashes]), return_inverse=True
+        )
+        self.length = np.bincount(owner, minlength=n)
+        """How many distinct runs a text has."""
+        ones = np.ones(len(owner), dtype=np.int8)
+        self.texts_of: csr_matrix = csr_matrix((ones, (column, owner)), shape=(len(self.columns), n))
+        """Which run is in which text, [columns, texts]."""
+
+    def rows_of(self, text: int) -> list[str]:
+        """The rows that have a text."""
+        start = self._ends[text - 1] if text else 0
+        return [self._rows[place] for place in self._by_text[start : self._ends[text]]]
 
 
-def _repeated(measured: Sequence[_Runs], trained_by: dict[str, list[str]]) -> list[pd.DataFrame]:
-    """The rows of each set that have a text in common with training; `trained_by` comes from
-    `_rows_by_words`."""
-    training = list(trained_by)
+def _repeated(measured: Sequence[_Runs], training: Blocks) -> list[pd.DataFrame]:
+    """The rows of each set that have a text in common with training; the texts are those of `_worded`."""
+    exact: list[dict[int, str]] = [{} for _ in measured]
+    near: list[dict[int, tuple[float, str]]] = [{} for _ in measured]
+    for rows, words in training:
+        first: dict[str, str] = {}
+        for row, text in zip(rows, words, strict=True):
+            first.setdefault(text, row)
+        rows, runs = list(first.values()), _runs(list(first))
+        keys = list(map(key_of, first))
+        for one, same, similar in zip(measured, exact, near, strict=True):
+            for number, row in zip(one.numbers.find(keys).tolist(), rows, strict=True):
+                if number >= 0:
+                    same.setdefault(number, row)
+            for place, number, share in _near(one, runs, len(rows)):
+                if share > similar.get(number, (0.0, ""))[0]:
+                    similar[number] = share, rows[place]
     found = []
-    for one, (shares, places) in zip(measured, _greatest_shares(measured, training), strict=True):
-        lines = [
-            (row, True, 1.0, trained_by[words][0])
-            for words, rows in one.rows_of.items()
-            if words in trained_by
-            for row in rows
+    for one, same, similar in zip(measured, exact, near, strict=True):
+        lines = [(row, True, 1.0, by) for text, by in sorted(same.items()) for row in one.rows_of(text)]
+        lines += [
+            (row, False, share, by)
+            for text, (share, by) in sorted(similar.items())
+            for row in one.rows_of(text)
         ]
-        texts = list(one.rows_of.values())
-        for i in np.flatnonzero(shares >= NEAR):
-            near = trained_by[training[places[i]]][0]
-            lines += [(row, False, shares[i], near) for row in texts[i]]
         found.append(pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS))
     return found
 
 
-def _rows_by_words(texts: Iterable[tuple[str, str]], least_words: int = 1) -> dict[str, list[str]]:
-    """The rows of each distinct text with enough words; case and ligatures are folded, and words separated by
-    one space."""
-    rows: dict[str, list[str]] = {}
-    for row, text in texts:
-        words = words_of(text)
-        if len(words) >= least_words:
-            rows.setdefault(" ".join(words), []).append(row)
-    return rows
+def _near(one: _Runs, runs: pd.DataFrame, texts: int) -> Iterator[tuple[int, int, float]]:
+    """The places of training texts, the numbers of texts of a set that are near to them, and the shares."""
+    if not len(one.columns) or runs.empty:
+        return
+    at = np.minimum(np.searchsorted(one.columns, runs["run"]), len(one.columns) - 1)
+    there = one.columns[at] == runs["run"].to_numpy()
+    ones, text = np.ones(int(there.sum()), dtype=np.int32), runs["text"].to_numpy()[there]
+    of_texts = csr_matrix((ones, (text, at[there])), shape=(texts, len(one.columns)))
+    # A sparse product: a join would have many more lines if texts share boilerplate.
+    shared = (of_texts @ one.texts_of).tocoo()
+    shares = shared.data / one.length[shared.col]
+    near = np.flatnonzero(shares >= NEAR)
+    for place in near[np.argsort(shared.row[near], kind="stable")]:
+        yield int(shared.row[place]), int(shared.col[place]), float(shares[place])
+
+
+def _worded(blocks: Blocks, least_words: int = 1) -> Blocks:
+    """Texts with enough words, at most `BLOCK` at a time; case and ligatures are folded, and words separated
+    by one space."""
+    for rows, texts in blocks:
+        for start in range(0, len(texts), BLOCK):
+            some = slice(start, start + BLOCK)
+            worded = [(row, words_of(text)) for row, text in zip(rows[some], texts[some], strict=True)]
+            enough = [(row, " ".join(words)) for row, words in worded if len(words) >= least_words]
+            yield [row for row, _ in enough], [text for _, text in enough]
 
 
 def words_of(text: str) -> list[str]:
@@ -153,38 +226,14 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-def prompt_numbers(prompts: Sequence[str]) -> NDArray[np.intp]:
+def prompt_numbers(prompts: Iterable[str]) -> NDArray[np.intp]:
     """A number for each prompt [n]: those that differ in case, spacing or punctuation alone share one."""
-    return np.unique([" ".join(words_of(prompt)) or prompt for prompt in prompts], return_inverse=True)[1]
-
-
-def _greatest_shares(
-    measured: Sequence[_Runs], training: Sequence[str]
-) -> list[tuple[NDArray[np.float64], NDArray[np.intp]]]:
-    """For each set, each text's greatest share of runs of words in one training text, and that text's
-    place."""
-    found = [(np.zeros(len(one.rows_of)), np.zeros(len(one.rows_of), dtype=np.intp)) for one in measured]
-    for start in range(0, len(training), BLOCK):
-        block = training[start : start + BLOCK]
-        runs = _runs(block)
-        for one, (best, places) in zip(measured, found, strict=True):
-            if one.columns.empty:
-                continue
-            # A sparse product: a join would have many more lines if texts share boilerplate.
-            shared = (one.incidence @ _incidence(runs, len(block), one.columns).T).tocsr()
-            shares = shared.max(axis=1).toarray().ravel() / one.number
-            better = shares > best
-            best[better] = shares[better]
-            places[better] = start + shared.argmax(axis=1).A1[better]
+    worded = pa.array((" ".join(words_of(prompt)) or prompt for prompt in prompts), pa.large_string())
+    encoded = worded.dictionary_encode()
+    numbers = np.empty(len(encoded.dictionary), dtype=np.intp)
+    numbers[pc.sort_indices(encoded.dictionary)] = np.arange(len(numbers))
+    found: NDArray[np.intp] = numbers[encoded.indices]
     return found
-
-
-def _incidence(runs: pd.DataFrame, texts: int, columns: pd.Index) -> csr_matrix:
-    """Which text has which run of words, [texts, columns]; runs that are not in `columns` are left out."""
-    places = columns.get_indexer(pd.Index(runs["run"]))
-    there = places >= 0
-    ones = np.ones(int(there.sum()), dtype=np.int32)
-    return csr_matrix((ones, (runs["text"][there], places[there])), shape=(texts, len(columns)))
 
 
 def _runs(texts: Sequence[str]) -> pd.DataFrame:
@@ -201,6 +250,7 @@ def _runs(texts: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({"text": text[starts], "run": run}).drop_duplicates()
 
 
-def _spoken(prompts: Sequence[str]) -> list[str]:
+def _spoken(blocks: Blocks) -> Blocks:
     """The content of each prompt's turns, without the speakers."""
-    return [" ".join(turn.content for turn in dialogue.turns(prompt)) for prompt in prompts]
+    for rows, prompts in blocks:
+        yield rows, [" ".join(turn.content for turn in dialogue.turns(prompt)) for prompt in prompts]

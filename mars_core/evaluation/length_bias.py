@@ -4,7 +4,7 @@ An accuracy means little unless it exceeds that of a rule that looks only at len
 is its number of characters, which no tokenizer changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,9 @@ from scipy import stats
 from mars_core.evaluation.statistics import Interval, as_sample, stratified_bootstrap
 
 
-def lengths(texts: Sequence[str]) -> NDArray[np.int64]:
+def lengths(texts: Iterable[str]) -> NDArray[np.int64]:
     """Characters of each text, [n]."""
-    return np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    return np.fromiter(map(len, texts), dtype=np.int64)
 
 
 def length_bias(

@@ -18,6 +18,7 @@ from mars_core.evaluation.length_bias import length_bias, lengths
 from mars_core.evaluation.statistics import pairwise_summary
 from mars_core.evaluation.uncertainty import measures
 from mars_core.model.scoring import Cut
+from mars_core.tables import Table
 
 Metrics = dict[str, float]
 NAMED_PAIRS = 5
@@ -32,7 +33,7 @@ class Measured(NamedTuple):
     notes: list[str]
 
 
-def measure_pairs(name: str, pairs: Dataset, table: pd.DataFrame, cut: Cut) -> Measured:
+def measure_pairs(name: str, pairs: Table, table: pd.DataFrame, cut: Cut) -> Measured:
     """Metrics of scored preference pairs; their names begin with the set's.
 
     Args:
@@ -41,8 +42,9 @@ def measure_pairs(name: str, pairs: Dataset, table: pd.DataFrame, cut: Cut) -> M
         table: the table of `PairRewards`, in the same order.
         cut: what the texts lost to the limit of tokens, and the pairs that became the same tokens.
     """
-    clusters = prompt_numbers(pairs["prompt"][:])
-    metrics = pairs_summary(table, clusters) | length_bias(table["margin"], *_lengths(pairs), clusters)
+    clusters = prompt_numbers(pairs.texts("prompt"))
+    chosen, rejected = (lengths(pairs.texts(side)) for side in ("chosen", "rejected"))
+    metrics = pairs_summary(table, clusters) | length_bias(table["margin"], chosen, rejected, clusters)
     if "variance_chosen" in table:  # the objective knows how sure it is
         deviation = np.sqrt(table["variance_chosen"] + table["variance_rejected"])
         told = measures(deviation, table["margin"])

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow.parquet
+import pyarrow
 from datasets import Dataset
 
 from mars_core.fit.specification import FitError
+from mars_core.tables import Table, TableError
 
 PAIR = datasets.Features(
     {name: datasets.Value("string") for name in ("pair_id", "prompt", "chosen", "rejected")}
@@ -53,11 +54,11 @@ def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
 
 
 def _table(file: Path) -> Dataset:
-    if not file.is_file():
+    if not file.exists():
         raise FitError(f"{file}: no such file of pairs")
     try:
-        arrow = pyarrow.parquet.read_table(file, memory_map=True)
-    except (OSError, pyarrow.ArrowInvalid) as error:
+        arrow = Table(file).read()
+    except (OSError, TableError, pyarrow.ArrowInvalid) as error:
         raise FitError(f"{file}: no Parquet file of pairs can be read from it: {error}") from error
     if "margin" in arrow.column_names:
         place = arrow.column_names.index("margin")

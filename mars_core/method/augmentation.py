@@ -548,7 +548,7 @@ def _give(parents: Sequence[Parent], left: int, most: int) -> list[Parent]:
     takers: dict[str, Parent] = {}
     while left and (able := [p for p in parents if 0 < p.budget < most and not p.exhausted]):
         shares = capped_shares(np.array([parent.log_q for parent in able]), left, left)
-        names = np.array([parent.pair_id for parent in able])
+        names = [parent.pair_id for parent in able]
         for parent, share in zip(able, largest_remainder(shares, left, left, names), strict=True):
             extra = min(int(share), most - parent.budget)
             if extra:

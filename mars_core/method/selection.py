@@ -5,10 +5,11 @@ never exceed the cap; what a capped pair cannot take goes to the others in propo
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import log_softmax
@@ -16,6 +17,9 @@ from scipy.special import log_softmax
 from mars_core.errors import MarsError
 from mars_core.extensions import PluginSection
 from mars_core.method.strategies.strategy import STRATEGIES, Floats, Signals, Strategy
+
+Texts: TypeAlias = "Sequence[str] | pa.ChunkedArray"
+"""Ids, [n]; as Arrow has them they take a third of the memory."""
 
 
 class SelectionError(MarsError, ValueError):
@@ -41,9 +45,16 @@ class SelectionConfig(PluginSection):
         return strategy
 
 
-def allocate(
-    pair_ids: Sequence[str], signals: Signals, config: SelectionConfig, capacity: int
-) -> pd.DataFrame:
+class Allocation(NamedTuple):
+    """What each pair gets, [n]."""
+
+    probability: Floats
+    """Sums to 1."""
+    budget: NDArray[np.int64]
+    """Sums to B."""
+
+
+def allocate(pair_ids: Texts, signals: Signals, config: SelectionConfig, capacity: int) -> Allocation:
     """Divide the budget over pairs.
 
     Args:
@@ -51,9 +62,6 @@ def allocate(
         signals: the signals that the strategy reads.
         config: the strategy, B and the cap.
         capacity: most units that the augmentation can make of one pair.
-
-    Returns:
-        Columns pair_id, probability (float64, sums to 1), budget (int64, sums to B).
 
     Raises:
         SelectionError: there are no pairs, n·cap < B, or the strategy did not return [n] numbers.
@@ -68,13 +76,9 @@ def allocate(
             f"{int(np.isnan(log_q).sum() + np.isposinf(log_q).sum())} are no numbers"
         )
     shares = capped_shares(log_q, config.budget, cap)
-    return pd.DataFrame(
-        {
-            "pair_id": np.asarray(pair_ids, dtype=object),
-            "probability": np.exp(log_softmax(log_q)),
-            "budget": largest_remainder(shares, config.budget, cap, np.asarray(pair_ids, dtype=str)),
-        }
-    )
+    budget = largest_remainder(shares, config.budget, cap, pair_ids)
+    del shares  # memory that the next line needs
+    return Allocation(np.exp(log_softmax(log_q)), budget)
 
 
 def effective_cap(config: SelectionConfig, capacity: int) -> int:
@@ -108,20 +112,34 @@ def capped_shares(logits: Floats, budget: int, cap: int) -> Floats:
     """
     order = np.argsort(-logits, kind="stable")
     descending = logits[order]
-    log_tail = np.logaddexp.accumulate(descending[::-1])[::-1]
-    left = budget - cap * np.arange(len(logits), dtype=np.float64)
-    largest_share = left * np.exp(descending - log_tail)
+    most = min(len(logits), budget // cap + 2)  # so many pairs, and maybe two more, can be at the cap
+    log_tail = np.logaddexp.accumulate(descending[::-1])[::-1][:most].copy()
+    left = budget - cap * np.arange(most, dtype=np.float64)
+    largest_share = left * np.exp(descending[:most] - log_tail)
     full = int(np.argmax(largest_share <= cap)) if np.any(largest_share <= cap) else len(logits)
     shares = np.full(len(logits), float(cap))
     if full < len(logits):
-        shares[order[full:]] = left[full] * np.exp(descending[full:] - log_tail[full])
+        descending[full:] -= log_tail[full]
+        np.exp(descending[full:], out=descending[full:])
+        descending[full:] *= left[full]
+        shares[order[full:]] = descending[full:]
     return shares
 
 
-def largest_remainder(shares: Floats, budget: int, cap: int, pair_ids: NDArray[np.str_]) -> NDArray[np.int64]:
+def largest_remainder(shares: Floats, budget: int, cap: int, pair_ids: Texts) -> NDArray[np.int64]:
     """Round shares to whole budgets that sum to `budget`; pair ids break ties between equal remainders."""
     budgets = np.floor(shares).astype(np.int64)
-    order = np.lexsort((pair_ids, -(shares - budgets)))
-    takers = order[budgets[order] < cap]
-    budgets[takers[: budget - int(budgets.sum())]] += 1
+    remainders = shares - budgets
+    remainders[budgets >= cap] = -1  # they take no more
+    missing = budget - int(budgets.sum())
+    if missing <= 0:
+        return budgets
+    least = np.partition(remainders, len(remainders) - missing)[len(remainders) - missing]
+    more = remainders > least
+    budgets[more] += 1
+    # Of those that are equal, the first by their ids; there may be few of them, or all pairs.
+    equal = np.flatnonzero((remainders == least) & (least >= 0))
+    ids = pa.array(pair_ids) if isinstance(pair_ids, Sequence) else pair_ids
+    first = pc.sort_indices(ids.take(pa.array(equal))).to_numpy()
+    budgets[equal[first[: missing - int(more.sum())]]] += 1
     return budgets

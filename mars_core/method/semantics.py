@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
@@ -22,6 +22,7 @@ from mars_core.errors import ModelError
 from mars_core.files import sha256_of
 from mars_core.model.checkpoints import locate
 from mars_core.model.vector_store import VectorStore
+from mars_core.tables import Rows, batches_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -152,7 +153,7 @@ def cosine_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
 
 
 def measure_distances(
-    pairs: Dataset, embedder: Embedder, threshold: str, on_pairs: Callable[[int], None] | None = None
+    pairs: Rows, embedder: Embedder, threshold: str, on_pairs: Callable[[int], None] | None = None
 ) -> pd.DataFrame:
     """Distance of each pair's responses, and whether it is close.
 
@@ -165,7 +166,12 @@ def measure_distances(
     Returns:
         Columns pair_id, distance (float32), threshold (the same in every row), is_close.
     """
-    distance = embedder.distances(pairs["chosen"], pairs["rejected"], on_pairs)
+    ids, parts = list[pa.Array](), list[NDArray[np.float32]]()
+    for batch in batches_of(pairs):
+        chosen, rejected = (batch[side].to_pylist() for side in ("chosen", "rejected"))
+        parts.append(embedder.distances(chosen, rejected, on_pairs))
+        ids.append(batch["pair_id"])
+    distance = np.concatenate(parts)
     if embedder.texts_cut:
         logger.warning(
             "%d responses are longer than the embedder reads; their beginning counts.", embedder.texts_cut
@@ -173,7 +179,7 @@ def measure_distances(
     limit = distance_threshold(distance, threshold)
     return pd.DataFrame(
         {
-            "pair_id": np.asarray(pairs["pair_id"][:], dtype=object),
+            "pair_id": pa.chunked_array(ids).to_pandas(),
             "distance": distance,
             "threshold": np.float32(limit),
             "is_close": distance < np.float32(limit),

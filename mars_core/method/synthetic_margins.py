@@ -39,9 +39,9 @@ def summarise(
         `rewritten/…` and `not_rewritten/…`, where there are such pairs; `low_limit`, the margin below which
         one is low.
     """
-    margin = originals.set_index("pair_id")["margin"]
-    limit = float(margin.abs().quantile(LOW))
+    limit = float(originals["margin"].abs().quantile(LOW))
     parents = synthetic["parent_id"]
+    margin = originals[originals["pair_id"].isin(parents.unique())].set_index("pair_id")["margin"]
     right_before, right_after = synthetic["margin_before"] > 0, synthetic["margin_after"] > 0
     of_each = pd.DataFrame(
         {

@@ -27,6 +27,7 @@ from mars_core.files import write_whole
 from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.objectives.objective import ObjectiveConfig
+from mars_core.tables import Table, write
 
 
 class Cut(NamedTuple):
@@ -101,8 +102,8 @@ def score(spec: ScoreSpec, on_scored: Callable[[int], None] | None = None) -> No
 
 
 def pairs_of(file: Path) -> Dataset:
-    """A table of pairs, memory-mapped; synthetic ones are known by their synthetic_id."""
-    table = Dataset(pyarrow.parquet.read_table(file, memory_map=True))
+    """A table of pairs; synthetic ones are known by their synthetic_id."""
+    table = Dataset(Table(file).read())
     return table.rename_column("synthetic_id", "pair_id") if "synthetic_id" in table.column_names else table
 
 
@@ -123,7 +124,7 @@ def _score_pairs(
 
     wanted = spec.features or (spec.moments and model.objective.is_linear)
     scored = pair_rewards(model, pairs_of(spec.pairs[name]), on_scored, take if wanted else None)
-    scored.table.to_parquet(folder / f"{name}.parquet", index=False)
+    write(folder / f"{name}.parquet", scored.table)
     if moments.n:
         moments.save(folder / f"{name}_moments.npz")
     if spec.features:

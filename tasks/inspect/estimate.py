@@ -31,10 +31,12 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         PairsError, BenchmarkError, SelectionError, ModelError: as the run itself would. It does not check
             whether a generator answers.
     """
-    sets, benchmarks = read_sources(config)
     suite = config.evaluation.suite
-    benchmark = sum(len(suite[key].texts(rows).rows) for key, rows in benchmarks.items()) // 2
-    originals, budget, rounds = len(sets.train), config.selection.budget, config.rounds
+    with read_sources(config) as (sets, benchmarks):
+        benchmark = sum(len(suite[key].texts(rows).rows) for key, rows in benchmarks.items()) // 2
+        originals, validation, heldout = len(sets.train), len(sets.validation), len(sets.heldout)
+        sample = sets.train.select(range(min(SAMPLE, originals)))
+    budget, rounds = config.selection.budget, config.rounds
     locate(config.semantics.embedder)
     model = RewardModel.load(config.model.backbone, config.model, config.fit.objective)
 
@@ -53,7 +55,6 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         ranked = with_budget * min(max(scheme.pool, each), most) if scheme.pool else 0
         requests, texts = 3 * with_budget, paraphrases_a_round(config, originals)
     rewritten = with_budget if config.rewriting.enabled and scheme.writes_variants else 0
-    sample = sets.train.select(range(min(SAMPLE, originals)))
     ids = model.renderer.render(list(sample["prompt"]) * 2, [*sample["chosen"], *sample["rejected"]]).ids
     text_tokens = sum(map(len, ids)) / len(ids)
 
@@ -64,14 +65,14 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     steps = config.fit.epochs * sum(math.ceil(pairs / config.fit.batch_pairs) for pairs in fitted)
     benchmarked = benchmark * (rounds + 1 if config.evaluation.benchmark_rounds == "all" else 1)
     changed = config.evaluation.robustness
-    benchmark += min(changed.rows, len(sets.heldout)) * (1 + len(changed.by_key)) if changed.rows else 0
-    evaluated = (len(sets.validation) + len(sets.heldout)) * (rounds + 1) + benchmarked
+    benchmark += min(changed.rows, heldout) * (1 + len(changed.by_key)) if changed.rows else 0
+    evaluated = (validation + heldout) * (rounds + 1) + benchmarked
     scored_pairs = evaluated + rounds * (originals + 2 * budget + ranked)
     weights = sum(p.numel() for name, p in model.network.named_parameters() if "embeddings." not in name)
     disk = sum(p.numel() for p in model.network.parameters()) * 4 * (rounds + 1)
     passes = 6 * trained_pairs + 2 * scored_pairs
     if config.fit.trainable == "head":  # features of every text are computed once, and kept
-        known = originals + len(sets.validation) + len(sets.heldout) + benchmark
+        known = originals + validation + heldout + benchmark
         distinct = known + rounds * (budget + ranked)
         passes = 2 * distinct
         disk += 2 * distinct * model.scalar_layer.in_features * 4
@@ -81,7 +82,7 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
     left_out = "; left out: " + ", ".join(f"{n:,} {why}" for why, n in sets.dropped.items())
     return {
         "data": "; ".join(sets.remarks),
-        "pairs": f"{originals:,} + {len(sets.validation):,} validation + {len(sets.heldout):,} held-out"
+        "pairs": f"{originals:,} + {validation:,} validation + {heldout:,} held-out"
         + (left_out if sets.dropped else ""),
         "augmentation requests a round": f"at most {requests:,} for {texts:,} texts to be kept; "
         f"for what the guards drop, as many again, {scheme.draws} times in all",

@@ -1,14 +1,15 @@
 """Export of a run's synthetic pairs in the formats of other trainers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-import pyarrow.parquet
-from datasets import Dataset
+import pandas as pd
 
 from mars_core.data import dialogue
-from mars_core.data.reading import write_table
+from mars_core.files import write_whole
+from mars_core.tables import Table, write
 from tasks.run.run_folder import RunFolderError, existing_run
 
 Format = Literal["hh", "trl", "parquet"]
@@ -29,16 +30,21 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
     files = [file for t in run.rounds() if (file := run.path(run.of_round(t).synthetic)).exists()]
     if not files:
         raise RunFolderError(f"{root}: no round has synthetic pairs yet")
-    pairs = Dataset(pyarrow.concat_tables(map(pyarrow.parquet.read_table, files)))
+    tables = [Table(file) for file in files]
     file = output or run.path("synthetic.parquet" if form == "parquet" else f"synthetic-{form}.jsonl")
     if form == "parquet":
-        write_table(pairs, file)
+        write_whole(file, lambda path: write(path, chain.from_iterable(table.batches() for table in tables)))
     else:
         render: Callable[[Row], Row] = _hh if form == "hh" else _trl
-        rendered = pairs.map(render, remove_columns=pairs.column_names)
-        with file.open("wb") as lines:
-            rendered.to_json(lines)
-    return file, len(pairs)
+        write_whole(file, lambda path: _write_lines(path, tables, render))
+    return file, sum(map(len, tables))
+
+
+def _write_lines(file: Path, tables: Iterable[Table], render: Callable[[Row], Row]) -> None:
+    with file.open("w") as lines:
+        for batch in chain.from_iterable(table.batches() for table in tables):
+            rows = pd.DataFrame(map(render, batch.to_pylist()))
+            rows.to_json(lines, orient="records", lines=True)
 
 
 def _hh(pair: Row) -> Row:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.dataset
 
 from mars_core.errors import MarsError
 from mars_core.generation import GenerationStore
+from mars_core.tables import Table
 from tasks.run.round_paths import RoundPaths
 from tasks.run.run_folder import RunFolder, RunFolderError, existing_run
 
@@ -102,6 +102,5 @@ def _rows(file: Path, column: str, value: str) -> pd.DataFrame:
     """Rows of a table where a column has a value; none where the round never wrote the table."""
     if not file.exists():
         return pd.DataFrame()
-    table = pyarrow.dataset.dataset(file).to_table(filter=pyarrow.dataset.field(column) == value)
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = Table(file).where(column, [value]).to_pandas()
     return frame

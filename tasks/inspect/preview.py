@@ -23,6 +23,7 @@ from mars_core.method.augmentation import AugmentationError, Parent, augment
 from mars_core.method.guards import Guards, GuardsConfig, Verdict, cleaned, overlap, verdicts
 from mars_core.method.rewriting import Rewrite, RewritingError, rewrite
 from mars_core.method.semantics import Embedder, measure_distances
+from mars_core.tables import Table
 from tasks.inspect.estimate import paraphrases_a_round
 from tasks.processes.open_generator import open_generator
 from tasks.run.run_config import RunConfig
@@ -98,9 +99,12 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
             f"augmentation.scheme={config.augmentation.scheme} makes nothing of an original's texts: there "
             "is nothing to preview"
         )
-    sets, _ = read_sources(config)
     embedder = Embedder(config.semantics)
-    with claimed_run(config) as run, open_generator(run) as generator:
+    with (
+        read_sources(config) as (sets, _),
+        claimed_run(config) as run,
+        open_generator(run) as generator,
+    ):
         rows, distances, threshold, why = _hardest(run, sets.train, embedder, pairs)
         chosen = sets.train.select(rows)
         yield f"# Preview of {config.name}"
@@ -124,7 +128,7 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
 
 
 def _hardest(
-    run: RunFolder, train: Dataset, embedder: Embedder, pairs: int
+    run: RunFolder, train: Table, embedder: Embedder, pairs: int
 ) -> tuple[list[int], list[float], float, str]:
     """Rows of the hardest originals, their distances, the threshold of close ones, how they were found."""
     tables = [run.path(run.of_round(t).margins) for t in range(run.config.rounds, 0, -1)]
@@ -137,9 +141,9 @@ def _hardest(
         closest = distances["distance"].to_numpy().argsort(kind="stable")[:pairs]
         why = f"those of {len(sample)} whose responses are closest, for the run has measured no margins yet"
         return shuffled[closest].tolist(), distances["distance"].to_numpy()[closest].tolist(), threshold, why
-    margins = run.table(run.adopt(str(measured.relative_to(run.root))))
+    margins = Table(measured).read("pair_id", "margin").to_pydict()
     order = dict(zip(margins["pair_id"], margins["margin"], strict=True))
-    ids = train["pair_id"][:]
+    ids = train.read("pair_id")["pair_id"].to_pylist()
     rows = sorted(
         (row for row in range(len(ids)) if ids[row] in order), key=lambda row: (order[ids[row]], ids[row])
     )[:pairs]

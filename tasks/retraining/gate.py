@@ -89,7 +89,7 @@ def _compared(
 ) -> Decision:
     candidate, incumbent = (_results(run, part) for part in (round, 0))
     margins, is_trusted = candidate["heldout"]["margin"], candidate["heldout"]["pair_id"].isin(list(trusted))
-    prompts = prompt_numbers(run.dataset(run.outputs("prepare")["heldout"])["prompt"][:])
+    prompts = prompt_numbers(run.open(run.outputs("prepare")["heldout"]).texts("prompt"))
     if not champion:
         return decide(config, margins, None, is_trusted, prompts=prompts, look=look)
     if not candidate["heldout"]["pair_id"].equals(incumbent["heldout"]["pair_id"]):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mars_core.evaluation.contamination import Texts
 from mars_core.evaluation.measure import told_alike
 from mars_core.model.scoring import Cut, ScoreSpec, TextsSpec
+from mars_core.tables import Table
 from tasks.compute.compute import Compute
 from tasks.run.progress import progress
 from tasks.run.run_folder import ArtifactRef, RunFolder
@@ -31,9 +32,13 @@ class Scored(NamedTuple):
     cut: dict[str, Cut]
     """By name, what texts lost to the limit of tokens."""
 
-    def pairs(self, name: str) -> pd.DataFrame:
+    def table(self, name: str) -> Table:
         """The table of a set of pairs, as in `PairRewards`."""
-        return pd.read_parquet(self.folder / f"{name}.parquet")
+        return Table(self.folder / f"{name}.parquet")
+
+    def pairs(self, name: str) -> pd.DataFrame:
+        """The same in memory."""
+        return self.table(name).read().to_pandas()
 
     def texts(self, name: str) -> dict[str, NDArray[np.float32]]:
         """`rewards` of texts and, if they are paired, `margins`."""

@@ -38,9 +38,9 @@ def check(*configs: RunConfig) -> None:
                 sections = (config.data, config.evaluation, config.model)
                 data = digest(config.seed, *map(scientific, sections))
                 if data not in originals:
-                    sets, benchmarks = read_sources(config)
-                    check_rendering(config, benchmarks)
-                    originals[data] = len(sets.train)
+                    with read_sources(config) as (sets, benchmarks):
+                        check_rendering(config, benchmarks)
+                        originals[data] = len(sets.train)
                 check_originals(originals[data], config)
             written = run.path(run.of_round(config.rounds).augmented).exists()
             if generation.launch and not (written or generation.offline):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -31,11 +32,12 @@ LINE_SECONDS = 15.0
 
 @contextmanager
 def progress(
-    what: str, total: int, unit: str, tokens: Callable[[], int] | None = None
+    what: str, total: int | None, unit: str, tokens: Callable[[], int] | None = None
 ) -> Iterator[Callable[[int], None]]:
     """Show the progress of `total` units of work; call the yielded function with the number of further units.
 
-    With `tokens`, which returns the number of tokens since the start, their rate is shown too.
+    The rate and, where the total is known, the time left are shown too. With `tokens`, which returns the
+    number of tokens since the start, so is their rate.
     """
     started = time.monotonic()
     done = 0
@@ -56,14 +58,17 @@ def progress(
             rate = f"{done / max(now - started, 1e-9):.1f} {unit}/s"
             if tokens:
                 rate += f", {tokens() / max(now - started, 1e-9):,.0f} tokens/s"
-            bar.update(row, completed=done, total=max(total, done), rate=rate)
-            if now - last_artifact > ARTIFACT_SECONDS:
+            bar.update(row, completed=done, total=None if total is None else max(total, done), rate=rate)
+            if total is not None and now - last_artifact > ARTIFACT_SECONDS:
                 last_artifact = now
                 artifact = _shown(artifact, what, min(100.0, 100 * done / max(total, 1)))
             if bar.disable and now - last_line > LINE_SECONDS:
                 last_line = now
-                of_total = f" of {total:,}" if done <= total else ""  # answers may lead to further requests
-                tell("%s: %s%s %s, %s.", what, f"{done:,}", of_total, unit, rate)
+                of_total = left = ""
+                if total is not None and 0 < done <= total:  # answers may lead to further requests
+                    of_total = f" of {total:,}"
+                    left = f", {timedelta(seconds=round((total - done) * (now - started) / done))} left"
+                tell("%s: %s%s %s, %s%s.", what, f"{done:,}", of_total, unit, rate, left)
 
         yield advance
     if artifact:

@@ -1,11 +1,11 @@
 """The folder of a run: its artifacts, the records of its finished steps, and the lock of its owner.
 
 Steps exchange `ArtifactRef`s, never frames or models. An artifact appears under its name only when it is
-complete. A table is checked against its sha256 when it is read, and every artifact when its step is found
-finished. A finished step leaves a small JSON record: the key of its inputs, and references to its outputs.
-This folder alone says what is done: a step whose record holds its key, and whose artifacts are unchanged,
-does not run again. Runs with the same folder of `shared_steps` find each other's finished steps there, and
-link their artifacts into their own folders.
+complete. It is checked against its digest when it is read, and when its step is found finished; a digest is
+computed again only where the size or the time of a file changed. A finished step leaves a small JSON record:
+the key of its inputs, and references to its outputs. This folder alone says what is done: a step whose record
+holds its key, and whose artifacts are unchanged, does not run again. Runs with the same folder of
+`shared_steps` find each other's finished steps there, and link their artifacts into their own folders.
 """
 
 import json
@@ -21,22 +21,23 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
-import pyarrow.parquet
-from datasets import Dataset
 from filelock import FileLock, Timeout
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from mars_core.config import HIDDEN, flat, public, scientific, to_yaml
-from mars_core.data.reading import write_table
 from mars_core.errors import MarsError
-from mars_core.files import digest, sha256_of, write_whole
+from mars_core.files import RememberedDigests, digest, sha256_of, write_whole
+from mars_core.tables import Rows, Table, TableError, write
 from tasks.run.round_paths import RoundPaths
 from tasks.run.run_config import RunConfig, load_run
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of 1, the digest of a table is that of its file; of 2, that of its content."""
 IDENTITY = ".identity"
+DIGESTS = ".digests.json"
+"""The digests that are remembered; the file may be removed."""
 LAYOUT, LAYOUT_FILE = 2, ".layout"
 """Version of the files in a run's folder, raised when an earlier one cannot be read any more."""
 CELLS = "cells"
@@ -55,11 +56,11 @@ class ArtifactRef(BaseModel):
     uri: str
     """Path relative to the run folder."""
     sha256: str
-    """Digest of the file, or of the names and digests of all files of a folder."""
+    """Digest of a table's content; else of the file, or of the names and digests of all files of a folder."""
     rows: int | None = None
     """Rows of a table."""
     schema_version: int = SCHEMA_VERSION
-    """Version of the artifact's columns."""
+    """Version of the reference: what its digest is of."""
 
 
 Outputs = dict[str, ArtifactRef]
@@ -79,6 +80,8 @@ class RunFolder:
         """Read a run folder; `open_run` makes this process its owner."""
         self.root = root
         self.config = config
+        self.digests = RememberedDigests(root / DIGESTS)
+        """Of artifacts and sources."""
         self._metrics: dict[int | None, dict[str, float]] = {}
 
     @staticmethod
@@ -117,18 +120,18 @@ class RunFolder:
     def write(self, uri: str, put: Callable[[Path], Any], **about: Any) -> ArtifactRef:
         """Let `put` write a file or folder, which appears when it is complete."""
         write_whole(self.path(uri), put)
-        return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)), **about)
+        return ArtifactRef(uri=uri, sha256=_digest_of(self.path(uri)), **about)
 
-    def write_table(self, uri: str, table: pd.DataFrame | Dataset) -> ArtifactRef:
-        """Write a Parquet table."""
+    def write_table(self, uri: str, table: Rows) -> ArtifactRef:
+        """Write a table, of which batches need not fit into memory together."""
+        written: list[tuple[int, str]] = []
+        write_whole(self.path(uri), lambda path: written.append(write(path, table)))
+        [(rows, digest_of_content)] = written
+        return ArtifactRef(uri=uri, sha256=digest_of_content, rows=rows)
 
-        def put(path: Path) -> None:
-            if isinstance(table, Dataset):
-                write_table(table, path)
-            else:
-                table.to_parquet(path, index=False)
-
-        return self.write(uri, put, rows=len(table))
+    def take_over(self, uri: str, path: Path, **about: Any) -> ArtifactRef:
+        """Link a file, folder or table that was made elsewhere."""
+        return self.write(uri, partial(_same_content, path), **about)
 
     def write_json(self, uri: str, values: Any) -> ArtifactRef:
         """Write a JSON file for machines and people."""
@@ -136,20 +139,20 @@ class RunFolder:
 
     def adopt(self, uri: str) -> ArtifactRef:
         """The reference to a file or folder that a child process has written."""
-        return ArtifactRef(uri=uri, sha256=sha256_of(self.path(uri)))
+        return ArtifactRef(uri=uri, sha256=_digest_of(self.path(uri)))
 
     def link(self, artifact: ArtifactRef, uri: str) -> None:
         """Link an artifact under a second name, which takes no space."""
-        if not self.path(uri).exists() or sha256_of(self.path(uri)) != artifact.sha256:
+        if not self.intact(artifact.model_copy(update={"uri": uri})):
             self.write(uri, partial(_same_content, self.verified(artifact)))
 
-    def table(self, artifact: ArtifactRef) -> pd.DataFrame:
-        """Read a table of numbers into memory."""
-        return pd.read_parquet(self.verified(artifact))
+    def open(self, artifact: ArtifactRef) -> Table:
+        """Open a table, to read it in batches."""
+        return Table(self.verified(artifact))
 
-    def dataset(self, artifact: ArtifactRef) -> Dataset:
-        """Open a table of texts as Arrow, from the file itself, because a cache may be out of date."""
-        return Dataset(pyarrow.parquet.read_table(self.verified(artifact), memory_map=True))
+    def table(self, artifact: ArtifactRef, *columns: str) -> pd.DataFrame:
+        """Read a table, or some of its columns, into memory."""
+        return self.open(artifact).read(*columns).to_pandas()
 
     def json(self, artifact: ArtifactRef) -> Any:
         """Read a JSON file."""
@@ -161,16 +164,27 @@ class RunFolder:
         Raises:
             RunFolderError: it is missing or was changed.
         """
-        if not self.intact(artifact):
+        wrong = self._wrong(artifact)
+        if wrong:
             raise RunFolderError(
-                f"{self.path(artifact)} is missing or was changed since it was written; "
-                "start the run again to make it anew"
+                f"{wrong} is missing or was changed since it was written; start the run again to make it anew"
             )
         return self.path(artifact)
 
     def intact(self, artifact: ArtifactRef) -> bool:
         """Whether an artifact exists, with the content that was written."""
-        return self.path(artifact).exists() and sha256_of(self.path(artifact)) == artifact.sha256
+        return self._wrong(artifact) is None
+
+    def _wrong(self, artifact: ArtifactRef) -> Path | None:
+        """The file, of a table maybe one of its parts, that is missing or not what was written."""
+        place = self.path(artifact)
+        if not place.exists():
+            return place
+        compute = sha256_of if artifact.schema_version == 1 else _digest_of
+        try:
+            return None if self.digests.of(place, compute) == artifact.sha256 else place
+        except TableError as error:
+            return error.file
 
     def finished(self, step: str, key: str) -> Finished | None:
         """The outputs of a step that has run with this key, here or in a run that shares steps, if intact."""
@@ -352,6 +366,11 @@ def _check_layout(root: Path) -> None:
             f"{root} was made by another version of mars (layout {layout}, this one reads {LAYOUT}): "
             "give the run another name, or use that version to look at it"
         )
+
+
+def _digest_of(path: Path) -> str:
+    """Digest of a table's content, or of any other file or folder."""
+    return Table(path).digest() if path.suffix == ".parquet" else sha256_of(path)
 
 
 def _same_content(source: Path, place: Path) -> None:

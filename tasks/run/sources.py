@@ -1,7 +1,9 @@
 """The current content of a run's sources of pairs and benchmarks, and its digests."""
 
 import hashlib
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from datasets import Dataset
@@ -9,22 +11,34 @@ from datasets import Dataset
 from mars_core.data import pairs, samples
 from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.experiment import ExperimentConfig
-from mars_core.files import digest
+from mars_core.files import RememberedDigests, digest, sha256_of
 from mars_core.method.augmentation import capacity
 from mars_core.method.selection import check_budget
 from mars_core.model.rendering import RenderingError
 from mars_core.model.reward_model import renderer_of
+from tasks.run.progress import progress
 
 LEFT_OUT = "left out"
 """The output of the step `prepare` that counts rows which were left out, by reason."""
 
 
-def read_sources(config: ExperimentConfig) -> tuple[pairs.ThreeSets, dict[str, Dataset]]:
-    """The three sets, and the benchmarks by name; raises the errors of `check` about data and budget."""
-    sets = pairs.three_sets(config.data, config.seed, refusal(config))
-    check_originals(len(sets.train), config)
-    benchmarks, _ = read_benchmarks(config.evaluation)
-    return sets, benchmarks
+@contextmanager
+def read_sources(config: ExperimentConfig) -> Iterator[tuple[pairs.ThreeSets, dict[str, Dataset]]]:
+    """The three sets, which exist during a `with` block, and the benchmarks by name.
+
+    It raises the errors of `check` about data and budget.
+    """
+    with tempfile.TemporaryDirectory(prefix="mars-pairs-") as folder:
+        sets = three_sets(config, Path(folder))
+        check_originals(len(sets.train), config)
+        benchmarks, _ = read_benchmarks(config.evaluation)
+        yield sets, benchmarks
+
+
+def three_sets(config: ExperimentConfig, folder: Path) -> pairs.ThreeSets:
+    """The three sets of a run, as `mars_core.data.pairs` has them, with the progress of their reading."""
+    with progress("reading pairs", None, "pairs") as advance:
+        return pairs.three_sets(config.data, config.seed, folder, refusal(config), advance)
 
 
 def refusal(config: ExperimentConfig) -> Callable[[str], str | None]:
@@ -62,24 +76,25 @@ def check_rendering(config: ExperimentConfig, benchmarks: dict[str, Dataset]) ->
         renderer.check(config.evaluation.suite[key].texts(rows).prompts)
 
 
-def contents(config: ExperimentConfig) -> dict[str, str]:
+def contents(config: ExperimentConfig, digests: RememberedDigests | None = None) -> dict[str, str]:
     """The digest of each source of pairs as it is now: if a file has changed, a run prepares its pairs
-    again."""
+    again. `digests` are those of its files that are remembered."""
     named = {
         "train": config.data.train,
         "validation": config.data.validation,
         "heldout": config.data.heldout,
     }
-    return {name: source_digest(source) for name, source in named.items() if source}
+    return {name: source_digest(source, digests) for name, source in named.items() if source}
 
 
-def benchmark_contents(config: ExperimentConfig) -> dict[str, str]:
+def benchmark_contents(config: ExperimentConfig, digests: RememberedDigests | None = None) -> dict[str, str]:
     """The digest of each benchmark's source as it is now."""
-    return {key: source_digest(source) for key, source in config.evaluation.sources.items()}
+    return {key: source_digest(source, digests) for key, source in config.evaluation.sources.items()}
 
 
-def source_digest(source: str) -> str:
+def source_digest(source: str, digests: RememberedDigests | None = None) -> str:
     """Digest of a file, of all below a folder, or of built-in data; a hub data set is name and revision."""
+    of_file = digests.of if digests else sha256_of
     if source in samples.SAMPLES:
         return digest(samples.rows(source))
     path = Path(source).expanduser()
@@ -89,7 +104,6 @@ def source_digest(source: str) -> str:
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     whole = hashlib.sha256()
     for file in files:
-        with file.open("rb") as content:
-            name = file.relative_to(folder).as_posix()
-            whole.update(name.encode() + hashlib.file_digest(content, "sha256").digest())
+        name = file.relative_to(folder).as_posix()
+        whole.update(name.encode() + bytes.fromhex(of_file(file)))
     return whole.hexdigest()

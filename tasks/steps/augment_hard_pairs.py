@@ -42,10 +42,10 @@ def augment_hard_pairs(
     `model` is the current reward model; some baselines choose their pairs by its rewards.
     """
     config, writer, paths = run.config, generator.afresh(), run.of_round(round)
-    budgets = run.table(allocation)
-    budget = budgets["budget"].to_numpy()
-    pairs = run.dataset(train).select(budget.nonzero()[0])
-    parents = _parents(pairs, budgets[budget > 0], run.dataset(rewrites))
+    with_budget = run.open(allocation).numbers("budget").nonzero()[0]
+    budgets = run.open(allocation).select(with_budget).to_pandas()
+    pairs = run.open(train).select(with_budget)
+    parents = _parents(pairs, budgets, Dataset(run.open(rewrites).read()))
     reward_model = None
     if config.augmentation.pool or config.augmentation.scheme == "west_of_n":
         reward_model = load_reward_model(run, model)
@@ -65,18 +65,18 @@ def augment_hard_pairs(
     if config.augmentation.pool and reward_model:
         pool = augmentation.pairs
         margins = pair_rewards(reward_model, pool.rename_column("synthetic_id", "pair_id")).table["margin"]
-        kept = easiest(pool, margins, dict(zip(budgets["pair_id"], budget, strict=True)))
+        kept = easiest(pool, margins, dict(zip(budgets["pair_id"], budgets["budget"], strict=True)))
         # Counted from the budget, not from the pool: with a pool, unused budget goes to no other original.
-        missing = int(budget.sum()) - len(kept)
+        missing = int(budgets["budget"].sum()) - len(kept)
         augmentation = augmentation._replace(pairs=kept, moved=0, shortfall=missing)
     made = len(augmentation.pairs)
     if config.augmentation.top_up:
-        originals = _parents(pairs, budgets[budget > 0])
+        originals = _parents(pairs, budgets)
         augmentation = augmentation._replace(
-            pairs=topped_up(augmentation.pairs, originals, int(budget.sum()), f"r{round}-")
+            pairs=topped_up(augmentation.pairs, originals, int(budgets["budget"].sum()), f"r{round}-")
         )
     augmentation = augmentation._replace(pairs=_with_numbers(augmentation.pairs, pairs))
-    tokens = augmentation.tokens + int(run.table(rewrites)["tokens"].sum())
+    tokens = augmentation.tokens + int(run.open(rewrites).numbers("tokens").sum())
     metrics = {
         "augmentation/pairs": float(made),
         "augmentation/topped_up": float(len(augmentation.pairs) - made),

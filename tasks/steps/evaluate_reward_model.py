@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow.parquet
 from datasets import Dataset
 
 from mars_core.evaluation import robustness
@@ -17,6 +16,7 @@ from mars_core.evaluation.measure import (
     texts_of_sets,
 )
 from mars_core.model.scoring import ScoreSpec
+from mars_core.tables import Table
 from tasks.compute.compute import Compute
 from tasks.run.compute_rewards import scored, scratch, spec_of, write_texts
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
@@ -59,11 +59,13 @@ def measure(
     Raises:
         ModelError: a reward is NaN or infinite; names the rows.
     """
-    tables = {
-        name: Dataset(pyarrow.parquet.read_table(file, memory_map=True)) for name, file in files.items()
+    rows = {
+        name: Dataset(Table(file).read())
+        for name, file in files.items()
+        if name in suite or name == robustness.KEY
     }
-    pairs = {name: file for name, file in files.items() if name not in suite and name != robustness.KEY}
-    texts = texts_of_sets(suite, {name: table for name, table in tables.items() if name not in pairs})
+    pairs = {name: file for name, file in files.items() if name not in rows}
+    texts = texts_of_sets(suite, rows)
     with scratch(spec.output.with_name(".texts")) as place:
         written = {
             name: write_texts(
@@ -71,19 +73,22 @@ def measure(
             )
             for name, own in texts.items()
         }
-        total = sum(2 * len(tables[name]) for name in pairs) + sum(len(own.rows) for own in texts.values())
+        total = sum(2 * len(Table(file)) for file in pairs.values())
+        total += sum(len(own.rows) for own in texts.values())
         everything = spec.model_copy(update={"pairs": pairs, "texts": written})
         titles = ", ".join(suite[name].title if name in suite else name for name in [*pairs, *written])
 
-        def measured_of(name: str, table: Dataset) -> Measured:
+        def measured_of(name: str) -> Measured:
             if name in pairs:
-                return measure_pairs(name, table, results.pairs(name), results.cut[name])
+                return measure_pairs(name, Table(pairs[name]), results.pairs(name), results.cut[name])
             if name in suite:
-                return measure_benchmark(name, suite[name], table, results.texts(name), results.cut[name])
-            return measure_robustness(table, results.texts(name), results.cut[name])
+                return measure_benchmark(
+                    name, suite[name], rows[name], results.texts(name), results.cut[name]
+                )
+            return measure_robustness(rows[name], results.texts(name), results.cut[name])
 
         with scored(compute, everything, f"{title}{titles}", total) as results:
-            measured = {name: measured_of(name, table) for name, table in tables.items()}
+            measured = {name: measured_of(name) for name in files}
     for name, part in measured.items():
         if name not in pairs:
             key = f"{name}/{suite[name].headline}" if name in suite else robustness.HEADLINE

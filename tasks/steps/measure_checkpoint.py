@@ -12,7 +12,6 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from mars_core.data.reading import write_table
 from mars_core.evaluation import robustness
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.measure import Metrics, texts_of_sets
@@ -22,6 +21,7 @@ from mars_core.model.rendering import Renderer
 from mars_core.model.reward_model import renderer_of
 from mars_core.model.scoring import ScoreSpec
 from mars_core.report.evaluation_report import curves_figure, evaluation_page
+from mars_core.tables import write
 from tasks.compute.compute import Compute
 from tasks.run.compute_rewards import scratch
 from tasks.run.prefect_api import tolerate_outage
@@ -63,7 +63,7 @@ def measure_checkpoint(
     with scratch(folder / ".rows") as place:
         rows = {name: place / f"{name}.parquet" for name in tables}
         for name, table in tables.items():
-            write_table(table, rows[name])
+            write(rows[name], table)
         places = {"output": folder / ".scores", "readouts": folder / ".vectors.sqlite"}
         measured = measure(compute, spec.model_copy(update=places), suite, rows)
     for name, part in measured.items():

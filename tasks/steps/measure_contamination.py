@@ -2,19 +2,19 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from cachetools import LRUCache, cached
+from datasets import Dataset
 
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.contamination import (
     Measured,
-    Texts,
+    blocks_of_pairs,
     contaminated_rows,
     greatest,
     prompt_numbers,
-    texts_of_pairs,
 )
 from mars_core.evaluation.statistics import accuracy
 from tasks.run.run_folder import ArtifactRef, RunFolder
@@ -37,7 +37,7 @@ def measure_contamination(
     """
     suite = run.config.evaluation.suite
     measured = {name: _ready(run, name, part) for name, part in unseen.items()}
-    now = contaminated_rows(measured, texts_of_pairs(run.dataset(training)))
+    now = contaminated_rows(measured, blocks_of_pairs(run.open(training)))
     before = [run.table(table) for table in earlier]
     found, metrics = [], dict[str, float]()
     for name in unseen:
@@ -54,7 +54,7 @@ def measure_contamination(
             if name in suite:
                 counts |= _score_without(suite[name], scored, seen)
             else:
-                counts |= _accuracy_without(run.dataset(unseen[name])["prompt"][:], scored, seen)
+                counts |= _accuracy_without(run.open(unseen[name]).texts("prompt"), scored, seen)
         metrics |= {f"contamination/{name}/{metric}": value for metric, value in counts.items()}
     table = pd.concat(found, ignore_index=True)
     listed = ", ".join(f"{len(rows)} of {name}" for name, rows in table.groupby("set")) or "none"
@@ -70,8 +70,8 @@ def measure_contamination(
 def _ready(run: RunFolder, name: str, part: ArtifactRef) -> Measured:
     """A prepared set, cached for the rounds and cells of this process."""
     benchmark = run.config.evaluation.suite.get(name)
-    rows = run.dataset(part)
-    return Measured(Texts(*benchmark.texts(rows)) if benchmark else texts_of_pairs(rows))
+    table = run.open(part)
+    return Measured(benchmark.texts(Dataset(table.read())).blocks() if benchmark else blocks_of_pairs(table))
 
 
 def _by_subset(rows: pd.DataFrame) -> dict[str, float]:
@@ -91,7 +91,7 @@ def _score_without(benchmark: Benchmark, results: pd.DataFrame, seen: set[str]) 
     }
 
 
-def _accuracy_without(prompts: Sequence[str], rewards: pd.DataFrame, seen: set[str]) -> dict[str, float]:
+def _accuracy_without(prompts: Iterable[str], rewards: pd.DataFrame, seen: set[str]) -> dict[str, float]:
     """Accuracy, with the ends of its interval, on pairs that were not seen; `prompts` are those of all."""
     clean = rewards.assign(prompt=prompt_numbers(prompts))[~rewards["pair_id"].isin(seen)]
     if clean.empty:

@@ -42,8 +42,8 @@ def _measure(
     found = measure(
         Moments.load(run.verified(margins_moments)),
         Moments.load(run.verified(synthetic_moments)),
-        run.table(margins)["margin"],
-        run.table(synthetic)["margin_before"],
+        run.open(margins).numbers("margin"),
+        run.open(synthetic).numbers("margin_before"),
     )
     metrics = {f"curvature/{name}": value for name, value in found.items()}
     tell(

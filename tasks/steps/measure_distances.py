@@ -12,10 +12,11 @@ def measure_semantic_distances(run: RunFolder, round: None, train: ArtifactRef) 
 
     The originals do not change, so this is done once for all rounds.
     """
-    originals = run.dataset(train)
+    originals = run.open(train)
     embedder = Embedder(run.config.semantics, run.vectors)
     with progress("distances", len(originals), "pairs") as advance:
-        distances = measure_distances(originals, embedder, run.config.semantics.threshold, advance)
+        pairs = originals.batches("pair_id", "chosen", "rejected")
+        distances = measure_distances(pairs, embedder, run.config.semantics.threshold, advance)
     metrics = {
         "semantics/threshold": float(distances["threshold"].iloc[0]),
         "semantics/close_share": float(distances["is_close"].mean()),

@@ -1,8 +1,5 @@
 """Margins of the originals under the current reward model (docs/method.md, step 1)."""
 
-from functools import partial
-from shutil import copyfile
-
 from tasks.run.compute_rewards import score_pairs
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.run.step import Made, step
@@ -32,7 +29,7 @@ def _measure(
             "features": (scored.folder / "margins_features.npy", paths.margins_features),
         }
         made = {
-            name: run.write(uri, partial(copyfile, file), rows=train.rows)
+            name: run.take_over(uri, file, rows=train.rows)
             for name, (file, uri) in places.items()
             if file.exists()
         }

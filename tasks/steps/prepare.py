@@ -2,30 +2,44 @@
 
 import logging
 
-from mars_core.data import pairs
+from mars_core.config import scientific
+from mars_core.data.source_rows import PairsError
 from mars_core.evaluation.evaluation_config import read_benchmarks
+from mars_core.files import digest, remove
 from tasks.run.run_folder import Outputs, RunFolder
-from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, contents, refusal
+from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, three_sets
+from tasks.run.sources import contents as contents_of
 from tasks.run.step import Made, step, tell
+
+UNFINISHED = ".prepare"
+"""Folder of the pairs that were read by a preparation which was killed; the next one goes on from them."""
 
 
 @step("prepare", version=3, reads=("seed", "data", "model"))
 def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Made[Outputs]:
     """Write the train, validation and held-out pairs of a run, and how many rows were left out and why."""
-    sets = pairs.three_sets(run.config.data, run.config.seed, refusal(run.config))
+    config = run.config
+    unfinished = run.path(UNFINISHED)
+    folder = unfinished / digest(contents, config.seed, scientific(config.data), scientific(config.model))
+    for other in unfinished.glob("*"):
+        if other != folder:
+            remove(other)
+    sets = three_sets(config, folder)
+    if contents_of(config, run.digests) != contents:
+        raise PairsError("a source of pairs changed while it was read: start again once it is complete")
     for remark in sets.remarks:
         tell("%s.", remark)
     for reason, count in sets.dropped.items():
         tell("Left out %s rows: %s.", f"{count:,}", reason)
-    both_ways = pairs.exchanged(sets.train)
-    if both_ways:
+    if sets.exchanged:
         tell(
             "%s originals contradict another one: chosen and rejected are exchanged. Both are trained on.",
-            f"{both_ways:,}", level=logging.WARNING,
+            f"{sets.exchanged:,}", level=logging.WARNING,
         )  # fmt: skip
     outputs = Outputs()
     for name, table in (("train", sets.train), ("validation", sets.validation), ("heldout", sets.heldout)):
-        outputs[name] = run.write_table(f"{name}.parquet", table)
+        outputs[name] = run.take_over(f"{name}.parquet", table.path, rows=len(table))
+    remove(unfinished)
     return Made(outputs, also={LEFT_OUT: run.write_json("left_out.json", sets.dropped)})
 
 
@@ -49,13 +63,14 @@ def prepare(run: RunFolder) -> Outputs:
         SelectionError: the budget exceeds what the originals can take.
     """
     config = run.config
-    sets = {name: part for name, part in _prepare(run, None, contents(config)).items() if name != LEFT_OUT}
+    prepared = _prepare(run, None, contents_of(config, run.digests))
+    sets = {name: part for name, part in prepared.items() if name != LEFT_OUT}
     tell(
         "%s originals, %s validation and %s held-out pairs.",
         *(f"{sets[name].rows:,}" for name in ("train", "validation", "heldout")),
     )
     check_originals(sets["train"].rows or 0, config)
-    benchmarks = benchmark_contents(config)
+    benchmarks = benchmark_contents(config, run.digests)
     if benchmarks:
         sets = sets | _prepare_benchmarks(run, None, benchmarks, config.evaluation.strict)
     return sets

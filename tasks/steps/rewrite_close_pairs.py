@@ -1,5 +1,8 @@
 """Rewrite the close pairs that have a budget (docs/method.md, step 4)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from mars_core.generation import Generator
 from mars_core.method.guards import Guards
 from mars_core.method.rewriting import Rewrite, rewrite
@@ -32,17 +35,19 @@ def rewrite_close_pairs(
     A scheme that does not use an original's texts needs no rewrites.
     """
     config, writer = run.config, generator.afresh()
-    measured, scored = run.table(distances), run.table(margins)
-    budget = run.table(allocation)["budget"].to_numpy()
+    measured = run.open(distances).read("is_close", "distance")
+    budget = run.open(allocation).numbers("budget")
     wanted = config.rewriting.enabled and config.augmentation.writes_variants
     rows = (measured["is_close"].to_numpy() & (budget > 0) & wanted).nonzero()[0]
-    pairs = run.dataset(train).select(rows)
+    pairs = run.open(train).select(rows)
+    scored = run.open(margins).select(rows).to_pandas()
     distance = measured["distance"].to_numpy()[rows].tolist()
+    readouts: Sequence[Any] = readouts_of(scored) if len(rows) else ([], [])
     close = [
         Rewrite(*of_a_pair)
         for of_a_pair in zip(
             *(pairs[name][:] for name in ("pair_id", "prompt", "chosen", "rejected")), distance, distance,
-            *(readouts[rows] for readouts in readouts_of(scored)),
+            *readouts,
             strict=True,
         )
     ]  # fmt: skip

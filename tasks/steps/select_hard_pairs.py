@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mars_core.method.augmentation import capacity
@@ -48,12 +49,10 @@ def _select(
     """Give each original its share of the budget by the signals that the strategy reads."""
     selection = run.config.selection
     most = capacity(run.config.augmentation, selection.budget_unit)
-    measured = run.table(margins)
-    known = _signals(run, margins, signals)
-    allocation = allocate(list(measured["pair_id"]), known, selection, most)
-    allocation.insert(1, "margin", measured["margin"])
-    budget = allocation["budget"].to_numpy()
-    margin = measured["margin"].to_numpy(dtype=np.float64)
+    measured = run.open(margins).read("pair_id", "margin")
+    allocation = allocate(measured["pair_id"], _signals(run, margins, signals), selection, most)
+    budget = allocation.budget
+    margin = measured["margin"].to_numpy().astype(np.float64)
     metrics = {
         "selection/pairs_with_budget": float((budget > 0).sum()),
         "selection/pairs_at_cap": float((budget == effective_cap(selection, most)).sum()),
@@ -67,33 +66,33 @@ def _select(
         f"{budget.sum():,}", f"{(budget > 0).sum():,}", f"{len(budget):,}",
         metrics["selection/mean_margin_of_budget"], metrics["selection/mean_margin"],
     )  # fmt: skip
-    return Made(run.write_table(run.of_round(round).allocation, allocation), metrics)
+    for name, values in allocation._asdict().items():
+        measured = measured.append_column(name, pa.array(values))
+    return Made(run.write_table(run.of_round(round).allocation, measured), metrics)
 
 
 def _signals(run: RunFolder, margins: ArtifactRef, given: Mapping[str, ArtifactRef]) -> Signals:
     """The signals that the strategy reads."""
     reads = run.config.selection.open().reads
-    measured = run.table(margins)
-    n = len(measured)
+    measured = run.open(margins)
 
     def column(name: str, part: str, default: float) -> NDArray[np.float64]:
-        if name not in given:
-            return np.full(n, default)
-        table = run.dataset(given[name])
-        found = table[part][:] if part in table.column_names else np.full(n, default)
-        return np.asarray(found, dtype=np.float64)
+        table = run.open(given[name]) if name in given else None
+        if table is None or part not in table.columns:
+            return np.full(len(measured), default)
+        return table.numbers(part).astype(np.float64)
 
     spread = None
     if "spread" in reads:
         variances = [f"variance_{side}" for side in ("chosen", "rejected")]
-        if not set(variances) <= set(measured):
+        if not set(variances) <= set(measured.columns):
             raise SelectionError(
                 f"selection.strategy={run.config.selection.strategy} reads the spread of rewards, which "
                 f"the objective {run.config.fit.objective.name} does not give"
             )
-        spread = np.sqrt(measured[variances].to_numpy(np.float64).sum(axis=1))
+        spread = np.sqrt(sum(measured.numbers(name).astype(np.float64) for name in variances))
     return Signals(
-        margins=measured["margin"].to_numpy(np.float64) if "margins" in reads else None,
+        margins=measured.numbers("margin").astype(np.float64) if "margins" in reads else None,
         distances=column("distances", "distance", np.nan) if "distances" in reads else None,
         features=np.load(run.verified(given["features"])).astype(np.float64) if "features" in reads else None,
         spread=spread,

@@ -37,7 +37,7 @@ def transform_pairs(run: RunFolder, sets: Outputs) -> Outputs:
 def _transform_pairs(run: RunFolder, round: None, source: ArtifactRef) -> Made[ArtifactRef]:
     """Write a sample of pairs as they are, and as each transform changes them."""
     config = run.config
-    wanted, rows = config.evaluation.robustness, run.dataset(source)
+    wanted, rows = config.evaluation.robustness, Dataset(run.open(source).read())
     texts = texts_of_sets(config.evaluation.suite, {wanted.of: rows})[wanted.of]
     embedder = Embedder(config.semantics, run.vectors)
     guards = Guards(config.guards, embedder, prompts=config.generation.told)

@@ -14,6 +14,7 @@ from mars_core.model.reward_model import renderer_of
 from mars_core.report.run_report import RunReport, markdown, rounds_table, write
 from mars_core.report.text_sections import RoundTexts, hardest
 from mars_core.report.wording import without_figures
+from mars_core.tables import Table
 from tasks.run.prefect_api import tolerate_outage
 from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import ArtifactRef, RunFolder, RunFolderError
@@ -32,13 +33,13 @@ def run_report(run: RunFolder) -> RunReport:
     best = best_round(metrics)
     compared = best or len(metrics) - 1
     heldout = {
-        t: pd.read_parquet(run.path(run.of_round(t).rewards("heldout")))["margin"].to_numpy()
+        t: Table(run.path(run.of_round(t).rewards("heldout"))).numbers("margin")
         for t in sorted({0, compared})
     }
-    allocations = {t: pd.read_parquet(run.path(run.of_round(t).allocation)) for t in range(1, len(metrics))}
+    allocations = {t: Table(run.path(run.of_round(t).allocation)) for t in range(1, len(metrics))}
     margins = ["margin_before", "margin_after"]
     synthetic = {
-        t: pd.read_parquet(run.path(run.of_round(t).synthetic), columns=margins).to_numpy().T
+        t: Table(run.path(run.of_round(t).synthetic)).read(*margins).to_pandas().to_numpy().T
         for t in allocations
         if "synthetic/low_limit" in metrics[t]
     }
@@ -53,8 +54,8 @@ def run_report(run: RunFolder) -> RunReport:
         robustness=_robustness_difference(run, compared),
         generator=run.config.generation.generator,
         by_language_model=run.config.generation.by_language_model,
-        margins={t: table["margin"].to_numpy() for t, table in allocations.items()},
-        budgets={t: table["budget"].to_numpy() for t, table in allocations.items()},
+        margins={t: table.numbers("margin") for t, table in allocations.items()},
+        budgets={t: table.numbers("budget") for t, table in allocations.items()},
         heldout=heldout,
         synthetic=synthetic,
         data_notes=[
@@ -77,20 +78,20 @@ def _rendering(run: RunFolder) -> list[str]:
 def _heldout_difference(
     run: RunFolder, later: NDArray[np.float32], first: NDArray[np.float32]
 ) -> PairedDifference:
-    prompts = pd.read_parquet(run.path(run.outputs("prepare")["heldout"]), columns=["prompt"])["prompt"]
-    return paired_difference(later > 0, first > 0, clusters=prompt_numbers(prompts.tolist()))
+    prompts = Table(run.path(run.outputs("prepare")["heldout"])).texts("prompt")
+    return paired_difference(later > 0, first > 0, clusters=prompt_numbers(prompts))
 
 
 def _texts(run: RunFolder, t: int) -> RoundTexts:
     """The texts to show of a round; only those of its hardest originals are read, because tables may be
     large."""
     paths = run.of_round(t)
-    parents = pd.read_parquet(run.path(paths.synthetic), columns=["parent_id"])["parent_id"]
-    margins = pd.read_parquet(run.path(paths.margins), columns=["pair_id", "margin"])
+    parents = set(Table(run.path(paths.synthetic)).texts("parent_id"))
+    margins = Table(run.path(paths.margins)).where("pair_id", parents, "pair_id", "margin").to_pandas()
     shown = hardest(margins, parents)
 
     def about(artifact: ArtifactRef | str, key: str) -> pd.DataFrame:
-        return pd.read_parquet(run.path(artifact), filters=[(key, "in", shown)])
+        return Table(run.path(artifact)).where(key, shown).to_pandas()
 
     originals = about(run.outputs("prepare")["train"], "pair_id").merge(margins, on="pair_id")
     dropped = [

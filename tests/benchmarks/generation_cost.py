@@ -33,7 +33,7 @@ def tokens_per_pair(_: Path | None) -> dict[str, Any]:
     pair_ids = [f"{row:04d}" for row in range(originals)]
     selection = SelectionConfig(tau=0.5, budget=2 * originals)
     signals = Signals(margins=recorded["margin"].astype(np.float64))
-    budgets = allocate(pair_ids, signals, selection, capacity(config, "pairs"))["budget"]
+    budgets = allocate(pair_ids, signals, selection, capacity(config, "pairs")).budget
     ours = np.zeros((originals, len(PARTS)), dtype=np.int64)
     for row, budget in enumerate(budgets):
         if budget:

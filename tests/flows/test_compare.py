@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from datasets import Dataset
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -205,10 +206,10 @@ def test_texts_are_computed_once_for_all_that_use_them(compared, monkeypatch):
     monkeypatch.setattr(model, "_batches", lambda *_: pytest.fail("a text is computed again"))
     sets = run.outputs("prepare")
     for name in ("train", "heldout"):  # computed by a fit, and to measure it
-        pair_rewards(model, run.dataset(sets[name]))
+        pair_rewards(model, Dataset(run.open(sets[name]).read()))
     embedder = Embedder(run.config.semantics, run.vectors)
     monkeypatch.setattr(embedder, "_computed", lambda _: pytest.fail("a text is embedded again"))
-    embedder.embed(run.dataset(sets["train"])["chosen"])
+    embedder.embed(list(run.open(sets["train"]).texts("chosen")))
 
 
 def test_a_second_start_gives_the_same_numbers(compared):

@@ -449,11 +449,15 @@ def test_trusted_pairs_of_the_gate_decide_and_are_never_trained_on(fresh, interr
     interrupted(fresh, "gate.pairs=trusted.jsonl")
     decide = pd.read_parquet(fresh.root / "cycles/1/heldout/trusted.parquet")
     new = pd.read_parquet(fresh.root / "cycles/1/heldout/new.parquet")
-    sets = three_sets(load_run(fresh.root / "cycles/1/experiment.yaml").data, seed=0)
-    assert set(decide["pair_id"]) | set(new["pair_id"]) == set(sets.heldout["pair_id"])
+    data = load_run(fresh.root / "cycles/1/experiment.yaml").data
+    sets = three_sets(data, 0, fresh.folder / "sets")
+    assert set(decide["pair_id"]) | set(new["pair_id"]) == set(sets.heldout.texts("pair_id"))
     assert not set(decide["pair_id"]) & set(new["pair_id"])
     assert {row["prompt"] for row in trusted} == set(decide["prompt"])
-    assert not {row["prompt"] for row in trusted} & {*sets.train["prompt"], *sets.validation["prompt"]}
+    assert not {row["prompt"] for row in trusted} & {
+        *sets.train.texts("prompt"),
+        *sets.validation.texts("prompt"),
+    }
 
 
 def test_what_is_held_out_may_not_change(retraining):

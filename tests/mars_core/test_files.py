@@ -3,10 +3,11 @@
 import errno
 import os
 import sys
+import time
 
 import pytest
 
-from mars_core.files import digest, write_whole
+from mars_core.files import RememberedDigests, digest, write_whole
 
 
 def test_what_was_there_stays_when_writing_fails_and_the_error_says_where(tmp_path):
@@ -71,3 +72,41 @@ def test_the_digest_does_not_depend_on_the_order_of_keys():
 def test_the_digest_depends_on_the_order_of_values_and_on_where_one_ends():
     assert digest([1, 2]) != digest([2, 1])
     assert digest("a", "bc") != digest("ab", "c")
+
+
+@pytest.fixture
+def digests(tmp_path):
+    """Gives the digest of a file, and how many were computed by now."""
+    remembered, computed = RememberedDigests(tmp_path / ".digests.json"), []
+
+    def content(path):
+        computed.append(path)
+        return path.read_text()
+
+    return lambda path: (RememberedDigests(remembered.file).of(path, content), len(computed))
+
+
+def settled(path, text, seconds_ago=60):
+    """Write a file that has not changed for some time."""
+    path.write_text(text)
+    os.utime(path, times=(time.time() - seconds_ago,) * 2)
+    return path
+
+
+def test_a_digest_is_computed_again_only_where_size_or_time_changed(tmp_path, digests):
+    file = settled(tmp_path / "a", "one")
+    assert [digests(file), digests(file)] == [("one", 1)] * 2
+    assert digests(settled(file, "longer")) == ("longer", 2)
+    assert digests(settled(file, "former", 50)) == ("former", 3)
+
+
+def test_a_file_that_may_still_change_at_the_same_time_is_not_trusted(tmp_path, digests):
+    file = settled(tmp_path / "a", "one", 0)
+    assert [digests(file), digests(file)] == [("one", 1), ("one", 2)]
+
+
+def test_forgotten_digests_are_computed_again(tmp_path, digests):
+    file = settled(tmp_path / "a", "one")
+    digests(file)
+    RememberedDigests(tmp_path / ".digests.json").forget()
+    assert digests(file) == ("one", 2)

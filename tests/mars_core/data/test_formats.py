@@ -445,12 +445,12 @@ def test_the_files_of_a_folder_may_have_formats_of_their_own(source, tmp_path):
     ]
 
 
-def test_the_remarks_of_all_sources_are_gathered(source):
+def test_the_remarks_of_all_sources_are_gathered(source, tmp_path):
     config = DataConfig(
         train=source(*(PAIR | {"prompt": f"Why {i}?"} for i in range(40))),
         heldout=source(PAIR, name="h.jsonl"),
     )
-    assert [remark.partition(":")[0] for remark in three_sets(config, seed=0).remarks] == [
+    assert [remark.partition(":")[0] for remark in three_sets(config, 0, tmp_path / "sets").remarks] == [
         config.train,
         config.heldout,
     ]

@@ -1,15 +1,20 @@
 import gzip
 import json
+import tempfile
+from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mars_core.data import pairs, reading, source_rows
 from mars_core.data.formats.preference import Preference
-from mars_core.data.pairs import DataConfig, fixed_subset, prompt_position, three_sets
+from mars_core.data.pairs import DataConfig, prompt_position
+from mars_core.data.pool import texts_key
 from mars_core.data.reading import COLUMNS
 from mars_core.data.source_rows import Line, PairsError
 
@@ -397,11 +402,25 @@ def test_a_source_without_a_pair_says_why(write):
 # Three sets
 
 
+@pytest.fixture
+def three_sets(tmp_path):
+    """Divides the pairs of a configuration; the tables are read into memory."""
+
+    def divide(config, seed):
+        with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+            sets = pairs.three_sets(config, seed, Path(folder))
+            return sets._replace(
+                **{name: Dataset(getattr(sets, name).read()) for name in ("train", "validation", "heldout")}
+            )
+
+    return divide
+
+
 def ids(table):
     return set(table["pair_id"])
 
 
-def test_the_shares_divide_a_source_by_prompt(write):
+def test_the_shares_divide_a_source_by_prompt(write, three_sets):
     sets = three_sets(DataConfig(train=write(numbered(400)), validation_share=0.2, heldout_share=0.3), seed=0)
     assert len(sets.train) + len(sets.validation) + len(sets.heldout) == 400
     assert len(sets.validation) == pytest.approx(80, abs=25)
@@ -409,7 +428,7 @@ def test_the_shares_divide_a_source_by_prompt(write):
     assert sets.dropped == {}
 
 
-def test_no_prompt_is_in_two_sets(write):
+def test_no_prompt_is_in_two_sets(write, three_sets):
     rows = numbered(60)
     for i, row in enumerate(rows):
         row["prompt"] = ("question {}?", " Question   {}? ", "Human: QUESTION {}?")[i % 3].format(i // 3)
@@ -418,7 +437,7 @@ def test_no_prompt_is_in_two_sets(write):
     assert sum(map(len, prompts)) == len(set.union(*prompts)) == 20
 
 
-def test_a_pair_stays_in_its_set_when_data_are_added(write):
+def test_a_pair_stays_in_its_set_when_data_are_added(write, three_sets):
     before = three_sets(DataConfig(train=write(numbered(80))), seed=0)
     after = three_sets(DataConfig(train=write(numbered(300)[::-1])), seed=1)
     for name in ("train", "validation", "heldout"):
@@ -437,7 +456,7 @@ def test_case_and_spacing_do_not_move_a_prompt(text, change):
     assert prompt_position(change(prompt)) == prompt_position(prompt)
 
 
-def test_a_set_may_have_a_source_of_its_own(write):
+def test_a_set_may_have_a_source_of_its_own(write, three_sets):
     config = DataConfig(
         train=write(numbered(30), "t.jsonl"),
         validation=write(numbered(3, first=100), "v.csv"),
@@ -447,7 +466,7 @@ def test_a_set_may_have_a_source_of_its_own(write):
     assert [len(table) for table in sets[:3]] == [30, 3, 2]
 
 
-def test_pairs_whose_prompt_is_held_out_are_left_out_and_counted(write):
+def test_pairs_whose_prompt_is_held_out_are_left_out_and_counted(write, three_sets):
     held = [row | {"prompt": f"human: {row['prompt'].upper()}"} for row in numbered(2, first=5)]
     config = DataConfig(
         train=write(numbered(10), "t.jsonl"),
@@ -465,7 +484,7 @@ def test_pairs_whose_prompt_is_held_out_are_left_out_and_counted(write):
     }
 
 
-def test_invalid_rows_of_all_sources_are_counted_together(write):
+def test_invalid_rows_of_all_sources_are_counted_together(write, three_sets):
     bad = [ROW | {"id": "x", "chosen": ""}]
     config = DataConfig(
         train=write(numbered(30) + bad, "t.jsonl"),
@@ -475,7 +494,7 @@ def test_invalid_rows_of_all_sources_are_counted_together(write):
     assert three_sets(config, seed=0).dropped == {"chosen is empty": 2}
 
 
-def test_the_subset_is_fixed_by_the_seed_whatever_the_order(write):
+def test_the_subset_is_fixed_by_the_seed_whatever_the_order(write, three_sets):
     config = DataConfig(train=write(numbered(60)), subset=10)
     first = three_sets(config, seed=0)
     assert len(first.train) == 10
@@ -484,7 +503,7 @@ def test_the_subset_is_fixed_by_the_seed_whatever_the_order(write):
     assert ids(three_sets(config, seed=1).train) != ids(first.train)
 
 
-def test_labels_are_flipped_in_a_share_of_the_originals_alone(write):
+def test_labels_are_flipped_in_a_share_of_the_originals_alone(write, three_sets):
     source = write(numbered(60))
     honest, noisy = (three_sets(DataConfig(train=source, flipped=share), seed=3) for share in (0, 0.2))
     assert noisy.train["pair_id"] == honest.train["pair_id"]
@@ -496,11 +515,15 @@ def test_labels_are_flipped_in_a_share_of_the_originals_alone(write):
     assert list(noisy.validation) == list(honest.validation)
 
 
-def test_a_larger_subset_holds_the_smaller_one():
-    table = datasets.Dataset.from_dict({"pair_id": [str(i) for i in range(50)]})
-    assert ids(fixed_subset(table, 10, seed=3)) < ids(fixed_subset(table, 20, seed=3))
+def test_a_larger_subset_holds_the_smaller_one(write, three_sets):
+    others = {"validation": write(numbered(1, 60), "v.jsonl"), "heldout": write(numbered(1, 70), "h.jsonl")}
+    source = write(numbered(50))
+    small, large = (
+        three_sets(DataConfig(train=source, subset=size, **others), seed=3).train for size in (10, 20)
+    )
+    assert ids(small) < ids(large)
     with pytest.raises(PairsError, match=r"data\.subset=51, but there are only 50 training pairs"):
-        fixed_subset(table, 51, seed=3)
+        three_sets(DataConfig(train=source, subset=51, **others), seed=3)
 
 
 @pytest.mark.parametrize(
@@ -508,12 +531,12 @@ def test_a_larger_subset_holds_the_smaller_one():
     [({"validation_share": 0.0}, "validation"), ({"heldout_share": 0.0}, "heldout")],
     ids=["validation", "heldout"],
 )
-def test_an_empty_set_is_an_error_that_names_it(write, change, name):
+def test_an_empty_set_is_an_error_that_names_it(write, change, name, three_sets):
     with pytest.raises(PairsError, match=f"the {name} set is empty.*50 pairs.*name a source in data.{name}"):
         three_sets(DataConfig(train=write(numbered(50)), **change), seed=0)
 
 
-def test_a_training_set_that_is_all_held_out_is_an_error(write):
+def test_a_training_set_that_is_all_held_out_is_an_error(write, three_sets):
     source = write(numbered(9))
     with pytest.raises(
         PairsError,
@@ -545,7 +568,4 @@ def test_a_share_does_not_count_where_a_source_is_named():
 
 def test_pairs_whose_responses_are_exchanged_in_another_are_counted():
     rows = [("p", "a", "b"), ("p", "b", "a"), ("p", "a", "c"), ("q", "b", "a")]
-    table = datasets.Dataset.from_list(
-        [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in rows]
-    )
-    assert pairs.exchanged(table) == 2
+    assert pairs.exchanged(np.array([texts_key(*row) for row in rows], dtype=np.uint64)) == 2

@@ -20,7 +20,7 @@ def texts(**rows):
 
 def contaminated_rows(measured, training):
     """The rows of one set."""
-    return contamination.contaminated_rows({"set": Measured(measured)}, training)["set"]
+    return contamination.contaminated_rows({"set": Measured(measured.blocks())}, training.blocks())["set"]
 
 
 def only(found):
@@ -92,8 +92,9 @@ def test_each_set_has_the_rows_of_its_own_that_were_seen():
         "poem": texts(b=("Lark?", ANSWER), c=(POEM, "No.")),
         "other": texts(d=(OTHER, "No.")),
     }
-    ready = {name: Measured(rows) for name, rows in sets.items()}
-    found = contamination.contaminated_rows(ready, texts(y=("Yes or no?", ANSWER), z=(POEM, "Yes.")))
+    ready = {name: Measured(rows.blocks()) for name, rows in sets.items()}
+    training = texts(y=("Yes or no?", ANSWER), z=(POEM, "Yes."))
+    found = contamination.contaminated_rows(ready, training.blocks())
     assert {name: sorted(rows["row"]) for name, rows in found.items()} == {
         "short": [], "poem": ["b", "c"], "other": [],
     }  # fmt: skip

@@ -23,6 +23,7 @@ from mars_core.evaluation.measure import (
 )
 from mars_core.evaluation.statistics import pairwise_summary
 from mars_core.model.scoring import Cut
+from mars_core.tables import Table, write
 
 REWARDBENCH, REWARDBENCH2 = RewardBench(Configuration()), RewardBench2(Configuration())
 ROW = {"id": "1", "subset": "hep-go", "prompt": "Write a sum.", "chosen": "a + b", "rejected": "a - b"}
@@ -38,6 +39,13 @@ TABLE = pd.DataFrame(
 )
 
 UNCUT = Cut(0, 0, [])
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """The pairs as a table."""
+    write(tmp_path / "pairs.parquet", PAIRS)
+    return Table(tmp_path / "pairs.parquet")
 
 
 @pytest.fixture
@@ -60,8 +68,8 @@ def scored(benchmark, rows, seed=0):
 # Pairs
 
 
-def test_pairs_have_the_metrics_of_their_margins_and_lengths_under_the_name_of_their_set():
-    measured = measure_pairs("heldout", PAIRS, TABLE, cut=Cut(3, 1, []))
+def test_pairs_have_the_metrics_of_their_margins_and_lengths_under_the_name_of_their_set(pairs):
+    measured = measure_pairs("heldout", pairs, TABLE, cut=Cut(3, 1, []))
     bias = length_bias(TABLE["margin"], lengths(PAIRS["chosen"]), lengths(PAIRS["rejected"]))
     wanted = {
         **pairwise_summary(TABLE["margin"].to_numpy()),
@@ -80,32 +88,32 @@ def test_pairs_have_the_metrics_of_their_margins_and_lengths_under_the_name_of_t
     assert measured.notes == []
 
 
-def test_where_the_objective_knows_how_sure_it_is_pairs_tell_whether_that_finds_errors():
-    assert "heldout/uncertainty/error_auroc" not in measure_pairs("heldout", PAIRS, TABLE, UNCUT).metrics
+def test_where_the_objective_knows_how_sure_it_is_pairs_tell_whether_that_finds_errors(pairs):
+    assert "heldout/uncertainty/error_auroc" not in measure_pairs("heldout", pairs, TABLE, UNCUT).metrics
     unsure = TABLE.assign(variance_chosen=[1, 9, 1], variance_rejected=[1, 1, 4])  # the second is wrong
-    measured = measure_pairs("heldout", PAIRS, unsure, UNCUT).metrics
+    measured = measure_pairs("heldout", pairs, unsure, UNCUT).metrics
     assert measured["heldout/uncertainty/error_auroc"] == 1
     assert measured["heldout/uncertainty/accuracy_of_70"] == 1
 
 
-def test_a_summary_of_pairs_needs_no_texts():
-    measured = measure_pairs("validation", PAIRS, TABLE, cut=UNCUT).metrics
+def test_a_summary_of_pairs_needs_no_texts(pairs):
+    measured = measure_pairs("validation", pairs, TABLE, cut=UNCUT).metrics
     summary = pairs_summary(TABLE)
     assert {"accuracy", "mean_margin", "brier", "calibration_error"} <= set(summary)
     assert {f"validation/{name}": value for name, value in summary.items()}.items() <= measured.items()
 
 
-def test_one_reward_for_all_texts_is_a_metric_and_a_note_with_the_name_of_the_set():
+def test_one_reward_for_all_texts_is_a_metric_and_a_note_with_the_name_of_the_set(pairs):
     same = TABLE.assign(margin=np.float32([0] * 3), reward_chosen=np.float32([0.5] * 3), reward_rejected=0.5)
-    measured = measure_pairs("heldout", PAIRS, same, cut=UNCUT)
+    measured = measure_pairs("heldout", pairs, same, cut=UNCUT)
     assert measured.metrics["heldout/constant"] == 1
     assert measured.notes == [
         "heldout: all 6 texts get the same reward, 0.5: the model tells none apart",
     ]
 
 
-def test_pairs_whose_responses_are_the_same_tokens_are_counted_and_named():
-    measured = measure_pairs("heldout", PAIRS, TABLE, cut=Cut(0, 2, [1]))
+def test_pairs_whose_responses_are_the_same_tokens_are_counted_and_named(pairs):
+    measured = measure_pairs("heldout", pairs, TABLE, cut=Cut(0, 2, [1]))
     assert measured.metrics["heldout/same_tokens"] == 1
     (note,) = measured.notes
     assert note.startswith("heldout: the responses of 1 of 3 pairs are the same tokens")

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -12,9 +13,8 @@ from mars_core.method.strategies.strategy import Signals
 def allocate(ids, margins, config, capacity, previous=None):
     """Allocate by margins, and by the q of the round before, which is uniform by default."""
     before = np.ones(len(ids)) if previous is None else np.asarray(previous)
-    return selection.allocate(
-        ids, Signals(margins=np.asarray(margins, float), previous=before), config, capacity
-    )
+    signals = Signals(margins=np.asarray(margins, float), previous=before)
+    return pd.DataFrame({"pair_id": ids} | selection.allocate(ids, signals, config, capacity)._asdict())
 
 
 @st.composite

@@ -52,7 +52,7 @@ def test_a_folder_may_have_any_name(name, tmp_path):
     with open_run(configuration(tmp_path / name)) as run:
         texts = run.write_table("train.parquet", Dataset.from_dict({"prompt": ["Why?"]}))
         numbers = run.write_table("margins.parquet", pd.DataFrame({"margin": [0.5]}))
-        assert run.dataset(texts)["prompt"][:] == ["Why?"]
+        assert list(run.open(texts).texts("prompt")) == ["Why?"]
         assert run.table(numbers)["margin"].tolist() == [0.5]
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -85,14 +85,14 @@ def test_a_table_is_read_as_it_was_written(kind, run):
     columns = {"pair_id": ["b", "a"], "prompt": ["Why?", "naïve\u2028text"]}
     artifact = run.write_table("train.parquet", kind(columns))
     assert run.table(artifact).to_dict("list") == columns
-    assert run.dataset(artifact).to_dict() == columns
+    assert run.open(artifact).read().to_pydict() == columns
     assert artifact.rows == 2
 
 
 @pytest.mark.parametrize(
     "damage", [Path.unlink, lambda file: file.write_bytes(b"x")], ids=["gone", "changed"]
 )
-@pytest.mark.parametrize("reader", ["table", "dataset", "json"])
+@pytest.mark.parametrize("reader", ["table", "open", "json"])
 def test_an_artifact_that_is_not_what_was_written_is_refused_by_its_path(reader, damage, run):
     artifact = run.write_table("train.parquet", pd.DataFrame({"pair_id": ["a"]}))
     damage(run.path(artifact))

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from datasets import Dataset
 
 from mars_core.files import digest
 from mars_core.generation import Answer, GenerationStore, Generator
@@ -62,7 +63,8 @@ def spent(tmp_path, tiny_decoder):
             with GenerationStore(tmp_path / f"store-{run.config.name}") as store:
                 generator = Generator(Paraphraser(mute, echoed), store)
                 made = augment_hard_pairs(run, 1, train, allocation, rewrites, model, generator=generator)
-            return run.dataset(made["augmented"]), RewardModel.load(str(tiny_decoder), run.config.model)
+            augmented = Dataset(run.open(made["augmented"]).read())
+            return augmented, RewardModel.load(str(tiny_decoder), run.config.model)
 
     return spend
 

@@ -1,0 +1,111 @@
+"""The pairs of a source on disk: a reading that was killed goes on at the part that it was at."""
+
+import pytest
+
+from mars_core.data import pool, source_rows
+from mars_core.data.pool import Pool
+from mars_core.data.reading import FirstPlaces
+from mars_core.data.source_rows import PairsError
+
+NUMBER = 20
+
+
+def row(n):
+    return {"id": n, "prompt": f"Question {n}?", "chosen": f"Right {n}.", "rejected": f"Wrong {n}."}
+
+
+@pytest.fixture
+def killed_at(monkeypatch, tmp_path):
+    """Reads a source in parts of 4 pairs until a row is reached: the pool as it is left."""
+    monkeypatch.setattr(pool, "PART_ROWS", 4)
+    monkeypatch.setattr("mars_core.data.reading.ROWS_AT_ONCE", 2)
+    whole = source_rows.lines
+
+    def read(source, number, **how):
+        def lines(file):
+            for line in whole(file):
+                if line.row["id"] == number:
+                    raise KeyboardInterrupt
+                yield line
+
+        with monkeypatch.context() as patched:
+            patched.setattr(source_rows, "lines", lines)
+            with pytest.raises(KeyboardInterrupt):
+                Pool(source, tmp_path / "pool").read(**how)
+
+    return read
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Ids of the rows whose pairs are made from now on."""
+    seen, made = [], pool.texts_key
+    monkeypatch.setattr(
+        pool, "texts_key", lambda prompt, *texts: (seen.append(prompt), made(prompt, *texts))[1]
+    )
+    return seen
+
+
+def columns(read):
+    return [value for batch in read.batches("pair_id") for value in batch[0].to_pylist()]
+
+
+@pytest.mark.parametrize("killed", [1, 5, 11, 13, 19])
+def test_a_reading_that_was_killed_goes_on_behind_its_last_whole_part(
+    killed, write, tmp_path, killed_at, parsed
+):
+    folder = tmp_path / "source"
+    for name, rows in (("a.jsonl", range(12)), ("b.jsonl", range(12, NUMBER))):
+        write([row(n) for n in rows], f"source/{name}")
+    at_once = Pool(str(folder), tmp_path / "at-once")
+    at_once.read()
+    killed_at(str(folder), killed)
+    kept = len(list((tmp_path / "pool").glob("part-*.parquet")))
+    parsed.clear()
+    again = Pool(str(folder), tmp_path / "pool")
+    again.read()
+    assert columns(again) == columns(at_once) == [str(n) for n in range(NUMBER)]
+    assert again.remarks == at_once.remarks
+    assert len(parsed) <= NUMBER - 4 * max(0, kept - 1)
+
+
+def test_what_was_left_out_before_the_kill_is_counted_once(write, tmp_path, killed_at):
+    rows = [row(n) for n in range(NUMBER)]
+    rows[2]["chosen"] = ""
+    rows[17] = row(1)
+    source = write(rows)
+    killed_at(source, 12, invalid="drop")
+    again = Pool(source, tmp_path / "pool")
+    again.read(invalid="drop")
+    assert sum(again.left_out.values()) == 2
+    assert len(again) == NUMBER - 2
+
+
+def test_an_id_from_before_the_kill_is_known_by_its_row(write, tmp_path, killed_at):
+    source = write([row(n) for n in [*range(NUMBER), 1]])
+    killed_at(source, 12)
+    with pytest.raises(PairsError, match=r"row 21: duplicate id: '1', first in .*rows\.jsonl: row 2 "):
+        Pool(source, tmp_path / "pool").read()
+
+
+def test_rows_that_make_pairs_together_are_read_again_from_the_start_of_their_file(
+    write, tmp_path, killed_at
+):
+    rows = [
+        {"id": n, "prompt": f"Question {n // 2}?", "response": f"Answer {n}.", "score": n % 2}
+        for n in range(NUMBER)
+    ]
+    source = write(rows)
+    killed_at(source, 13)
+    again = Pool(source, tmp_path / "pool")
+    again.read()
+    assert len(again) == NUMBER // 2
+
+
+@pytest.mark.parametrize("longest", [1, 3, 2**18])
+def test_the_first_place_of_a_key_is_found_whatever_the_length_of_runs(longest, monkeypatch):
+    monkeypatch.setattr("mars_core.data.reading.LONGEST_RUN", longest)
+    places = FirstPlaces()
+    for start in range(0, 100, 7):
+        places.add({(n * 7919) % 2**64: n for n in range(start, start + 7)})
+    assert places.find([(n * 7919) % 2**64 for n in range(100)] + [5]).tolist() == [*range(100), -1]
