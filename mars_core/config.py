@@ -107,7 +107,8 @@ HIDDEN = "(not shown)"
 """What stands for a private value."""
 
 
-def _one_without_secrets(address: str) -> str:
+def without_secrets(address: str) -> str:
+    """An address of one server or file, if it holds no secret; else an error that does not show it."""
     rest = address.partition("://")[2] or address
     local = rest.startswith("/")  # a file's path, such as that of a database, may have an @ in it
     if "?" in rest or "#" in rest or ("@" in rest and not local):
@@ -158,7 +159,7 @@ def _is_private(field: FieldInfo) -> bool:
     return any(isinstance(mark, Private) for mark in field.metadata)
 
 
-Address = Annotated[str, Operational(), AfterValidator(_one_without_secrets)]
+Address = Annotated[str, Operational(), AfterValidator(without_secrets)]
 """Where a server is; a secret belongs into an environment variable, not into the configuration."""
 
 

@@ -27,6 +27,7 @@ from pydantic import Field
 
 from mars_core.config import Configuration
 from mars_core.data import samples
+from mars_core.data.remote import RemoteFile, files_at, is_remote
 from mars_core.errors import MarsError
 
 datasets.disable_progress_bars()
@@ -91,16 +92,20 @@ def parts(source: str) -> list[Part]:
     """The parts of a source: one a file, or one for built-in data or a split of the hub.
 
     Args:
-        source: sample://preferences, a file of a kind in `READERS`, a folder of such files, or a hub data set
-            OWNER/NAME[/DIRECTORY]@REVISION[:SPLIT]. In a folder .json files count where there are no others.
+        source: sample://preferences, a file of a kind in `READERS`, a folder of such files, an address of
+            these, or a hub data set OWNER/NAME[/DIRECTORY]@REVISION[:SPLIT]. In a folder .json files count
+            where there are no others.
 
     Raises:
         PairsError: the source is not there, or the hub does not give it.
+        RemoteError: nothing is at the address, or it may not be read.
     """
     if source == "sample://preferences":
         return [Part(source, lambda: numbered(samples.preferences()))]
     if source.startswith("sample://"):
         raise PairsError(f"{source}: the built-in pairs are sample://preferences")
+    if is_remote(source):
+        return [Part(file.address, partial(_lines_at, file)) for file in files_at(source, tuple(READERS))]
     path = Path(source).expanduser()
     if path.is_dir():
         files = files_in(path)
@@ -151,6 +156,11 @@ def lines(file: Path) -> Iterator[Line]:
             yield from lines_of(content, str(file), suffix(file), None)
     except OSError as error:
         raise PairsError(f"{file}: {error}") from error
+
+
+def _lines_at(file: RemoteFile) -> Iterator[Line]:
+    with file.open() as content:
+        yield from lines_of(content, file.address, suffix(Path(file.path)), None)
 
 
 def lines_of(content: BinaryIO, name: str, kind: str, limits: Limits | None) -> Iterator[Line]:

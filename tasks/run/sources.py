@@ -9,6 +9,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from mars_core.data import pairs, samples
+from mars_core.data.remote import content_at, is_remote
+from mars_core.data.source_rows import READERS
 from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.experiment import ExperimentConfig
 from mars_core.files import RememberedDigests, digest, sha256_of
@@ -93,10 +95,15 @@ def benchmark_contents(config: ExperimentConfig, digests: RememberedDigests | No
 
 
 def source_digest(source: str, digests: RememberedDigests | None = None) -> str:
-    """Digest of a file, of all below a folder, or of built-in data; a hub data set is name and revision."""
+    """Digest of a file, of all below a folder, or of built-in data; a hub data set is name and revision.
+
+    At an address, names, sizes and etags of the files decide.
+    """
     of_file = digests.of if digests else sha256_of
     if source in samples.SAMPLES:
         return digest(samples.rows(source))
+    if is_remote(source):
+        return content_at(source, tuple(READERS))
     path = Path(source).expanduser()
     if not path.exists():
         return source
