@@ -138,8 +138,9 @@ def largest_remainder(shares: Floats, budget: int, cap: int, pair_ids: Texts) ->
     more = remainders > least
     budgets[more] += 1
     # Of those that are equal, the first by their ids; there may be few of them, or all pairs.
-    equal = np.flatnonzero((remainders == least) & (least >= 0))
-    ids = pa.array(pair_ids) if isinstance(pair_ids, Sequence) else pair_ids
-    first = pc.sort_indices(ids.take(pa.array(equal))).to_numpy()
-    budgets[equal[first[: missing - int(more.sum())]]] += 1
+    equal = (remainders == least) & (least >= 0)
+    ids = pa.chunked_array([pair_ids]) if isinstance(pair_ids, Sequence) else pair_ids
+    of_equal = ids.filter(pa.array(equal)).combine_chunks()  # thousands of chunks would take minutes to sort
+    first = pc.sort_indices(of_equal).to_numpy()
+    budgets[np.flatnonzero(equal)[first[: missing - int(more.sum())]]] += 1
     return budgets
