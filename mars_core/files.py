@@ -5,12 +5,12 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import time
-import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeAlias
 
 _HERE, _EXCHANGE = -100, 2
 """AT_FDCWD and RENAME_EXCHANGE of Linux's renameat2."""
@@ -36,48 +36,61 @@ SETTLED_SECONDS = 2.0
 
 
 class RememberedDigests:
-    """Digests of files and folders, computed again where a size or a time of modification changed."""
+    """Digests of files that did not change since they were computed, in an SQLite file that may be removed.
+
+    A file is known by its place on the disk, its size and its times; nobody can set that of its last change.
+    """
 
     def __init__(self, file: Path) -> None:
-        """Remember them in a JSON file, which may be removed."""
+        """Remember them in `file`, which is made if there is none."""
         self.file = file
 
     def of(self, path: Path, compute: Callable[[Path], str] = sha256_of) -> str:
         """The digest of a file or folder as `compute` gives it."""
-        state, changed = _state(path)
-        name = f"{compute.__name__} {path}"
-        known = self._known().get(name)
-        if known and known["state"] == state:
-            return known["digest"]
-        found = compute(path)
-        if abs(time.time() - changed) > SETTLED_SECONDS and _state(path)[0] == state:
-            self._save(self._known() | {name: {"state": state, "digest": found}})
-        return found
+        return self._remember(compute.__name__, lambda: _states(path), lambda: compute(path))
+
+    def of_open(self, content: BinaryIO, compute: Callable[[], str]) -> str:
+        """The digest of an open file, as `compute` gives it."""
+        return self._remember("", lambda: {"": os.fstat(content.fileno())}, compute)
 
     def forget(self) -> None:
         """Compute all digests again when they are asked for."""
         self.file.unlink(missing_ok=True)
 
-    def _known(self) -> dict[str, dict[str, str]]:
-        try:
-            known: dict[str, dict[str, str]] = json.loads(self.file.read_text())
-        except (OSError, ValueError):
-            return {}
-        return known
+    def _remember(self, kind: str, look: "Callable[[], States]", compute: Callable[[], str]) -> str:
+        states = look()
+        key = _key(kind, states)
+        known = self._execute("SELECT digest FROM digests WHERE state = ?", key)
+        if known:
+            return str(known[0][0])
+        found = compute()
+        changed = max((about.st_ctime for about in states.values()), default=0.0)
+        if time.time() - changed > SETTLED_SECONDS and _key(kind, look()) == key:
+            self._execute("INSERT OR REPLACE INTO digests VALUES (?, ?)", key, found)
+        return found
 
-    def _save(self, known: dict[str, dict[str, str]]) -> None:
-        beside = self.file.with_name(f"{self.file.name}.{uuid.uuid4().hex}")
-        with suppress(OSError):  # a disk that is full or cannot be written: they are computed again
-            beside.write_text(json.dumps(known, indent=1))
-            beside.replace(self.file)
+    def _execute(self, statement: str, *values: str) -> list[Any]:
+        """The rows that a statement gives; none where the file cannot be used, or the disk is full."""
+        with suppress(sqlite3.Error), closing(sqlite3.connect(self.file)) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS digests (state TEXT PRIMARY KEY, digest TEXT)")
+            return database.execute(statement, values).fetchall()
+        return []
 
 
-def _state(path: Path) -> tuple[str, float]:
-    """The names, sizes and times of modification of all files of a path, and the latest of these times."""
+States: TypeAlias = Mapping[str, os.stat_result]
+"""What the system says of files, by their names."""
+
+
+def _states(path: Path) -> States:
+    """Of a file, or of all files of a folder."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    found = [(file.relative_to(path).as_posix(), file.stat()) for file in files]
-    latest = max((about.st_mtime for _, about in found), default=0.0)
-    return digest([(name, about.st_size, about.st_mtime_ns) for name, about in found]), latest
+    return {file.relative_to(path).as_posix(): file.stat() for file in files}
+
+
+def _key(kind: str, states: States) -> str:
+    """What a digest of some kind is remembered by."""
+    names = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    return digest(kind, {name: [getattr(about, part) for part in names] for name, about in states.items()})
 
 
 def write_whole(place: Path, put: Callable[[Path], Any]) -> None:

@@ -21,6 +21,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, NamedTuple
@@ -47,8 +48,8 @@ from mars_core.data.source_rows import (
 )
 from mars_core.errors import MarsError
 from mars_core.extensions import PluginSection
+from mars_core.files import RememberedDigests
 
-OLD_SECONDS = 2.0
 BLOCK_BYTES = 1 << 20
 DUPLICATE = "known"
 KEPT_CHARACTERS = 2000
@@ -121,34 +122,8 @@ class Intake(NamedTuple):
     """Comparisons that make no pair, by reason."""
 
 
-class Hashes:
-    """Digests of files that did not change since an earlier look.
-
-    A file is known by its place on the disk, its size and its times. Nobody can set the time of its last
-    change; a change within the clock's resolution is excluded, for a file is remembered once it is older.
-    """
-
-    def __init__(self, before: Mapping[str, str]) -> None:
-        """Begin with those of the earlier look."""
-        self._before = before
-        self.found: dict[str, str] = {}
-        """Those of this look, for the next."""
-
-    def of(self, content: BinaryIO, now: float, most: int) -> str:
-        """The digest of an open file of at most so many bytes; `now` is the time, in seconds since the
-        epoch."""
-        about = os.fstat(content.fileno())
-        key = "-".join(
-            map(str, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
-        )
-        digest = self._before.get(key) or _digest(_blocks(content, most))
-        if now - about.st_ctime > OLD_SECONDS:
-            self.found[key] = digest
-        return digest
-
-
 def new_deliveries(
-    config: IntakeConfig, seen: Container[str], now: float, hashes: Hashes | None = None
+    config: IntakeConfig, seen: Container[str], now: float, digests: RememberedDigests | None = None
 ) -> tuple[list[Delivery], dict[str, str]]:
     """Deliveries that were not seen, in the order of their names; and why others are left for the next look.
 
@@ -156,7 +131,7 @@ def new_deliveries(
         config: the source, and how long its files are left to settle.
         seen: digests of the deliveries that were looked at before.
         now: the time, in seconds since the epoch.
-        hashes: of an earlier look.
+        digests: those that are remembered of files; by default all are computed.
 
     Raises:
         PairsError: the source is not there or cannot be loaded.
@@ -170,7 +145,6 @@ def new_deliveries(
         part = _part(config.source)
         found = Delivery(part.name, _digest(map(_as_json, part.lines())), part)
         return ([] if found.digest in seen else [found]), {}
-    hashes = hashes or Hashes({})
     deliveries: dict[str, Delivery] = {}
     left: dict[str, str] = {}
     for file in sorted(place.iterdir()) if place.is_dir() else [place.resolve()]:
@@ -186,7 +160,8 @@ def new_deliveries(
                 if os.fstat(content.fileno()).st_size > config.limits.bytes:
                     left[name] = f"it is larger than data.limits.bytes={config.limits.bytes:,}"
                     continue
-                digest = hashes.of(content, now, config.limits.bytes)
+                compute = partial(_digest, _blocks(content, config.limits.bytes))
+                digest = digests.of_open(content, compute) if digests else compute()
         except (OSError, NoFileError) as error:
             left[name] = f"it cannot be read: {error}"
             continue

@@ -4,7 +4,6 @@ Each delivery is examined in a process of its own with limits of memory and time
 counts it; after `ATTEMPTS` the delivery is quarantined, and no other waits for it.
 """
 
-import json
 import logging
 import os
 import re
@@ -20,9 +19,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mars_core.data import identity, reading
-from mars_core.data.deliveries import Delivery, Hashes, new_deliveries, on_disk
+from mars_core.data.deliveries import Delivery, new_deliveries, on_disk
 from mars_core.data.examination import FULL_DISK, Examination, Outcome
-from mars_core.files import write_whole
+from mars_core.files import RememberedDigests, write_whole
 from tasks.processes.child_environment import without_secrets
 from tasks.processes.child_process import ChildError, run_forked
 from tasks.retraining.ledger import Delivered, Ledger
@@ -44,8 +43,8 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
         PairsError: the source is not there or cannot be loaded.
         ChildError: there is no room on the disk.
     """
-    with _hashes(config.root / "hashes.json") as hashes:
-        found, left = new_deliveries(config.data, ledger.examined, time.time(), hashes)
+    digests = RememberedDigests(config.root / ".digests.sqlite")
+    found, left = new_deliveries(config.data, ledger.examined, time.time(), digests)
     ledger.forget_unread({delivery.digest for delivery in found})
     for delivery in found:
         with _folder(config.root) as folder:
@@ -104,20 +103,6 @@ def _examined(config: RetrainConfig, ledger: Ledger, delivery: Delivery, folder:
         environment=without_secrets(),
     )
     return Outcome.model_validate_json((folder / "outcome.json").read_bytes())
-
-
-@contextmanager
-def _hashes(file: Path) -> Iterator[Hashes]:
-    """The digests of the last look, which are replaced by those of this one."""
-    try:
-        before = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        before = {}
-    hashes = Hashes(before)
-    yield hashes
-    if hashes.found != before:
-        text = json.dumps(hashes.found)
-        write_whole(file, lambda path: path.write_text(text))
 
 
 @contextmanager

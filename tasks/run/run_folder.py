@@ -36,7 +36,7 @@ from tasks.run.run_config import RunConfig, load_run
 SCHEMA_VERSION = 2
 """Of 1, the digest of a table is that of its file; of 2, that of its content."""
 IDENTITY = ".identity"
-DIGESTS = ".digests.json"
+DIGESTS = ".digests.sqlite"
 """The digests that are remembered; the file may be removed."""
 LAYOUT, LAYOUT_FILE = 2, ".layout"
 """Version of the files in a run's folder, raised when an earlier one cannot be read any more."""

@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-import time
 
 import pytest
 
@@ -75,38 +74,52 @@ def test_the_digest_depends_on_the_order_of_values_and_on_where_one_ends():
 
 
 @pytest.fixture
-def digests(tmp_path):
-    """Gives the digest of a file, and how many were computed by now."""
-    remembered, computed = RememberedDigests(tmp_path / ".digests.json"), []
+def digests(tmp_path, monkeypatch):
+    """Gives the digest of a file that is settled, or not, and how many were computed by now."""
+    remembered, computed = RememberedDigests(tmp_path / "digests.sqlite"), []
 
     def content(path):
         computed.append(path)
         return path.read_text()
 
-    return lambda path: (RememberedDigests(remembered.file).of(path, content), len(computed))
+    def digest_of(path, seconds=-1):
+        monkeypatch.setattr("mars_core.files.SETTLED_SECONDS", seconds)
+        return remembered.of(path, content), len(computed)
+
+    return digest_of
 
 
-def settled(path, text, seconds_ago=60):
-    """Write a file that has not changed for some time."""
-    path.write_text(text)
-    os.utime(path, times=(time.time() - seconds_ago,) * 2)
-    return path
+@pytest.fixture
+def file(tmp_path):
+    file = tmp_path / "a"
+    file.write_text("one")
+    return file
 
 
-def test_a_digest_is_computed_again_only_where_size_or_time_changed(tmp_path, digests):
-    file = settled(tmp_path / "a", "one")
+def test_a_digest_is_computed_again_only_where_the_file_changed(file, digests):
     assert [digests(file), digests(file)] == [("one", 1)] * 2
-    assert digests(settled(file, "longer")) == ("longer", 2)
-    assert digests(settled(file, "former", 50)) == ("former", 3)
+    file.write_text("longer")
+    assert [digests(file), digests(file)] == [("longer", 2)] * 2
 
 
-def test_a_file_that_may_still_change_at_the_same_time_is_not_trusted(tmp_path, digests):
-    file = settled(tmp_path / "a", "one", 0)
-    assert [digests(file), digests(file)] == [("one", 1), ("one", 2)]
-
-
-def test_forgotten_digests_are_computed_again(tmp_path, digests):
-    file = settled(tmp_path / "a", "one")
+def test_a_change_that_keeps_size_and_time_is_noticed(file, digests):
     digests(file)
-    RememberedDigests(tmp_path / ".digests.json").forget()
+    times = file.stat().st_mtime_ns
+    file.write_text("two")
+    os.utime(file, ns=(times, times))
+    assert digests(file) == ("two", 2)
+
+
+def test_a_file_that_may_still_change_at_the_same_time_is_not_trusted(file, digests):
+    assert [digests(file, seconds=60), digests(file, seconds=60)] == [("one", 1), ("one", 2)]
+
+
+def test_forgotten_digests_are_computed_again(tmp_path, file, digests):
+    digests(file)
+    RememberedDigests(tmp_path / "digests.sqlite").forget()
     assert digests(file) == ("one", 2)
+
+
+def test_a_file_of_digests_that_cannot_be_read_costs_their_computation_alone(tmp_path, file, digests):
+    (tmp_path / "digests.sqlite").write_bytes(b"damaged " * 1000)
+    assert [digests(file), digests(file)] == [("one", 1), ("one", 2)]

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from mars_core.data.deliveries import (
     Delivery,
-    Hashes,
     IntakeConfig,
     NoFileError,
     UnfinishedError,
@@ -31,7 +30,7 @@ from mars_core.data.formats.format import FORMATS
 from mars_core.data.identity import pair_identity
 from mars_core.data.reading import COLUMNS
 from mars_core.data.source_rows import Limits, PairsError
-from mars_core.files import sha256_of
+from mars_core.files import RememberedDigests, sha256_of
 
 LATER = time.time() + 3600
 ROWS = [{"prompt": f"What is {i}?", "chosen": f"{i} is a number.", "rejected": "No idea."} for i in range(10)]
@@ -126,24 +125,18 @@ def test_a_link_that_takes_the_place_of_a_delivery_is_not_followed(folder, tmp_p
 
 def test_files_that_did_not_change_are_hashed_once(folder, tmp_path, monkeypatch):
     folder(a_jsonl=lines(ROWS))
-    config, before = IntakeConfig(source=str(tmp_path)), Hashes({})
-    [delivery], _ = new_deliveries(config, (), LATER, before)
+    config, digests = IntakeConfig(source=str(tmp_path)), RememberedDigests(tmp_path / "digests")
+    monkeypatch.setattr("mars_core.files.SETTLED_SECONDS", -1)
+    [delivery], _ = new_deliveries(config, (), LATER, digests)
     with monkeypatch.context() as patch:
         patch.setattr("mars_core.data.deliveries._digest", lambda _: "hashed again")
-        [again], _ = new_deliveries(config, (), LATER, Hashes(before.found))
+        [again], _ = new_deliveries(config, (), LATER, digests)
     assert again == delivery
     times = (tmp_path / "a.jsonl").stat().st_mtime_ns
     (tmp_path / "a.jsonl").write_text(lines(map(exchanged, ROWS)))  # as long as before
     os.utime(tmp_path / "a.jsonl", ns=(times, times))
-    [other], _ = new_deliveries(config, (), LATER, Hashes(before.found))
+    [other], _ = new_deliveries(config, (), LATER, digests)
     assert other.digest != delivery.digest
-
-
-def test_a_file_that_has_just_changed_is_hashed_again(folder, tmp_path):
-    folder(a_jsonl=lines(ROWS))
-    hashes, now = Hashes({}), (tmp_path / "a.jsonl").stat().st_ctime + 1
-    new_deliveries(IntakeConfig(source=str(tmp_path), settle_seconds=0), (), now, hashes)
-    assert hashes.found == {}
 
 
 def test_a_name_is_no_pattern(folder, tmp_path):
