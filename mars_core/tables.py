@@ -98,7 +98,10 @@ class Table:
         """The rows in order, some at a time; by default all columns."""
         for path in self.files:
             with pyarrow.parquet.ParquetFile(path) as file:
-                yield from file.iter_batches(BATCH_ROWS, columns=list(columns) or None)
+                for group in range(
+                    file.num_row_groups
+                ):  # one by one, for a reader keeps all that it has read
+                    yield from file.iter_batches(BATCH_ROWS, [group], list(columns) or None)
 
     def read(self, *columns: str) -> pa.Table:
         """All rows, in memory; by default all columns."""

@@ -86,14 +86,18 @@ def _texts(run: RunFolder, t: int) -> RoundTexts:
     """The texts to show of a round; only those of its hardest originals are read, because tables may be
     large."""
     paths = run.of_round(t)
-    parents = set(Table(run.path(paths.synthetic)).texts("parent_id"))
-    margins = Table(run.path(paths.margins)).where("pair_id", parents, "pair_id", "margin").to_pandas()
-    shown = hardest(margins, parents)
+    margins, synthetic = (Table(run.path(table)) for table in (paths.margins, paths.synthetic))
+    shown = hardest(
+        (batch.to_pandas() for batch in margins.batches("pair_id", "margin")),
+        (batch["parent_id"].to_pylist() for batch in synthetic.batches("parent_id")),
+    )
 
-    def about(artifact: ArtifactRef | str, key: str) -> pd.DataFrame:
-        return Table(run.path(artifact)).where(key, shown).to_pandas()
+    def about(artifact: ArtifactRef | str, key: str, *columns: str) -> pd.DataFrame:
+        return Table(run.path(artifact)).where(key, shown, *columns).to_pandas()
 
-    originals = about(run.outputs("prepare")["train"], "pair_id").merge(margins, on="pair_id")
+    originals = about(run.outputs("prepare")["train"], "pair_id").merge(
+        about(paths.margins, "pair_id", "pair_id", "margin"), on="pair_id"
+    )
     dropped = [
         pd.read_parquet(place)
         for place in map(run.path, (paths.dropped_rewrites, paths.dropped_paraphrases))

@@ -87,12 +87,18 @@ def cells(page):
 
 def test_the_originals_shown_are_those_of_the_smallest_margin_that_have_pairs():
     margins = pd.DataFrame({"pair_id": ["d", "c", "b", "a"], "margin": [-2.0, 0.5, 0.5, 1.0]})
-    assert hardest(margins, ["a", "b", "c", "c"]) == ["b", "c", "a"]
+    for size in (1, 3, 4):
+        some = (margins[start : start + size] for start in range(0, 4, size))
+        assert hardest(some, [["a", "b"], ["c", "c"]]) == ["b", "c", "a"]
 
 
 def test_no_more_originals_are_shown_than_a_page_can_take():
     margins = pd.DataFrame({"pair_id": [str(i) for i in range(50)], "margin": range(50)})
-    assert hardest(margins, margins["pair_id"]) == ["0", "1", "2", "3", "4"][:ORIGINALS]
+    assert hardest([margins], [margins["pair_id"]]) == ["0", "1", "2", "3", "4"][:ORIGINALS]
+
+
+def test_no_original_is_shown_where_none_has_pairs():
+    assert hardest([pd.DataFrame({"pair_id": ["a"], "margin": [0.0]})], []) == []
 
 
 def test_a_text_stands_beside_its_rewrite_and_its_variants(texts):
