@@ -98,9 +98,7 @@ class Table:
         """The rows in order, some at a time; by default all columns."""
         for path in self.files:
             with pyarrow.parquet.ParquetFile(path) as file:
-                for group in range(
-                    file.num_row_groups
-                ):  # one by one, for a reader keeps all that it has read
+                for group in range(file.num_row_groups):  # one by one: a reader keeps all that it has read
                     yield from file.iter_batches(BATCH_ROWS, [group], list(columns) or None)
 
     def read(self, *columns: str) -> pa.Table:
@@ -207,7 +205,8 @@ def batches_of(rows: Rows) -> Iterator[pa.RecordBatch]:
 
 
 def _some(rows: Dataset, empty: pa.Table) -> Iterator[pa.Table]:
-    yield from rows.with_format("arrow").iter(BATCH_ROWS) if len(rows) else [empty]
+    for some in rows.with_format("arrow").iter(BATCH_ROWS) if len(rows) else [empty]:
+        yield some.combine_chunks()
 
 
 class Writer:

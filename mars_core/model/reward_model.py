@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field
 from torch.nn.utils.rnn import pad_sequence
@@ -45,6 +44,7 @@ from mars_core.model.rendering import Renderer, Rendering, RenderingChoice, toke
 from mars_core.model.shared_weights import with_shared_weights
 from mars_core.model.vector_store import VectorStore
 from mars_core.objectives.objective import Objective, ObjectiveConfig, TextOutputs
+from mars_core.tables import Rows, batches_of
 
 logger = logging.getLogger(__name__)
 
@@ -616,7 +616,7 @@ def readouts_of(table: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.fl
 
 def pair_rewards(
     model: RewardModel,
-    pairs: Dataset,
+    pairs: Rows,
     on_scored: Callable[[int], None] | None = None,
     on_features: Callable[[NDArray[np.float32], NDArray[np.float32]], None] | None = None,
 ) -> PairRewards:
@@ -624,8 +624,7 @@ def pair_rewards(
 
     Args:
         model: the current reward model.
-        pairs: columns pair_id, prompt, chosen, rejected; read in windows, so their texts need not fit
-            into memory.
+        pairs: columns pair_id, prompt, chosen, rejected; as batches their texts need not fit into memory.
         on_scored: called with the number of texts, of the 2n, that are done since its last call.
         on_features: called with ψ = φ(x, y⁺) − φ(x, y⁻) [m, d] and Δ [m] of some pairs at a time, where φ are
             the inputs of the head's last layer.
@@ -638,13 +637,21 @@ def pair_rewards(
         ModelError: a reward is NaN or infinite; names the pairs.
         OutOfMemoryError: one text alone does not fit into memory.
     """
-    texts = pairs.select_columns(["prompt", "chosen", "rejected"])
-    windows = (
-        (window["prompt"] * 2, window["chosen"] + window["rejected"]) for window in texts.iter(WINDOW // 2)
-    )
+    ids = [np.empty(0, object)]
+
+    def windows() -> Windows:
+        for batch in batches_of(pairs):
+            ids.append(batch["pair_id"].to_numpy(zero_copy_only=False).astype(object))
+            for start in range(0, len(batch), WINDOW // 2):
+                some = batch.slice(start, WINDOW // 2)
+                prompts, chosen, rejected = (
+                    some[name].to_pylist() for name in ("prompt", "chosen", "rejected")
+                )
+                yield prompts * 2, chosen + rejected
+
     halves, same = [], [np.empty(0, bool)]
     prompts_cut = responses_cut = 0
-    for window in model.score_windows(windows, on_scored, keep_features=bool(on_features)):
+    for window in model.score_windows(windows(), on_scored, keep_features=bool(on_features)):
         halves.append(window.readouts.reshape(2, len(window.readouts) // 2, -1))
         prompts_cut += window.prompts_cut
         responses_cut += window.responses_cut
@@ -657,11 +664,13 @@ def pair_rewards(
     )
     chosen, rejected = map(model.rewards, readouts)
     margins = model.margins(*readouts)
-    pair_ids = np.asarray(pairs["pair_id"][:], dtype=object)
+    pair_ids = np.concatenate(ids)
     broken = pair_ids[~(np.isfinite(chosen) & np.isfinite(rejected) & np.isfinite(margins))]
     if len(broken):
         listed = ", ".join(broken[:5])
-        raise ModelError(f"the rewards of {len(broken)} of {len(pairs)} pairs are NaN or infinite: {listed}")
+        raise ModelError(
+            f"the rewards of {len(broken)} of {len(pair_ids)} pairs are NaN or infinite: {listed}"
+        )
     table = pd.DataFrame(
         {"pair_id": pair_ids, "reward_chosen": chosen, "reward_rejected": rejected, "margin": margins}
     )

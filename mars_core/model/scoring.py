@@ -12,13 +12,13 @@ The numbers are the same wherever a specification runs. The folder appears when 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
-from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import Field, SerializeAsAny
 
@@ -101,10 +101,11 @@ def score(spec: ScoreSpec, on_scored: Callable[[int], None] | None = None) -> No
     write_whole(spec.output, put)
 
 
-def pairs_of(file: Path) -> Dataset:
-    """A table of pairs; synthetic ones are known by their synthetic_id."""
-    table = Dataset(Table(file).read())
-    return table.rename_column("synthetic_id", "pair_id") if "synthetic_id" in table.column_names else table
+def pairs_of(file: Path) -> Iterator[pa.RecordBatch]:
+    """The pairs of a table, some at a time; synthetic ones are known by their synthetic_id."""
+    table, texts = Table(file), ("prompt", "chosen", "rejected")
+    for batch in table.batches("synthetic_id" if "synthetic_id" in table.columns else "pair_id", *texts):
+        yield batch.rename_columns(["pair_id", *texts])
 
 
 def _score_pairs(

@@ -88,7 +88,8 @@ def score_pairs(
     texts = 2 * sum(part.rows or 0 for part in pairs.values())
     with scored(run.config.compute.open(), spec, title, texts) as results:
         for name in pairs:
-            for note in told_alike(results.pairs(name)["pair_id"], results.cut[name]):
+            ids = results.table(name).read("pair_id").to_pandas()["pair_id"]
+            for note in told_alike(ids, results.cut[name]):
                 tell("%s, %s: %s.", title, name, note, level=logging.WARNING)
         yield results
 
