@@ -1,5 +1,7 @@
 """A table is the same whether it is one file or a folder of parts, and however its rows are divided."""
 
+import random
+
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -87,6 +89,17 @@ def test_rows_are_found_by_a_value(tmp_path, in_parts):
     write(tmp_path / "t.parquet", batches(70))
     found = Table(tmp_path / "t.parquet").where("pair_id", {"p499", "p7", "absent"}, "pair_id")
     assert found.to_pydict() == {"pair_id": ["p7", "p499"]}
+
+
+def test_reading_holds_little_of_a_table_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "GROUP_ROWS", 100)
+    texts = [random.Random(n).randbytes(500).hex() for n in range(5000)]  # they stay long when compressed
+    rows = (pa.record_batch({"text": texts[start : start + 100]}) for start in range(0, 5000, 100))
+    write(tmp_path / "t.parquet", rows)
+    memory = pa.default_memory_pool()
+    before = memory.bytes_allocated()
+    most = max(memory.bytes_allocated() - before for _ in Table(tmp_path / "t.parquet").batches())
+    assert most < (tmp_path / "t.parquet").stat().st_size / 5
 
 
 def test_a_table_without_rows_keeps_its_columns(tmp_path):
