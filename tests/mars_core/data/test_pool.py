@@ -1,5 +1,9 @@
 """The pairs of a source on disk: a reading that was killed goes on at the part that it was at."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from mars_core.data import pool, source_rows
@@ -19,6 +23,7 @@ def killed_at(monkeypatch, tmp_path):
     """Reads a source in parts of 4 pairs until a row is reached: the pool as it is left."""
     monkeypatch.setattr(pool, "PART_ROWS", 4)
     monkeypatch.setattr("mars_core.data.reading.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("mars_core.data.reading.FIRST_ROWS", 2)
     whole = source_rows.lines
 
     def read(source, number, **how):
@@ -67,6 +72,33 @@ def test_a_reading_that_was_killed_goes_on_behind_its_last_whole_part(
     assert columns(again) == columns(at_once) == [str(n) for n in range(NUMBER)]
     assert again.remarks == at_once.remarks
     assert len(parsed) <= NUMBER - 4 * max(0, kept - 1)
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from mars_core.data import pool, reading, source_rows
+
+pool.PART_ROWS, reading.ROWS_AT_ONCE, reading.FIRST_ROWS, whole = 4, 2, 2, source_rows.lines
+
+def lines(file):
+    for line in whole(file):
+        if line.row["id"] == 13:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield line
+
+source_rows.lines = lines
+pool.Pool(sys.argv[1], pathlib.Path(sys.argv[2])).read()
+"""
+
+
+def test_a_process_that_was_killed_has_left_whole_parts_from_which_reading_goes_on(write, tmp_path, parsed):
+    source = write([row(n) for n in range(NUMBER)])
+    killed = subprocess.run([sys.executable, "-c", KILLED, source, tmp_path / "pool"], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    again = Pool(source, tmp_path / "pool")
+    again.read()
+    assert columns(again) == [str(n) for n in range(NUMBER)]
+    assert parsed == [row(n)["prompt"] for n in range(12, NUMBER)]
 
 
 def test_what_was_left_out_before_the_kill_is_counted_once(write, tmp_path, killed_at):
