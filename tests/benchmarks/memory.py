@@ -2,8 +2,6 @@
 
 Vectors and margins, which take hours to compute, are drawn instead. Each step runs in a process of its own on
 tables that another process wrote, as it runs in a flow but without Prefect.
-
-    python tests/benchmarks/memory.py    how the peaks grow with few pairs, in small row groups
 """
 
 import inspect
@@ -18,9 +16,6 @@ import numpy as np
 import pyarrow as pa
 from measuring import apart, peak_memory
 
-from mars_core import tables
-from mars_core.data import pool
-from mars_core.evaluation import contamination
 from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.report.run_report import write as write_report
 from mars_core.tables import write
@@ -178,40 +173,6 @@ def measured(step: str, folder: Path, pairs: int) -> tuple[float, float]:
         return peak_memory(), time.perf_counter() - started
 
 
-FEW = (10_000, 40_000)
-"""Sizes of a short look."""
-
-
-def few() -> dict[str, int]:
-    """Bytes by which the peak of each step grows from the smaller to the larger of `FEW`."""
-    peaks = []
-    for pairs in FEW:
-        with tempfile.TemporaryDirectory(prefix="mars-bench-") as folder:
-            apart(_few_material, Path(folder), pairs)
-            peaks.append(apart(_peaks, Path(folder), pairs))
-    return {step: round((peaks[1][step] - peak) * 2**20) for step, peak in peaks[0].items()}
-
-
-def _in_small_groups() -> None:
-    """What is held at once is then less than these tables."""
-    tables.GROUP_ROWS, tables.BATCH_ROWS, pool.PART_ROWS, contamination.BLOCK = 1000, 500, 5000, 500
-
-
-def _few_material(folder: Path, pairs: int) -> None:
-    _in_small_groups()
-    material(folder, pairs)
-
-
-def _peaks(folder: Path, pairs: int) -> dict[str, float]:
-    """Peak MiB of each step, one after the other in this process, which keeps what it once had."""
-    _in_small_groups()
-    found = {}
-    for step in STEPS[:-1]:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what comes
-        found[step], _ = measured(step, folder, pairs)
-    return found
-
-
 STEPS = ("prepare", "selection", "contamination", "export", "report", "dry run")
 
 
@@ -246,7 +207,7 @@ def _many(folder: Path) -> None:
 
 def _ids_and(drawn: Drawn) -> Iterator[pa.RecordBatch]:
     for start in range(0, MANY, 100_000):
-        ids = [f"{number * 2654435761 % 2**64:016x}" for number in range(start, start + 100_000)]
+        ids = [f"{number * 11400714819323198485 % 2**64:016x}" for number in range(start, start + 100_000)]
         yield pa.record_batch({"pair_id": ids} | drawn(100_000, np.random.default_rng(start)))
 
 
@@ -272,6 +233,3 @@ def ten_million(_: Path | None) -> dict[str, Any]:
 
 
 BENCHMARKS = {"memory/steps": at_sizes, "memory/ten_million": ten_million}
-
-if __name__ == "__main__":
-    print(json.dumps(few()))
