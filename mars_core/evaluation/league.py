@@ -1,7 +1,7 @@
 """Several models on the same sources: their scores, and who is shown to be better than whom.
 
 A model's rank is one more than the number of models that are shown to be better: those whose difference to
-it, paired on the same rows, has a 95% interval above zero. Models whose intervals overlap zero share a rank.
+it, paired on the same rows, has a 95% interval above zero and p < .05. Others share a rank.
 """
 
 import math
@@ -12,7 +12,7 @@ import pandas as pd
 
 from mars_core.evaluation import robustness
 from mars_core.evaluation.evaluation_config import Suite
-from mars_core.evaluation.statistics import Interval, PairedDifference, paired_difference
+from mars_core.evaluation.statistics import CONFIDENCE, Interval, PairedDifference, paired_difference
 from mars_core.evaluation.uncertainty import ensemble, measures
 
 Tables = Mapping[str, pd.DataFrame]
@@ -85,8 +85,13 @@ def together(suite: Suite, tables: Sequence[Tables]) -> dict[str, dict[str, floa
 def _ranks(models: int, differences: Mapping[tuple[int, int], PairedDifference]) -> list[int | None]:
     if len(differences) < models * (models - 1) / 2:
         return [None] * models
-    shown = [worse for (_, worse), difference in differences.items() if difference.low > 0]
+    shown = [worse for (_, worse), difference in differences.items() if _is_shown(difference)]
     return [1 + shown.count(model) for model in range(models)]
+
+
+def _is_shown(difference: PairedDifference) -> bool:
+    """Whether both the interval and the test show it: on few rows the two may disagree."""
+    return difference.low > 0 and difference.p_value < 1 - CONFIDENCE
 
 
 def _score_of(name: str, suite: Suite) -> tuple[str, str]:

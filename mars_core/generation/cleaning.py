@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 _TASK = r"(?:paraphras\w+|reword\w+|rephras\w+|rewrit\w+|restat\w+)"
 _THING = r"(?:text|version|message|prompt|reply|response|answer|question|passage)"
+_THING_OF_ITS_OWN = r"(?:answer|response|reply|version|rewrite)"
 _VERSION = (
     r"(?:version|attempt|take|try|draft|result|output|suggestion|variant|variation|wording|alternative"
     r"|option)"
@@ -123,7 +124,11 @@ _TALK = tuple(
         rf"</?(?:{_THOUGHT}|prompt|{_TAG})>",
         rf"^[^\n]{{0,60}}\b(?:here(?:['’]s| is| are)|this is|below (?:is|are)|i(?:['’]ve| have))\b"
         rf"[^\n.]{{0,60}}\b{_TASK}",
-        rf"\b(?:{_TASK}|original|dispreferred|preferred) {_THING}\b",
+        rf"\b(?:{_TASK}|original|dispreferred|preferred|revised|improved) {_THING}\b",
+        # "That's an excellent answer - more specific and to the point."
+        r"^\W*(?:that['’]s|this is|it['’]s|what) an? (?:\w+ )?(?:excellent|great|good|better|clear|concise"
+        rf"|perfect|fine|nice|wonderful) {_THING_OF_ITS_OWN}\b",
+        rf"\bmore (?:specific|concise|detailed|direct|precise|natural|formal|polite) {_THING_OF_ITS_OWN}\b",
     )
 )
 _SPEAKS_OF_TASK = re.compile(r"\b(?:paraphras|reword|rephras|rewrit|rewrote|restat)\w*", re.IGNORECASE)

@@ -102,8 +102,9 @@ def league_page(
         table(*league_table(models, sources)),
         "Scores with their 95% intervals, and ranks (#). A model's rank is one more than the number of "
         "models that are shown to be better: whose difference to it, paired on the same rows and with the "
-        "rows of a prompt for one draw, has a 95% interval above zero. Others share a rank, though one has "
-        "the greater score. The intervals beside the scores are of each model alone and do not decide.",
+        "rows of a prompt for one draw, has a 95% interval above zero and p < .05. Others share a rank, "
+        "though one has the greater score. The intervals beside the scores are of each model alone and do "
+        "not decide.",
         "![Scores of models on benchmarks](league.png)",
     ]
     compared = [source for source in sources if source.differences]

@@ -236,6 +236,8 @@ def _result(report: RunReport) -> list[str]:
 
 def _verdict(difference: PairedDifference) -> str:
     """The difference in words. Interval and test may disagree if one is near its limit."""
+    if not difference.only_a and not difference.only_b:
+        return "**Nothing is shown: every pair is ranked alike in both rounds.**"
     within_noise = difference.low <= 0 <= difference.high
     if within_noise:
         words = "**Within noise: the interval includes 0.**"

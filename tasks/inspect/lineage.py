@@ -32,6 +32,13 @@ def lineage(root: Path, synthetic_id: str) -> dict[str, dict[str, Any]]:
         found = _rows(run.path(run.of_round(t).synthetic), "synthetic_id", synthetic_id)
         if len(found):
             return _facts(run, run.of_round(t), dict(found.iloc[0]))
+    made = [
+        f"{row['synthetic_id']} (round {t})"
+        for t in run.rounds()
+        for _, row in _rows(run.path(run.of_round(t).synthetic), "parent_id", synthetic_id).iterrows()
+    ]
+    if made:
+        raise UnknownPairError(f"{synthetic_id} is an original; the pairs made of it are {', '.join(made)}")
     raise UnknownPairError(
         f"{root}: no synthetic pair {synthetic_id!r}; its ids are in round-*/synthetic.parquet"
     )

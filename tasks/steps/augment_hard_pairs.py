@@ -93,7 +93,7 @@ def augment_hard_pairs(
     tell(
         "%s synthetic pairs of %s originals from %s new texts; %d moved to others, %d could not be made; "
         "dropped: %s.",
-        f"{made:,}", f"{len(parents):,}", f"{len(augmentation.variants):,}",
+        f"{made:,}", f"{len(set(augmentation.pairs['parent_id'])):,}", f"{len(augmentation.variants):,}",
         augmentation.moved, augmentation.shortfall, guards.reasons() or "nothing",
     )  # fmt: skip
     dropped = run.write_table(paths.dropped_paraphrases, guards.shown())

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.stats import entropy
 
 from mars_core.method.augmentation import capacity
 from mars_core.method.selection import SelectionError, allocate, effective_cap
@@ -62,8 +63,10 @@ def _select(
         "selection/misranked_share": float((margin <= 0).mean()),
     }
     tell(
-        "The budget of %s goes to %s of %s pairs; their mean margin is %.3f, that of all %.3f.",
+        "The budget of %s goes to %s of %s pairs, spread as over %.1f alike; their mean margin is %.3f, "
+        "that of all %.3f.",
         f"{budget.sum():,}", f"{(budget > 0).sum():,}", f"{len(budget):,}",
+        np.exp(entropy(allocation.probability)),
         metrics["selection/mean_margin_of_budget"], metrics["selection/mean_margin"],
     )  # fmt: skip
     for name, values in allocation._asdict().items():

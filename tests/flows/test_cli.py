@@ -441,6 +441,13 @@ def test_explain_of_an_unknown_pair_is_told(tiny):
     assert "no synthetic pair 'nobody'" in refusal("explain", tiny.run().root, "nobody")
 
 
+def test_explain_of_an_original_names_the_pairs_that_were_made_of_it(tiny):
+    made = pd.read_parquet(tiny.run().root / "round-1/synthetic.parquet").iloc[0]
+    said = refusal("explain", tiny.run().root, made["parent_id"])
+    assert f"{made['parent_id']} is an original; the pairs made of it are" in said
+    assert f"{made['synthetic_id']} (round 1)" in said
+
+
 def test_explain_from_another_folder_says_where_the_store_of_generations_was_looked_for(
     tiny, tmp_path, monkeypatch
 ):

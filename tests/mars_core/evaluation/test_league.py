@@ -46,6 +46,16 @@ def test_the_difference_is_paired_so_that_a_small_one_can_be_shown():
     assert source.ranks == [1, 2]
 
 
+def test_an_interval_alone_shows_nothing_where_the_test_disagrees():
+    source = compared(range(6), [])  # of 200 pairs, six are right in one model alone
+    assert source.differences[0, 1].low > 0
+    assert source.ranks == [1, 2]
+    source = compared(range(5), [])
+    assert source.differences[0, 1].low > 0
+    assert source.differences[0, 1].p_value > 0.05
+    assert source.ranks == [1, 1]
+
+
 def test_models_measured_on_other_pairs_are_refused():
     tables = [{"pairs": pairs([1], n)} for n in (3, 4)]
     with pytest.raises(ValueError, match="same pairs"):

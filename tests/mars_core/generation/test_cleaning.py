@@ -112,6 +112,20 @@ def test_the_request_in_a_prompt_is_kept_or_its_paraphrase_is_dropped(source, pa
     assert is_task_talk(paraphrase, source) is not is_kept
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "That's an excellent answer - more specific and to the point. Consider a month's costs.",
+        "Consider a month's costs. Here's the revised answer: pay the debt first.",
+        "You could give a more specific answer that includes a bit of context.",
+    ],
+)
+def test_talk_about_an_answer_is_told_from_an_answer(written):
+    assert is_task_talk(written, "Pay the debt first.")
+    assert not is_task_talk(written, written)
+    assert not is_task_talk("That's a great question. Pay the debt first.", "Pay the debt first.")
+
+
 def test_a_lone_surrogate_is_replaced():
     assert clean("lark\ud800").encode() == b"lark?"
 

@@ -163,6 +163,13 @@ def test_the_gain_over_round_0_is_put_in_words(report, value, low, high, p_value
     assert "disagrees" not in page
 
 
+def test_rounds_that_rank_every_pair_alike_show_nothing_whatever_their_interval(report):
+    alike = PairedDifference(0.0, 0.0, 0.0, 1.0, 7, 0, 0, math.nan)
+    page = markdown(dataclasses.replace(report, difference=alike))
+    assert "**Nothing is shown: every pair is ranked alike in both rounds.**" in page
+    assert "Within noise" not in page
+
+
 def test_the_difference_stands_with_sign_interval_p_value_and_counts(report):
     page = markdown(report)
     assert "the originals alone) on the same pairs: +.023 [+.004, +.042], p = .021." in page
