@@ -296,9 +296,9 @@ def _known_rate(monkeypatch):
 @pytest.mark.parametrize(
     ("scheme", "asked"),
     [
-        (["augmentation.scheme=repeat"], "at most 0, for 0 texts"),
-        (["augmentation.pool=4"], "at most 120, for 120 texts"),
-        ([], "at most 120, for 40 texts"),
+        (["augmentation.scheme=repeat"], "at most 0 for 0 texts"),
+        (["augmentation.pool=4"], "at most 120 for 120 texts"),
+        ([], "at most 120 for 40 texts"),
         (["evaluation.benchmark_rounds=all"], "of which benchmarks 690"),
         (["evaluation.benchmark_rounds=last"], "of which benchmarks 230"),
     ],
