@@ -156,15 +156,13 @@ def preview(
         from tasks.inspect.preview import preview as page
         from tasks.run.run_config import load_run
 
-        told = logging.getLogger("mars")
-        told.setLevel(logging.INFO)
-        told.addHandler(logging.StreamHandler())
-        paragraphs = page(load_run(file, overrides or []), pairs)
-        if output is None:
-            for paragraph in paragraphs:
-                print(paragraph, end="\n\n", flush=True)
-            return
-        output.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
+        with _messages_shown():
+            paragraphs = page(load_run(file, overrides or []), pairs)
+            if output is None:
+                for paragraph in paragraphs:
+                    print(paragraph, end="\n\n", flush=True)
+                return
+            output.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
         _say(f"Written to {output}")
 
 
@@ -501,6 +499,18 @@ def ui(
             with mlflow_server(tracking_uri(tracking)) as mlflow:
                 _say(f"MLflow:  {runs_page(tracking, mlflow)}\nCtrl-C ends what was started.")
                 _wait()
+
+
+@contextmanager
+def _messages_shown() -> Iterator[None]:
+    """Print what is told outside of a flow to standard error."""
+    logger, handler = logging.getLogger("mars"), logging.StreamHandler()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _named_sources(given: list[str] | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ UPWARDS = [
     ("flows/refine.py", "deployments.deploy"),
     ("mars_core/model/scoring.py", "mars_core.fit.train"),
     ("mars_core/objectives/objective.py", "mars_core.model.scoring"),
-    ("mars_core/evaluation/measure.py", "mars_core.report.tables"),
+    ("mars_core/evaluation/measure.py", "mars_core.report.round_tables"),
     ("tasks/run/progress.py", "tasks.steps.prepare"),
     ("tasks/compute/local.py", "tasks.run.compute_rewards"),
     ("mars_core/method/selection.py", "prefect"),

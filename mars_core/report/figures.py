@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mars_core.evaluation.calibration import expected_calibration_error, reliability
 from mars_core.report import wording
-from mars_core.report.tables import Rounds
+from mars_core.report.round_tables import Rounds
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of Okabe and Ito, which the colour-blind can tell apart; the markers tell the lines apart too."""

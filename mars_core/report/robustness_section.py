@@ -5,7 +5,7 @@ from functools import partial
 
 from mars_core.evaluation.robustness import HEADLINE, KEY
 from mars_core.evaluation.statistics import PairedDifference
-from mars_core.report.tables import Entry, Rounds, by_round, cell, values_of, with_ends
+from mars_core.report.round_tables import Entry, Rounds, by_round, cell, values_of, with_ends
 from mars_core.report.wording import count, interval, joined, number, probability, share, signed, table
 
 

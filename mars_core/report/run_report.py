@@ -24,7 +24,7 @@ from mars_core.report import robustness_section as report_robustness
 from mars_core.report import score_sections as report_scores
 from mars_core.report import synthetic_sections as report_synthetic
 from mars_core.report import text_sections as report_texts
-from mars_core.report.tables import Entry, by_round, cell, present, values_of, with_ends
+from mars_core.report.round_tables import Entry, by_round, cell, present, values_of, with_ends
 from mars_core.report.text_sections import RoundTexts
 from mars_core.report.wording import (
     count,

@@ -8,7 +8,7 @@ from mars_core.evaluation import contamination
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.statistics import PairedDifference, holm
-from mars_core.report.tables import Entry, Rounds, by_round, with_ends
+from mars_core.report.round_tables import Entry, Rounds, by_round, with_ends
 from mars_core.report.wording import count, interval, joined, number, p_value, share, signed, table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from mars_core.method import curvature, synthetic_margins
-from mars_core.report.tables import Entry, Rounds, by_round
+from mars_core.report.round_tables import Entry, Rounds, by_round
 from mars_core.report.wording import ABSENT, count, joined, number, share, small
 
 

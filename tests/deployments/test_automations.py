@@ -17,7 +17,10 @@ def applied(prefect_server):
         with get_client(sync_client=True) as prefect:
             return {name: [found.id for found in prefect.read_automations_by_name(name)] for name in names}
 
-    return apply
+    yield apply
+    with get_client(sync_client=True) as prefect:  # or they would end and restart the runs of other tests
+        for automation in prefect.read_automations():
+            prefect.delete_automation(automation.id)
 
 
 def test_automations_that_are_set_again_stay_as_they_are_unless_they_changed(applied, monkeypatch):

@@ -176,12 +176,12 @@ def test_a_module_counts_by_its_file_or_by_its_version(folder, config, monkeypat
 
 def test_the_strategy_prefers_low_margins_and_large_distances(config):
     signals = Signals(margins=np.array([0.0, 0.0, 2.0, 2.0]), distances=np.array([0.9, 0.1, 0.9, 0.1]))
-    table = allocate(list("abcd"), signals, config.selection, capacity=40)
-    assert table["budget"].sum() == 40
-    near_far = table.set_index("pair_id")["probability"]
-    assert near_far["a"] > near_far["b"] > near_far["d"]
-    assert near_far["a"] > near_far["c"] > near_far["d"]
-    assert near_far["a"] / near_far["b"] == pytest.approx(np.exp(2.0 * 0.8))
+    allocation = allocate(list("abcd"), signals, config.selection, capacity=40)
+    assert allocation.budget.sum() == 40
+    a, b, c, d = allocation.probability
+    assert a > b > d
+    assert a > c > d
+    assert a / b == pytest.approx(np.exp(2.0 * 0.8))
     assert config.selection.open().reads == {"margins", "distances"}
 
 

@@ -277,6 +277,8 @@ def test_several_models_get_a_league_and_a_second_start_scores_no_text_again(
     assert result.exit_code == 0, result.output
     assert "robust accuracy" in result.stdout
     league = json.loads((place / "out/league.json").read_text())
+    as_one = league.pop("together")
+    assert set(as_one) == {"RewardBench"}
     assert set(league) == {"rewardbench/total", "robustness/robust_accuracy"}
     assert {len(models) for models in league.values()} == {2}
     assert (place / "out/league.png").stat().st_size > 10_000
@@ -285,7 +287,7 @@ def test_several_models_get_a_league_and_a_second_start_scores_no_text_again(
     again = evaluate(tiny_decoder, tiny_chat_decoder, "--suite", suite, "--output", "out")
     assert again.exit_code == 0, again.output
     assert sum(scored) == once
-    assert json.loads((place / "out/league.json").read_text()) == league
+    assert json.loads((place / "out/league.json").read_text()) == league | {"together": as_one}
 
 
 def test_the_page_has_robustness_by_transform(suite, place, tiny_decoder):

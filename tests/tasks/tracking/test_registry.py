@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from mars_core.model.reward_model import ModelConfig, RewardModel
@@ -151,7 +152,10 @@ def candidate(store, tmp_path, tiny_decoder):
         {"name": "tiny", "folder": str(tmp_path), "tracking": {"uri": store, "models": "none"}}
     )
     with open_run(config) as run:
-        sets = {name: run.write_json(f"{name}.parquet", []) for name in ("train", "validation", "heldout")}
+        pairs = pd.DataFrame({"pair_id": ["a"]})
+        sets = {
+            name: run.write_table(f"{name}.parquet", pairs) for name in ("train", "validation", "heldout")
+        }
         run.record("prepare", "", sets, 0)
         model = run.write("round-0/model", RewardModel.load(str(tiny_decoder), ModelConfig()).save)
         run.record("round-0-adopt", "", {"": model}, 0)
