@@ -34,7 +34,7 @@ install: $(INSTALLED) ## Make the virtual environment .venv with the pinned pack
 .PHONY: run
 run: ## Set everything up, a vLLM server included, and run the quickstart.
 	@$(MAKE) --no-print-directory --jobs 2 install vllm
-	@echo "Starting; the first start of all compiles the packages, which takes a minute or more..."
+	@echo "Starting; the very first start compiles Python packages, which takes a minute or more..."
 	@$(BIN)/mars refine deployments/experiments/quickstart.yaml
 
 .PHONY: ui

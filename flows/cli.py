@@ -211,6 +211,7 @@ def retrain(
             help="Let a refused or quarantined delivery take part in the next retraining; train nothing.",
         ),
     ] = None,
+    verify: Verify = False,
 ) -> None:
     """Train on new preference pairs, from the champion; promote the result if it passes the gate.
 
@@ -221,6 +222,8 @@ def retrain(
         from tasks.retraining.retrain_config import load_retraining
 
         config = load_retraining(file, overrides or [])
+        if verify:
+            _forget_digests(config.root, *config.root.glob("cycles/*"))
         if readmit is not None:
             digest, before = Ledger.of(config.root).readmit(readmit)
             now = (

@@ -36,7 +36,7 @@ MANIFEST = "_parts.json"
 """Readers of Parquet folders pass over names that begin with an underscore."""
 
 Rows: TypeAlias = "pd.DataFrame | Dataset | pa.Table | Iterable[pa.RecordBatch]"
-"""What can be written as a table; of batches there is at least one, maybe without rows."""
+"""What can be written as a table; at least one batch, which may be empty."""
 
 
 class TableError(MarsError, RuntimeError):
@@ -156,20 +156,28 @@ class Table:
             if sha256_of(self.path / part.name) != part.sha256:
                 raise TableError(self.path / part.name, "was changed since it was written")
         if self.parts:
-            return str(self._manifest()["digest"])
+            manifest = self._manifest()
+            if manifest["of_the_list"] != _list_digest(manifest["digest"], self.parts):
+                raise TableError(self.path / MANIFEST, "was changed since it was written")
+            return str(manifest["digest"])
         content = ContentDigest()
         try:
             content.columns(self.schema)
             for batch in self.batches():
                 content.update(batch)
         except (OSError, pa.ArrowException) as error:
+            if isinstance(error, OSError) and error.errno:  # of the system; a damaged file has no number
+                raise
             raise TableError(self.path, f"was changed since it was written: {error}") from error
         return content.hexdigest()
 
     def _manifest(self) -> Any:
         try:
-            return json.loads((self.path / MANIFEST).read_text())
-        except (OSError, ValueError) as error:
+            manifest = json.loads((self.path / MANIFEST).read_text())
+            if not {"digest", "parts", "of_the_list"} <= set(manifest):
+                raise ValueError(f"it holds {', '.join(manifest)}")
+            return manifest
+        except (OSError, TypeError, ValueError) as error:
             raise TableError(self.path / MANIFEST, f"does not list the table's parts: {error}") from error
 
     def _of_each(self, ask: Callable[[pyarrow.parquet.ParquetFile], int]) -> Iterator[int]:
@@ -182,9 +190,12 @@ class Table:
         return pa.schema([schema.field(name) for name in columns])
 
 
-def write(path: Path, rows: Rows) -> tuple[int, str]:
-    """Write a table to a place where there is nothing; returns its number of rows and its digest."""
-    with Writer(path) as writer:
+def write(path: Path, rows: Rows, part_bytes: float | None = None) -> tuple[int, str]:
+    """Write a table to a place where there is nothing; returns its number of rows and its digest.
+
+    `part_bytes` is as of `Writer`.
+    """
+    with Writer(path, part_bytes) as writer:
         for batch in batches_of(rows):
             writer.write(batch)
     return writer.rows, writer.digest
@@ -215,9 +226,10 @@ class Writer:
     As a context manager it completes the table at the end of the `with` block.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Write to a place where there is nothing."""
+    def __init__(self, path: Path, part_bytes: float | None = None) -> None:
+        """Write to a place where there is nothing; a part ends at `part_bytes`, by default `PART_BYTES`."""
         self.path = path
+        self._part_bytes = PART_BYTES if part_bytes is None else part_bytes
         self._aside = path.with_name(f"{path.name}.first")
         self._aside.unlink(missing_ok=True)  # of a writer that was killed
         self.rows = 0
@@ -259,7 +271,11 @@ class Writer:
             return
         if self._writer:
             self._end_part()
-        manifest = {"digest": self.digest, "parts": [part._asdict() for part in self._parts]}
+        manifest = {
+            "digest": self.digest,
+            "parts": [part._asdict() for part in self._parts],
+            "of_the_list": _list_digest(self.digest, self._parts),
+        }
         (self.path / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
     def _write_group(self) -> None:
@@ -268,7 +284,7 @@ class Writer:
             self._writer = pyarrow.parquet.ParquetWriter(self._file, group.schema)
         self._writer.write_table(group, row_group_size=max(1, len(group)))
         self._written += len(group)
-        if self._file.stat().st_size >= PART_BYTES:
+        if self._file.stat().st_size >= self._part_bytes:
             self._end_part()
 
     @property
@@ -292,6 +308,11 @@ class Writer:
             raise ValueError(f"{self.path}: a table has at least one batch, if one without rows")
         self._writer.close()
         self._writer = None
+
+
+def _list_digest(content: str, parts: Sequence[Part]) -> str:
+    """A digest of a table's parts in their order, and of its content's digest."""
+    return digest(content, [part._asdict() for part in parts])
 
 
 def _name(number: int) -> str:

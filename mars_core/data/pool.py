@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from mars_core.data.formats.format import Format
 from mars_core.data.reading import COLUMNS, NUMBERS, SCHEMA, Place, Sieve, chunks, key_of
-from mars_core.files import remove, sync, write_whole
-from mars_core.tables import Table, Writer
+from mars_core.data.remote import content_at, is_remote
+from mars_core.data.source_rows import READERS, PairsError
+from mars_core.files import digest, remove, sync, write_whole
+from mars_core.tables import Table, TableError, Writer
 
 JOURNAL = "journal.json"
 PART_ROWS = 131_072
@@ -41,6 +43,10 @@ class Pool:
         self.remarks: list[str] = []
         """How the source was read."""
         self._tables: list[Table] = []
+        self._digests: list[str] = []
+        """Of the parts."""
+        self._state = ""
+        """What the files of the source were like when reading began."""
 
     def read(
         self,
@@ -58,9 +64,10 @@ class Pool:
             on_rows: called with the number of pairs that are new since its last call.
 
         Raises:
-            PairsError: as `mars_core.data.reading.read`.
+            PairsError: as `mars_core.data.reading.read`, or the source changes meanwhile.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._state = _state(self.source)
         sieve = Sieve(self.source, refusal)
         place = self._resume(sieve)
         writer: Writer | None = None
@@ -113,11 +120,15 @@ class Pool:
         """Complete a part, and note how far the parts reach."""
         writer.close()
         sync(writer.path)
+        if _state(self.source) != self._state:
+            raise PairsError(f"{self.source} changed while it was read: start again once it is complete")
         table = Table(writer.path)
         self._tables.append(table)
+        self._digests.append(writer.digest)
         asked = [name for name in NUMBERS if any(b[0].null_count < len(b) for b in table.batches(name))]
         journal = {
-            "parts": len(self._tables),
+            "source": self._state,
+            "parts": self._digests,
             "place": place,
             "numbers": sorted({*asked, *(self.numbers if len(self._tables) > 1 else ())}),
             **sieve.state(),
@@ -125,20 +136,42 @@ class Pool:
         write_whole(self.folder / JOURNAL, lambda path: path.write_text(json.dumps(journal)))
 
     def _resume(self, sieve: Sieve) -> Place | None:
-        """Open the parts that are whole; where they end, if there are any."""
-        journal = self.folder / JOURNAL
-        if not journal.exists():
+        """Open the parts that are whole; where they end, if there are any.
+
+        Of a source that has changed since, or of parts that are not as they were written, nothing is kept.
+        """
+        known = self._known()
+        if known is None:
             shutil.rmtree(self.folder)
             self.folder.mkdir()
             return None
-        known = json.loads(journal.read_text())
-        self._tables = [Table(self._part(number)) for number in range(known["parts"])]
+        self._digests = known["parts"]
+        self._tables = [Table(self._part(number)) for number in range(len(self._digests))]
         remove(self._part(len(self._tables)))
         sieve.restore(known)
         for batch in self.batches("pair_id", "place"):
             ids, places = batch["pair_id"].to_pylist(), batch["place"].to_pylist()
             sieve.first.add(dict(zip(map(key_of, ids), places, strict=True)))
         return Place(*known["place"])
+
+    def _known(self) -> dict[str, Any] | None:
+        """What the journal says, if that is of this source and these parts."""
+        try:
+            known: dict[str, Any] = json.loads((self.folder / JOURNAL).read_text())
+            parts = [Table(self._part(number)).digest() for number in range(len(known["parts"]))]
+        except (OSError, ValueError, KeyError, TypeError, TableError):
+            return None
+        return known if known["source"] == self._state and known["parts"] == parts else None
+
+
+def _state(source: str) -> str:
+    """What changes with the files of a source: their places, sizes and times, or etags."""
+    if is_remote(source):
+        return content_at(source, tuple(READERS))
+    path = Path(source).expanduser()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
+    states = [(str(file), file.stat()) for file in files if file.is_file()]
+    return digest([(name, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns) for name, of in states])
 
 
 def prompt_key(prompt: str) -> int:

@@ -3,7 +3,7 @@
 Credentials come from the environment, as the library of the protocol finds them there, never from an address.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
@@ -57,6 +57,7 @@ def files_at(source: str, kinds: tuple[str, ...]) -> list[RemoteFile]:
     Raises:
         RemoteError: there are none, they may not be listed, or nothing here speaks the protocol.
     """
+    source = redact(source)
     with _explained(source):
         system, path = fsspec.core.url_to_fs(source)
         system.invalidate_cache()  # what was listed before may have changed
@@ -67,7 +68,7 @@ def files_at(source: str, kinds: tuple[str, ...]) -> list[RemoteFile]:
         else:
             found = [system.info(path)]
         files = sorted(about["name"] for about in found if about["type"] == "file")
-        named = [name for name in files if PurePosixPath(name).name.endswith(kinds)]
+        named = of_pairs(files, kinds) if len(found) > 1 else files
         remote = [
             RemoteFile(
                 str(system.unstrip_protocol(name)),
@@ -80,6 +81,17 @@ def files_at(source: str, kinds: tuple[str, ...]) -> list[RemoteFile]:
     if not remote:
         raise RemoteError(f"{source}: no file there whose name ends in {', '.join(kinds)}")
     return remote
+
+
+def of_pairs(names: Iterable[str], kinds: Collection[str]) -> list[str]:
+    """The files of pairs among those of a folder or pattern.
+
+    Names that begin with an underscore or a dot are about the data, and .json files may be: they count where
+    there are no others.
+    """
+    plain = [name for name in names if PurePosixPath(name).name[:1] not in {"_", "."}]
+    named = [name for name in plain if name.endswith(tuple(kinds))]
+    return [name for name in named if not name.endswith((".json", ".json.gz"))] or named
 
 
 def content_at(source: str, kinds: tuple[str, ...]) -> str:

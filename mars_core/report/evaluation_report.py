@@ -139,7 +139,7 @@ def league_page(
             "Accuracy of the mean margin, each model's divided by their root mean square, on all pairs and "
             "on those on which the models disagree least. AUROC: how often a pair that is ranked wrong is "
             "less sure than one that is ranked right, by how far the models disagree and by the size of the "
-            "mean margin; .5 tells nothing. It means something of models that differ in their seed alone.",
+            "mean margin; .5 tells nothing. Read this only for models that differ in nothing but their seed.",
         ]
     return "\n\n".join(parts) + "\n"
 

@@ -1,5 +1,6 @@
 """Export of a run's synthetic pairs in the formats of other trainers."""
 
+import math
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
     columns.
 
     Raises:
-        RunFolderError: there is no run, or no round of it has synthetic pairs yet.
+        RunFolderError: there is no run, no round of it has synthetic pairs yet, or `output` is a folder.
     """
     run = existing_run(root)
     files = [file for t in run.rounds() if (file := run.path(run.of_round(t).synthetic)).exists()]
@@ -32,8 +33,13 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
         raise RunFolderError(f"{root}: no round has synthetic pairs yet")
     tables = [Table(file) for file in files]
     file = output or run.path("synthetic.parquet" if form == "parquet" else f"synthetic-{form}.jsonl")
+    if file.is_dir():
+        raise RunFolderError(f"{file} is a folder: name a file")
+    if file.is_symlink():  # it stays one
+        file = file.resolve()
     if form == "parquet":
-        write_whole(file, lambda path: write(path, chain.from_iterable(table.batches() for table in tables)))
+        rows = chain.from_iterable(table.batches() for table in tables)
+        write_whole(file, lambda path: write(path, rows, part_bytes=math.inf))
     else:
         render: Callable[[Row], Row] = _hh if form == "hh" else _trl
         write_whole(file, lambda path: _write_lines(path, tables, render))

@@ -69,7 +69,7 @@ def augment_hard_pairs(
         # Counted from the budget, not from the pool: with a pool, unused budget goes to no other original.
         missing = int(budgets["budget"].sum()) - len(kept)
         augmentation = augmentation._replace(pairs=kept, moved=0, shortfall=missing)
-    made = len(augmentation.pairs)
+    made, sources = len(augmentation.pairs), len(set(augmentation.pairs["parent_id"]))
     if config.augmentation.top_up:
         originals = _parents(pairs, budgets)
         augmentation = augmentation._replace(
@@ -93,7 +93,7 @@ def augment_hard_pairs(
     tell(
         "%s synthetic pairs of %s originals from %s new texts; %d moved to others, %d could not be made; "
         "dropped: %s.",
-        f"{made:,}", f"{len(set(augmentation.pairs['parent_id'])):,}", f"{len(augmentation.variants):,}",
+        f"{made:,}", f"{sources:,}", f"{len(augmentation.variants):,}",
         augmentation.moved, augmentation.shortfall, guards.reasons() or "nothing",
     )  # fmt: skip
     dropped = run.write_table(paths.dropped_paraphrases, guards.shown())

@@ -2,30 +2,35 @@
 
 import logging
 
-from mars_core.config import scientific
+from mars_core.data import reading
 from mars_core.data.source_rows import PairsError
 from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.files import digest, remove
 from tasks.run.run_folder import Outputs, RunFolder
 from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, three_sets
 from tasks.run.sources import contents as contents_of
-from tasks.run.step import Made, step, tell
+from tasks.run.step import Made, content_of, step, tell
 
 UNFINISHED = ".prepare"
 """Folder of the pairs that were read by a preparation which was killed; the next one goes on from them."""
 
 
-@step("prepare", version=3, reads=("seed", "data", "model"))
+VERSION = 3
+
+
+@step("prepare", version=VERSION, reads=("seed", "data", "model"))
 def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Made[Outputs]:
     """Write the train, validation and held-out pairs of a run, and how many rows were left out and why."""
     config = run.config
     unfinished = run.path(UNFINISHED)
-    folder = unfinished / digest(contents, config.seed, scientific(config.data), scientific(config.model))
+    shaping = (VERSION, reading.VERSION, contents, config.seed, config.data, config.model)
+    folder = unfinished / digest(*map(content_of, shaping))
     for other in unfinished.glob("*"):
         if other != folder:
             remove(other)
     sets = three_sets(config, folder)
     if contents_of(config, run.digests) != contents:
+        remove(folder)
         raise PairsError("a source of pairs changed while it was read: start again once it is complete")
     for remark in sets.remarks:
         tell("%s.", remark)

@@ -63,8 +63,8 @@ def _select(
         "selection/misranked_share": float((margin <= 0).mean()),
     }
     tell(
-        "The budget of %s goes to %s of %s pairs, spread as over %.1f alike; their mean margin is %.3f, "
-        "that of all %.3f.",
+        "The budget of %s goes to %s of %s pairs, as concentrated as an even split over %.1f pairs; their "
+        "mean margin is %.3f, that of all %.3f.",
         f"{budget.sum():,}", f"{(budget > 0).sum():,}", f"{len(budget):,}",
         np.exp(entropy(allocation.probability)),
         metrics["selection/mean_margin_of_budget"], metrics["selection/mean_margin"],

@@ -437,6 +437,12 @@ def test_texts_that_look_like_markup_are_printed_as_they_are(monkeypatch):
     assert "[INST] Is [red] a colour? [/INST]" in mars("explain", "run", "id").stdout
 
 
+def test_an_export_into_a_folder_is_refused_and_leaves_it_alone(tiny, tmp_path):
+    (tmp_path / "kept.txt").write_text("kept")
+    assert "is a folder: name a file" in refusal("export", tiny.run().root, "--output", tmp_path)
+    assert (tmp_path / "kept.txt").read_text() == "kept"
+
+
 def test_explain_of_an_unknown_pair_is_told(tiny):
     assert "no synthetic pair 'nobody'" in refusal("explain", tiny.run().root, "nobody")
 

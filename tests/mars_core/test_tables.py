@@ -1,5 +1,7 @@
 """A table is the same whether it is one file or a folder of parts, and however its rows are divided."""
 
+import json
+import math
 import random
 
 import pandas as pd
@@ -83,6 +85,22 @@ def test_some_rows_are_read_by_their_numbers_in_the_wanted_order(rows, tmp_path,
     found = Table(tmp_path / "t.parquet").select(rows, "pair_id", "margin")
     assert found["pair_id"][:] == [f"p{row}" for row in rows]
     assert found.column_names == ["pair_id", "margin"]
+
+
+@pytest.mark.parametrize("change", [list.reverse, list.pop], ids=["other order", "one less"])
+def test_a_list_of_parts_that_was_changed_is_told(change, tmp_path, in_parts):
+    write(tmp_path / "t.parquet", batches(70))
+    file = tmp_path / "t.parquet" / tables.MANIFEST
+    manifest = json.loads(file.read_text())
+    change(manifest["parts"])
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(TableError, match="was changed since it was written"):
+        Table(tmp_path / "t.parquet").digest()
+
+
+def test_a_table_is_one_file_where_that_is_asked_for(tmp_path, in_parts):
+    write(tmp_path / "t.parquet", batches(70), part_bytes=math.inf)
+    assert (tmp_path / "t.parquet").is_file()
 
 
 def test_rows_are_found_by_a_value(tmp_path, in_parts):

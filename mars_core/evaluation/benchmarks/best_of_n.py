@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import comb
+from scipy.special import gammaln
 from scipy.stats import rankdata
 
 from mars_core.data.dialogue import Turn
@@ -71,13 +71,19 @@ class BestOfN(Benchmark):
         return to_dataset([(row, _fields(row)) for row in rows], source)
 
     def count_warnings(self, rows: Dataset) -> list[str]:
-        """A sentence where prompts differ in their number of responses: the curve ends at the least."""
+        """Sentences where prompts differ in their number of responses, or where some have no gold."""
+        told = list[str]()
         sizes = {len(responses) for responses in rows["responses"]}
-        if len(sizes) == 1:
-            return []
-        return [
-            f"{self.title}: prompts have {min(sizes)} to {max(sizes)} responses; curves end at {min(sizes)}"
-        ]
+        if len(sizes) > 1:
+            least, most = min(sizes), max(sizes)
+            told.append(f"{self.title}: prompts have {least} to {most} responses; curves end at {least}")
+        lacking = sum(gold is None for gold in rows["gold"])
+        if 0 < lacking < len(rows):
+            told.append(
+                f"{self.title}: {lacking} of {len(rows)} prompts have no gold: there is no curve of it, and "
+                "the gain is that of the others"
+            )
+        return told
 
     def texts(self, rows: Dataset) -> Texts:
         """All responses row by row."""
@@ -93,7 +99,8 @@ class BestOfN(Benchmark):
         return table.assign(rewards=by_row(rewards, list(map(len, table["responses"]))))
 
     def score(self, table: pd.DataFrame) -> dict[str, float]:
-        """`gain`, `gold-best-of-<n>` and `own-best-of-<n>` with 95% intervals over prompts; `n` prompts.
+        """`gain`, `gold-best-of-<n>` and `own-best-of-<n>` with 95% intervals over prompts; `n` prompts, of
+        which `n_of_gain` have gold that tells their responses apart.
 
         `ties` is the share of pairs of responses to one prompt with equal rewards. Without gold, `gain` is
         nan and there is no other score of it.
@@ -110,7 +117,8 @@ class BestOfN(Benchmark):
             known = values[~np.isnan(values)]
             strata: NDArray[np.object_] = np.full(len(known), "all", dtype=object)
             scores |= weighted_scores(known, strata, {name: EVERY})
-        return scores | {"n": float(len(table)), "ties": _ties(table)}
+        told_apart = float(np.isfinite(measured["gain"]).sum())
+        return scores | {"n": float(len(table)), "n_of_gain": told_apart, "ties": _ties(table)}
 
     def differences(self, table: pd.DataFrame, other: pd.DataFrame) -> dict[str, PairedDifference]:
         """What a model's gain is above another's on the same prompts, where both have one."""
@@ -132,10 +140,19 @@ def best_of(values: ArrayLike, rewards: ArrayLike, n: int) -> float:
         n: how many are drawn.
     """
     earned = np.asarray(rewards)
-    ends = np.concatenate([[0.0], np.cumsum(comb(np.arange(len(earned)), n - 1) / comb(len(earned), n))])
+    below = np.arange(n - 1, len(earned))  # how many have less, of those that can be the best of n
+    chances = np.exp(_log_ways(below, n - 1) - _log_ways(len(earned), n))
+    ends = np.concatenate([np.zeros(n), np.cumsum(chances)])
     first, last = (rankdata(earned, method=ends_of).astype(int) for ends_of in ("min", "max"))
     weights = (ends[last] - ends[first - 1]) / (last - first + 1)
     return float(weights @ np.asarray(values, np.float64))
+
+
+def _log_ways(of: ArrayLike, n: int) -> NDArray[np.float64]:
+    """ln C(of, n): the numbers themselves overflow where there are thousands of responses."""
+    total = np.asarray(of)
+    ways: NDArray[np.float64] = gammaln(total + 1) - gammaln(n + 1) - gammaln(total - n + 1)
+    return ways
 
 
 def gains(table: pd.DataFrame) -> NDArray[np.float64]:
@@ -192,9 +209,12 @@ def _prompt(row: Row) -> str:
 
 
 def _gold(row: Row, responses: int) -> list[float] | None:
-    name = next((name for name in ("gold", "rewards") if row.values.get(name) is not None), None)
-    if name is None:
+    named = [name for name in ("gold", "rewards") if row.values.get(name) is not None]
+    if not named:
         return None
+    if len(named) > 1:
+        row.refuse("has gold and the rewards of a judge: leave one of them out")
+    [name] = named
     numbers = row.values[name]
     finite = isinstance(numbers, list) and all(
         isinstance(one, Real) and math.isfinite(one) for one in numbers

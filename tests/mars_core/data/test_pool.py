@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,43 @@ def test_a_process_that_was_killed_has_left_whole_parts_from_which_reading_goes_
     again.read()
     assert columns(again) == [str(n) for n in range(NUMBER)]
     assert parsed == [row(n)["prompt"] for n in range(12, NUMBER)]
+
+
+def test_a_source_that_was_changed_and_put_back_is_read_anew(write, tmp_path, killed_at):
+    right = [row(n) for n in range(NUMBER)]
+    source = write([pair | {"chosen": "Another text."} for pair in right])
+    killed_at(source, 13)
+    write(right)
+    again = Pool(source, tmp_path / "pool")
+    again.read()
+    chosen = [value for batch in again.batches("chosen") for value in batch[0].to_pylist()]
+    assert chosen == [pair["chosen"] for pair in right]
+
+
+def test_a_source_that_changes_between_two_parts_is_told(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "PART_ROWS", 4)
+    monkeypatch.setattr("mars_core.data.reading.ROWS_AT_ONCE", 2)
+    source = write([row(n) for n in range(NUMBER)])
+
+    def touch(_):
+        with Path(source).open("a") as file:
+            file.write("\n")
+
+    with pytest.raises(PairsError, match="changed while it was read"):
+        Pool(source, tmp_path / "pool").read(on_rows=touch)
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1"], ids=["missing", "cut off"])
+def test_a_part_that_is_not_as_it_was_written_is_read_again(content, write, tmp_path, killed_at):
+    source = write([row(n) for n in range(NUMBER)])
+    killed_at(source, 13)
+    part = tmp_path / "pool/part-00001.parquet"
+    part.unlink()
+    if content:
+        part.write_bytes(content)
+    again = Pool(source, tmp_path / "pool")
+    again.read()
+    assert columns(again) == [str(n) for n in range(NUMBER)]
 
 
 def test_what_was_left_out_before_the_kill_is_counted_once(write, tmp_path, killed_at):

@@ -72,6 +72,13 @@ def test_a_file_a_folder_and_a_pattern_are_read(place, bucket):
     assert len(table) == (4 if place.endswith("a.jsonl") else 6)
 
 
+def test_what_is_about_the_data_is_not_read_as_pairs(bucket):
+    bucket("prefs/_parts.json", b"{}")
+    bucket("prefs/dataset_infos.json", b"{}")
+    address = bucket("prefs/a.jsonl", lines(ROWS[:4]))
+    assert len(reading.read(f"{address}/prefs").table) == 4
+
+
 def test_a_parquet_file_is_read_where_it_is(bucket, write):
     address = bucket("rows.parquet", Path(write(ROWS, "rows.parquet")).read_bytes())
     assert list(reading.read(f"{address}/*.parquet").table["pair_id"]) == [str(n) for n in range(6)]

@@ -37,6 +37,13 @@ def test_best_of_n_is_the_mean_over_all_draws_where_one_of_the_most_rewarded_is_
     assert best_of(gold, rewards, n) == pytest.approx(np.mean(means))
 
 
+def test_thousands_of_responses_are_no_overflow():
+    ranks = np.arange(3_000)
+    assert best_of(ranks, ranks, 1) == pytest.approx(ranks.mean())
+    assert best_of(ranks, ranks, 256) == pytest.approx(256 * 3_001 / 257 - 1)
+    assert best_of(np.ones(3_000), ranks, 256) == pytest.approx(1)
+
+
 def test_the_gold_model_itself_gains_all_and_a_constant_one_nothing(write):
     gold = np.array([[0, 1, 2, 5], [3, -1, 0, 0]])
     source = write([row(number, values.tolist()) for number, values in enumerate(gold)], "rows.jsonl")
@@ -66,6 +73,14 @@ def test_what_was_written_of_a_judge_is_gold_for_the_next_model(write, tmp_path)
     assert BEST.read(str(tmp_path / "best_of_n.parquet"))["gold"] == [[0, 1, 2, 3], [3, 2, 1, 0]]
 
 
+def test_prompts_without_gold_are_told_and_not_counted_in_the_gain(write):
+    source = write([row(1, [0, 0, 0, 1]), row(2)], "rows.jsonl")
+    assert "1 of 2 prompts have no gold" in BEST.count_warnings(BEST.read(source))[0]
+    scores = scored(source, [1, 2, 3, 4] * 2)
+    assert (scores["gain"], scores["n"], scores["n_of_gain"]) == (pytest.approx(1), 2, 1)
+    assert "gold-best-of-1" not in scores
+
+
 def test_curves_are_drawn_as_far_as_every_prompt_has_responses(write):
     source = write([row(1, [1, 2, 3, 4]), row(2, [1, 2], responses=2)], "rows.jsonl")
     assert BEST.count_warnings(BEST.read(source)) == [
@@ -83,6 +98,7 @@ def test_curves_are_drawn_as_far_as_every_prompt_has_responses(write):
         ({"responses": ["one"]}, "has one response: there is nothing to choose from"),
         ({"gold": [1, 2]}, "gold must be a finite number for each of its 4 responses"),
         ({"gold": [1, 2, 3, None]}, "gold must be a finite number for each of its 4 responses"),
+        ({"rewards": [1, 2, 3, 4]}, "has gold and the rewards of a judge: leave one of them out"),
         ({"prompt": [{"from": "human"}]}, "prompt is neither text nor turns of role and content"),
     ],
 )
