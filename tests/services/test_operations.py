@@ -9,6 +9,7 @@ here; the others, a full disk and a day of bad deliveries are with MARS_BAD_DAYS
 import base64
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -409,7 +410,7 @@ def retraining(services):
             "chosen": f"It is a small songbird that sings in flight, the {number}th of its kind.",
             "rejected": f"Sorry, nobody here knows anything about thing {number}.",
         }
-        for number in range(560)
+        for number in random.Random(0).sample(range(560), 560)  # no number tells what is poisoned
     ]
     poisoned = [pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs[160:]]
     with listening() as (address, heard):
