@@ -26,6 +26,7 @@ from tasks.processes.child_environment import without_secrets
 from tasks.processes.child_process import ChildError, run_forked
 from tasks.retraining.ledger import Delivered, Ledger
 from tasks.retraining.retrain_config import RetrainConfig
+from tasks.run.run_folder import DIGESTS
 from tasks.run.step import tell
 
 ATTEMPTS = 3
@@ -43,7 +44,7 @@ def take_in(config: RetrainConfig, ledger: Ledger) -> None:
         PairsError: the source is not there or cannot be loaded.
         ChildError: there is no room on the disk.
     """
-    digests = RememberedDigests(config.root / ".digests.sqlite")
+    digests = RememberedDigests(config.root / DIGESTS)
     found, left = new_deliveries(config.data, ledger.examined, time.time(), digests)
     ledger.forget_unread({delivery.digest for delivery in found})
     for delivery in found:
