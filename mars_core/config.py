@@ -161,6 +161,10 @@ def _is_private(field: FieldInfo) -> bool:
 
 Address = Annotated[str, Operational(), AfterValidator(without_secrets)]
 """Where a server is; a secret belongs into an environment variable, not into the configuration."""
+PairsSource = Annotated[
+    str, AfterValidator(lambda source: without_secrets(source) if "://" in source else source)
+]
+"""A source of pairs: a file or folder, a hub data set, or an address, which holds no secret."""
 
 
 Config = TypeVar("Config", bound=BaseModel)

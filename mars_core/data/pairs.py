@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from mars_core.config import without_secrets
+from mars_core.config import PairsSource
 from mars_core.data.formats.format import FORMATS
 from mars_core.data.pool import Pool, prompt_key
 from mars_core.data.reading import counted
@@ -26,16 +26,16 @@ from mars_core.tables import Table, write
 class DataConfig(PluginSection):
     """Where the preference pairs come from and how they are divided."""
 
-    train: str = "sample://preferences"
+    train: PairsSource = "sample://preferences"
     """Source of the originals: sample://preferences, a local .jsonl[.gz], .json[.gz], .parquet or .csv file
     or folder, an address such as s3://bucket/prefs/*.parquet, whose credentials are in the environment, or a
     hub dataset OWNER/NAME[/DIRECTORY]@REVISION[:SPLIT]."""
     format: Annotated[str, FORMATS] = "by_columns"
     """How rows become pairs: by default the columns of each file say; or a format by name, or a class of your
     own as module:attribute (docs/data_and_models.md)."""
-    validation: str | None = None
+    validation: PairsSource | None = None
     """Source of the validation pairs; by default a share of `train`, by hash of the prompt."""
-    heldout: str | None = None
+    heldout: PairsSource | None = None
     """Source of the held-out pairs; by default a share of `train`, by hash of the prompt."""
     validation_share: float = Field(0.1, ge=0, lt=1)
     """Share of prompts that belongs to the validation set when no source is named for it."""
@@ -50,11 +50,6 @@ class DataConfig(PluginSection):
     what a method makes of it."""
     invalid: Literal["error", "drop"] = "error"
     """What to do with an invalid row: stop and name it, or leave it out and count it."""
-
-    @field_validator("train", "validation", "heldout")
-    @classmethod
-    def _hold_no_secret(cls, source: str | None) -> str | None:
-        return without_secrets(source) if source and "://" in source else source
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "DataConfig":

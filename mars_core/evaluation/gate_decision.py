@@ -27,10 +27,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 from scipy.stats import norm
 
-from mars_core.config import Configuration, without_secrets
+from mars_core.config import Configuration, PairsSource
 from mars_core.evaluation.benchmarks.benchmark import Benchmark, check_same_rows
 from mars_core.evaluation.robustness import robust_margins, robustness_interval
 from mars_core.evaluation.statistics import (
@@ -62,14 +62,9 @@ class GateConfig(Configuration):
     robustness_margin: float | None = Field(None, ge=0, le=1)
     """The candidate is refused unless its robust accuracy, where `evaluation.robustness` measures it, is
     shown to fall by less than this; by default it is reported and decides nothing."""
-    pairs: str | None = None
+    pairs: PairsSource | None = None
     """Source of trusted pairs that are held out of training and decide beside those of earlier deliveries; of
     the first cycle they alone decide."""
-
-    @field_validator("pairs")
-    @classmethod
-    def _hold_no_secret(cls, source: str | None) -> str | None:
-        return without_secrets(source) if source and "://" in source else source
 
 
 @dataclass(frozen=True)
