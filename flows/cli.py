@@ -385,6 +385,49 @@ def _is_setting(given: str) -> bool:
 
 
 @app.command()
+def winrate(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Recorded judgements: AlpacaEval's annotations, or this project's; .json, .jsonl, also .gz.",
+        ),
+    ],
+    recorded: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Judgements of the same responses, to tell how far the two agree."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for winrate.md, winrate.json and winrate.png.")
+    ] = None,
+) -> None:
+    """Compute win rates from recorded judgements: plain, with bounds, and length-controlled.
+
+    Asks no judge. Answers that could not be read are missing, and are never guessed.
+    """
+    with _told_errors(resumable=False):
+        from mars_core.alignment.judgements import read_judgements
+        from mars_core.alignment.win_rates import agreement, win_rates
+        from mars_core.report.win_rate_report import rows, write
+
+        judgements = read_judgements(str(file))
+        other = agreement(judgements, read_judgements(str(recorded))) if recorded else None
+        rates = win_rates(judgements)
+        title = f"{judgements.model} against {judgements.baseline}"
+        table = Table(title=Text(title), title_justify="left")
+        for name in ("", "%", ""):
+            table.add_column(name, no_wrap=name == "%")
+        for row in rows(judgements, rates, other):
+            table.add_row(*map(Text, row))
+        console.print(table)
+        for note in rates.notes:
+            _say(f"Note: {note}")
+        if output:
+            write(judgements, rates, other, output)
+            _say(f"\nPage: {output / 'winrate.md'}")
+
+
+@app.command()
 def config(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Configuration of an experiment, comparison or retraining.")
