@@ -45,7 +45,9 @@ def pass_gate(
 
 
 def by_agreement(run: RunFolder, deliveries: Sequence[str], ids: Callable[[str], list[str]]) -> list[str]:
-    """Deliveries in the order in which suspects are tried: first those that the champion agrees with.
+    """Deliveries in the order in which suspects are tried: first those that the champion agrees with most.
+
+    One without a held-out pair, of which nothing is known, stands where the champion agrees with one half.
 
     Args:
         run: of the cycle; its round 0 is the champion, or, without one, the first model.
@@ -55,7 +57,7 @@ def by_agreement(run: RunFolder, deliveries: Sequence[str], ids: Callable[[str],
     measured = _results(run, 0)["heldout"]
     right = (measured["margin"] > 0).astype(float).set_axis(measured["pair_id"])
     agreement = {name: right[right.index.isin(ids(name))].mean() for name in deliveries}
-    return sorted(deliveries, key=lambda name: 0 if np.isnan(agreement[name]) else -agreement[name])
+    return sorted(deliveries, key=lambda name: -0.5 if np.isnan(agreement[name]) else -agreement[name])
 
 
 def decision_tags(decision: Decision) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 import math
 
+import pandas as pd
 import pytest
 
+from tasks.retraining import gate
 from tasks.retraining.ledger import Cycle, Delivered, Ledger
 
 
@@ -79,3 +81,11 @@ def test_a_person_who_trusts_suspects_ends_their_trial(ledger):
     made.close(cycle, "refused", "suspected", "it fell", None, list("0123"))
     made.close(cycle, "promoted", "trusted", "", None)
     assert (made.suspects, made.next_deliveries(10)) == ([], [])
+
+
+def test_suspects_are_tried_in_the_order_in_which_the_champion_agrees_with_them(monkeypatch):
+    deliveries = {"poisoned": ["a", "b", "c"], "new": ["of", "no", "jury"], "good": ["d", "e", "f"]}
+    margins = {"a": -1.0, "b": -0.5, "c": 0.1, "d": 1.0, "e": 0.5, "f": -0.1}
+    heldout = pd.DataFrame({"pair_id": list(margins), "margin": list(margins.values())})
+    monkeypatch.setattr(gate, "_results", lambda *_: {"heldout": heldout})
+    assert gate.by_agreement(None, list(deliveries), deliveries.get) == ["good", "new", "poisoned"]
