@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,9 @@ PROJECT = Path(__file__).parents[2]
 START_SECONDS = 300
 RUN_SECONDS = 400
 DEAD_SECONDS = 120
+WORKERS_SECRETS = "WORKER_HF_TOKEN", "WORKER_VLLM_API_KEY"
+WEBHOOK_SECRET = secrets.token_urlsafe(32)
+"""In the path of the address where a refused gate is announced."""
 NEVER, EVERY_MINUTE = "0 0 1 1 *", "* * * * *"
 BAD_DAYS = bool(os.environ.get("MARS_BAD_DAYS"))
 bad_day = pytest.mark.skipif(not BAD_DAYS, reason="a bad day: make bad-days")
@@ -196,6 +200,8 @@ def services(tiny_decoder):
     folder = Path(tempfile.mkdtemp(prefix="mars-services-"))
     folder.chmod(0o755)  # PostgreSQL's data are its own user's, where the tests run as root
     assert environment.make(folder / ".env")
+    with (folder / ".env").open("a") as variables:  # the later line counts
+        variables.writelines(f"{name}={secrets.token_urlsafe(32)}\n" for name in WORKERS_SECRETS)
     work = folder / "work"
     (work / "incoming").mkdir(parents=True)
     transformers.AutoModel.from_pretrained(tiny_decoder).save_pretrained(work / "backbone")
@@ -630,8 +636,9 @@ def most_memory_of_readers(services):
 
 
 def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_the_repository(services):
-    secrets = [services.variables[name].encode() for name in environment.SECRETS]
-    assert all(len(secret) > 40 for secret in secrets)
+    names = (*environment.SECRETS, *WORKERS_SECRETS)
+    known = [WEBHOOK_SECRET.encode(), *(services.variables[name].encode() for name in names)]
+    assert all(len(secret) > 40 for secret in known)
     databases = "".join(dumped(services, "pg_dump", name) for name in ("prefect", "mlflow", "mlflow_auth"))
     assert "flows.retrain.retrain" in databases
     # PostgreSQL's own files are what it was dumped from; .env, to which a bad delivery links, has secrets.
@@ -647,7 +654,7 @@ def test_no_secret_is_in_logs_artifacts_parameters_databases_command_lines_or_th
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, check=True, capture_output=True).stdout
     repository = [PROJECT / name.decode() for name in tracked.split(b"\0") if name]
     assert PROJECT / ".env" not in repository
-    for secret in secrets:
+    for secret in known:
         assert secret not in databases.encode()
         assert secret not in "\n".join(command_lines).encode()
         assert not [path for path in files + repository if path.is_file() and secret in path.read_bytes()]
@@ -689,7 +696,7 @@ def listening():
 
     with HTTPServer(("127.0.0.1", 0), Listener) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/", heard
+        yield f"http://127.0.0.1:{server.server_port}/{WEBHOOK_SECRET}", heard
         server.shutdown()
 
 
