@@ -586,17 +586,18 @@ def _told_errors(resumable: bool = True) -> Iterator[None]:
 
     A request to end, such as a service manager's, is treated as Ctrl-C, so that all children end as well.
     """
+    errors = Console(stderr=True)
+    if errors.is_terminal:  # nothing else is printed for the seconds that torch and Prefect take
+        errors.print("Loading packages …", style="dim")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except MarsError as error:
-        Console(stderr=True).print(
-            f"mars: {error}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
+        errors.print(f"mars: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         how_on = "; the same command continues" if resumable else ""
-        Console(stderr=True).print(f"mars: interrupted{how_on}.", style="red")
+        errors.print(f"mars: interrupted{how_on}.", style="red")
         others = set(threading.enumerate()) - {threading.main_thread()}
         if not all(thread.daemon for thread in others):
             os._exit(130)  # the interpreter would wait for them, and they are a comparison's cells
@@ -604,7 +605,7 @@ def _told_errors(resumable: bool = True) -> Iterator[None]:
     except Exception as error:
         if not _is_of_the_network(error):
             raise
-        Console(stderr=True).print(
+        errors.print(
             f"mars: Prefect's API does not answer any more ({error}). What is finished is in the run's "
             "folder; once the API is back, the same command continues.",
             style="red", markup=False, highlight=False, soft_wrap=True,
