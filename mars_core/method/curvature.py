@@ -1,13 +1,16 @@
 """The theory of MARS, measured: how much curvature the synthetic pairs add to that of the originals.
 
 For a linear reward model on the features φ before its scalar layer, with ψ = φ(x, y⁺) − φ(x, y⁻), margin Δ
-and c(Δ) = σ(Δ)(1 − σ(Δ)), the Bradley–Terry loss has the Fisher information I = E[c(Δ) ψψᵀ]. The theorem
-(MARS v1) is about originals P, synthetic pairs Q and their mixture R = αP + (1 − α)Q. If
+and c(Δ) = ℓ''(Δ), which for the Bradley–Terry loss is σ(Δ)(1 − σ(Δ)), the loss has the Fisher information
+I = E[c(Δ) ψψᵀ]. The theorem (MARS v1) is about originals P, synthetic pairs Q and their mixture R = αP +
+(1 − α)Q. If
 
     A1  |Δ| ≥ γ_org on P and |Δ| ≤ γ_aug < γ_org on Q,
     A2  E_Q[ψψᵀ] ⪰ β·E_P[ψψᵀ],
 
-then I_R ⪰ [α + (1 − α)·γ_curv]·I_P with γ_curv = β·c(γ_aug)/c(γ_org): a gain only where γ_curv > 1.
+then I_R ⪰ [α + (1 − α)·γ_curv]·I_P with γ_curv = β·c(γ_aug)/c(γ_org): a gain only where γ_curv > 1. For a
+curvature that does not fall with |Δ| alone, c(γ_aug) is the least one of the pairs of Q in A1, and c(γ_org)
+the greatest of those of P.
 
 In no real round does A1 hold for every pair. So it is measured for the shares `SHARES` of both sides: that
 share of the originals has |Δ| ≥ γ_org, and that share of the synthetic pairs |Δ| ≤ γ_aug. The theorem holds
@@ -28,7 +31,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import eigvalsh
 
 from mars_core.evaluation.statistics import as_sample
-from mars_core.model.moments import Matrix, Moments, curvature_of
+from mars_core.model.moments import Matrix, Moments
 
 RIDGE = 1e-6
 """The ridge as a share of the mean eigenvalue of the originals' matrix."""
@@ -72,7 +75,12 @@ def ridge_of(originals: Matrix) -> float:
 
 
 def measure(
-    originals: Moments, synthetic: Moments, original_margins: ArrayLike, synthetic_margins: ArrayLike
+    originals: Moments,
+    synthetic: Moments,
+    original_margins: ArrayLike,
+    synthetic_margins: ArrayLike,
+    original_curvature: ArrayLike,
+    synthetic_curvature: ArrayLike,
 ) -> dict[str, float]:
     """Measure the quantities of the theorem for a round.
 
@@ -81,6 +89,8 @@ def measure(
         synthetic: moments of Q, under the same model.
         original_margins: [n] margins of P.
         synthetic_margins: [m] margins of Q.
+        original_curvature: [n] c(Δ) of P.
+        synthetic_curvature: [m] c(Δ) of Q.
 
     Returns:
         `originals/…`, `synthetic/…` and `mixture/…` with `mean_c`, `trace`, `lambda_min`, `rank` and
@@ -93,9 +103,10 @@ def measure(
         α)·γ_curv, nan where they do not hold.
 
     Raises:
-        ValueError: there is no pair on one side, or a margin is not finite.
+        ValueError: there is no pair on one side, or a number is not finite.
     """
     p, q = np.abs(as_sample(original_margins, "margins")), np.abs(as_sample(synthetic_margins, "margins"))
+    c_p, c_q = (as_sample(some, "curvatures") for some in (original_curvature, synthetic_curvature))
     alpha = originals.n / (originals.n + synthetic.n)
     ridge = ridge_of(originals.fisher)
     mixture = alpha * originals.fisher + (1 - alpha) * synthetic.fisher
@@ -116,7 +127,7 @@ def measure(
     for share in SHARES:
         gamma_org = float(np.quantile(p, 1 - share, method="lower"))
         gamma_aug = float(np.quantile(q, share, method="higher"))
-        gamma_curv = beta * float(curvature_of(gamma_aug) / curvature_of(gamma_org))
+        gamma_curv = beta * float(c_q[q <= gamma_aug].min() / c_p[p >= gamma_org].max())
         figures |= {
             f"gamma_org/{share}": gamma_org,
             f"gamma_aug/{share}": gamma_aug,

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 Matrix = NDArray[np.float64]
 
@@ -19,10 +18,9 @@ class Moments:
         self.second_sum: Matrix = np.zeros((0, 0))
         self.fisher_sum: Matrix = np.zeros((0, 0))
 
-    def add(self, differences: ArrayLike, margins: ArrayLike) -> None:
-        """Add pairs: ψ [m, d] and Δ [m]."""
-        psi = np.asarray(differences, dtype=np.float64)
-        c = curvature_of(margins)
+    def add(self, differences: ArrayLike, curvature: ArrayLike) -> None:
+        """Add pairs: ψ [m, d] and c(Δ) [m], the second derivative of the loss in the margin."""
+        psi, c = (np.asarray(numbers, dtype=np.float64) for numbers in (differences, curvature))
         if not self.n:
             self.second_sum, self.fisher_sum = np.zeros((2, psi.shape[1], psi.shape[1]))
         self.n += len(c)
@@ -33,7 +31,7 @@ class Moments:
 
     @property
     def mean_curvature(self) -> float:
-        """E[c(Δ)], at most 1/4."""
+        """E[c(Δ)]; under Bradley–Terry at most 1/4."""
         return self.curvature_sum / self.n
 
     @property
@@ -59,10 +57,3 @@ class Moments:
             moments.n, moments.curvature_sum = int(sums["n"]), float(sums["curvature_sum"])
             moments.second_sum, moments.fisher_sum = sums["second_sum"], sums["fisher_sum"]
         return moments
-
-
-def curvature_of(margins: ArrayLike) -> NDArray[np.float64]:
-    """c(Δ) = σ(Δ)(1 − σ(Δ)) of margins [n]: 1/4 at zero, near 0 where the model is certain."""
-    delta = np.asarray(margins, dtype=np.float64)
-    curvature: NDArray[np.float64] = expit(delta) * expit(-delta)
-    return curvature

@@ -4,8 +4,8 @@
 
 The numbers are the same wherever a specification runs. The folder appears when it is complete. It holds
 
-- for pairs: `NAME.parquet`, the table of `PairRewards`; if asked for, and if the objective is linear,
-  `NAME_moments.npz`, the `Moments` of their features; if asked for, `NAME_features.npy`, [n, d],
+- for pairs: `NAME.parquet`, the table of `PairRewards`; if asked for, and if the objective defines a
+  curvature, `NAME_moments.npz`, the `Moments` of their features; if asked for, `NAME_features.npy`, [n, d],
   φ(x, y⁺) − φ(x, y⁻);
 - for texts: `NAME.npz`, with `rewards` [m] and, if they are paired, `margins` [m / 2];
 - `cut.json`: by name, the `Cut`.
@@ -26,7 +26,7 @@ from mars_core.config import Configuration, Operational
 from mars_core.files import write_whole
 from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
-from mars_core.objectives.objective import ObjectiveConfig
+from mars_core.objectives.objective import ObjectiveConfig, curvature_of
 from mars_core.tables import Table, write
 
 
@@ -118,12 +118,13 @@ def _score_pairs(
     moments, features = Moments(), list[NDArray[np.float32]]()
 
     def take(differences: NDArray[np.float32], margins: NDArray[np.float32]) -> None:
-        if spec.moments and model.objective.is_linear:
-            moments.add(differences, margins)
+        curvature = curvature_of(model.objective, margins) if spec.moments else None
+        if curvature is not None:
+            moments.add(differences, curvature)
         if spec.features:
             features.append(differences)
 
-    wanted = spec.features or (spec.moments and model.objective.is_linear)
+    wanted = spec.features or (spec.moments and curvature_of(model.objective, []) is not None)
     scored = pair_rewards(model, pairs_of(spec.pairs[name]), on_scored, take if wanted else None)
     write(folder / f"{name}.parquet", scored.table)
     if moments.n:

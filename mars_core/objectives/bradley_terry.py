@@ -11,7 +11,7 @@ class BradleyTerry(Objective):
     """The loss −log σ(Δ), with the options that reward modelling adds to it.
 
     The loss of pair i is ℓᵢ = −(1−ε) log σ(Δᵢ−mᵢ) − ε log σ(mᵢ−Δᵢ) + c (r⁺ᵢ+r⁻ᵢ)². Its curvature in Δ,
-    σ(Δ)(1−σ(Δ)), is greatest at Δ = 0.
+    σ(Δ−m)(1−σ(Δ−m)), is greatest at Δ = m.
     """
 
     class Config(Configuration):
@@ -26,7 +26,6 @@ class BradleyTerry(Objective):
         """c: how strongly the mean of a pair's two rewards is pulled towards zero."""
 
     config: Config
-    is_linear = True
 
     def losses(self, pairs: PairOutputs) -> torch.Tensor:
         """ℓ of each pair."""
@@ -47,3 +46,8 @@ class BradleyTerry(Objective):
     def logit(self, chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
         """Δ."""
         return self.reward(chosen) - self.reward(rejected)
+
+    def curvature(self, margins: torch.Tensor) -> torch.Tensor | None:
+        """σ(Δ−m)(1−σ(Δ−m)) with the configured m; smoothing and centring do not change it."""
+        beyond = margins - self.config.margin
+        return torch.sigmoid(beyond) * torch.sigmoid(-beyond)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mars_core.extensions import ExtensionPoint, Plugin, PluginSection
 
@@ -126,9 +126,6 @@ class Objective(Plugin):
 
     reads: ClassVar[frozenset[Reads]] = frozenset()
     """What is read of a text besides the head's outputs."""
-    is_linear: ClassVar[bool] = False
-    """Whether the margin is linear in the inputs of the head's last layer, as the theory's curvature
-    assumes."""
 
     def __init__(self, config: Any) -> None:
         """Start without modules of its own; `build` makes them once the network's width is known."""
@@ -178,6 +175,14 @@ class Objective(Plugin):
     def logit(self, chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
         """The margin, logit P(chosen ≻ rejected), [n], from readouts [n, q]; equal texts have 0."""
 
+    def curvature(self, margins: torch.Tensor) -> torch.Tensor | None:
+        """ℓ''(Δ), the second derivative of a pair's loss in its margin, [n], from margins [n].
+
+        By default it is None, not defined: the theory is of a margin that is linear in the inputs of the
+        head's last layer, and of a loss that depends on it alone.
+        """
+        return None
+
     def uncertainty(self, readout: torch.Tensor) -> torch.Tensor | None:
         """The reward's variance, [m], from readouts [m, q], if the objective knows it."""
         return None
@@ -200,6 +205,12 @@ class ObjectiveConfig(PluginSection):
         """The objective with its keys."""
         objective: Objective = super().open()
         return objective
+
+
+def curvature_of(objective: Objective, margins: ArrayLike) -> NDArray[np.float64] | None:
+    """ℓ''(Δ) of margins [n], in float64; None where the objective does not define it."""
+    found = objective.curvature(torch.from_numpy(np.array(margins, dtype=np.float64)))
+    return None if found is None else found.numpy()
 
 
 def preference_loss(logits: torch.Tensor) -> torch.Tensor:

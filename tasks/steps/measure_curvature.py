@@ -4,6 +4,7 @@ import pandas as pd
 
 from mars_core.method.curvature import measure
 from mars_core.model.moments import Moments
+from mars_core.objectives.objective import curvature_of
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.run.step import Made, step, tell
 
@@ -13,8 +14,8 @@ def measure_curvature(
 ) -> ArtifactRef | None:
     """Measure from the margins and moments of originals and synthetic pairs under the previous round's model.
 
-    Scoring these pairs has given both, so that no text is scored again. If margins are not linear in the
-    features there are no moments, and the theory's curvature is not defined.
+    Scoring these pairs has given both, so that no text is scored again. If the objective
+    defines no curvature there are no moments either.
     """
     if "moments" in originals and "moments" in synthetic:
         return _measure(
@@ -29,7 +30,7 @@ def measure_curvature(
     return None
 
 
-@step("curvature", version=3)
+@step("curvature", version=4, reads=("fit.objective",))
 def _measure(
     run: RunFolder,
     round: int,
@@ -39,11 +40,19 @@ def _measure(
     synthetic_moments: ArtifactRef,
 ) -> Made[ArtifactRef]:
     """Measure the curvature of originals and synthetic pairs under the previous round's model."""
+    objective = run.config.fit.objective.open()
+    of_originals = run.open(margins).numbers("margin")
+    of_synthetic = run.open(synthetic).numbers("margin_before")
+    c_originals, c_synthetic = (curvature_of(objective, of) for of in (of_originals, of_synthetic))
+    assert c_originals is not None  # as there are moments
+    assert c_synthetic is not None
     found = measure(
         Moments.load(run.verified(margins_moments)),
         Moments.load(run.verified(synthetic_moments)),
-        run.open(margins).numbers("margin"),
-        run.open(synthetic).numbers("margin_before"),
+        of_originals,
+        of_synthetic,
+        c_originals,
+        c_synthetic,
     )
     metrics = {f"curvature/{name}": value for name, value in found.items()}
     tell(

@@ -13,7 +13,7 @@ def measure_margins(run: RunFolder, round: int, model: ArtifactRef, train: Artif
     return _measure(run, round, model, train, features="features" in run.config.selection.open().reads)
 
 
-@step("margins", version=5, reads=("model", "fit.objective"))
+@step("margins", version=6, reads=("model", "fit.objective"))
 def _measure(
     run: RunFolder, round: int, model: ArtifactRef, train: ArtifactRef, features: bool
 ) -> Made[Outputs]:

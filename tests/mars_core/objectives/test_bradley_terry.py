@@ -50,3 +50,17 @@ def test_centring_draws_the_mean_of_a_pair_towards_zero():
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="Input should be"):
         ObjectiveConfig(**wrong)
+
+
+@pytest.mark.parametrize("keys", [{}, {"margin": 1.5, "label_smoothing": 0.2, "centring": 0.3}])
+def test_its_curvature_is_the_second_derivative_of_the_loss_in_the_margin(keys):
+    objective = ObjectiveConfig(**keys).open()
+    margins = torch.linspace(-4, 4, 9, dtype=torch.float64)
+
+    def loss(margin):  # at a mean reward that stays as it is
+        texts = (TextOutputs(sign * margin[:, None] / 2) for sign in (1, -1))
+        asked = torch.full_like(margin, torch.nan)
+        return objective.losses(PairOutputs(*texts, asked, Noise())).sum()
+
+    second = torch.autograd.functional.hessian(loss, margins).diagonal()
+    torch.testing.assert_close(objective.curvature(margins), second)

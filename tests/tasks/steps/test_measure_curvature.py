@@ -6,6 +6,7 @@ import pytest
 
 from mars_core.method.curvature import measure
 from mars_core.model.moments import Moments
+from mars_core.objectives.objective import ObjectiveConfig, curvature_of
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.steps.measure_curvature import measure_curvature
@@ -17,7 +18,7 @@ def left_by_scoring(run, name, seed, column):
     rng = np.random.default_rng(seed)
     psi, margins = rng.normal(size=(20, 3)), rng.normal(size=20)
     moments = Moments()
-    moments.add(psi, margins)
+    moments.add(psi, curvature_of(ObjectiveConfig().open(), margins))
     table = run.write_table(f"round-1/{name}.parquet", pd.DataFrame({column: margins}))
     return {name: table, "moments": run.write(f"round-1/{name}_moments.npz", moments.save)}, moments, margins
 
@@ -28,7 +29,8 @@ def test_curvature_is_measured_from_moments_and_margins_of_both_sides(tmp_path):
         originals, p, p_margins = left_by_scoring(run, "margins", 0, "margin")
         synthetic, q, q_margins = left_by_scoring(run, "synthetic", 1, "margin_before")
         made = measure_curvature(run, 1, originals, synthetic)
-        expected = measure(p, q, p_margins, q_margins)
+        curvatures = (curvature_of(ObjectiveConfig().open(), of) for of in (p_margins, q_margins))
+        expected = measure(p, q, p_margins, q_margins, *curvatures)
         metrics = {f"curvature/{name}": value for name, value in expected.items()}
         assert run.metrics_of(1) == pytest.approx(metrics, nan_ok=True)
         assert run.table(made).iloc[0].to_dict() == pytest.approx(expected, nan_ok=True)
