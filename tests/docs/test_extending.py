@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -296,7 +297,7 @@ def test_the_compute_backend_scores_and_logs(config, fitted, tmp_path, monkeypat
 
 
 @pytest.fixture(scope="module")
-def run(folder, fitted, prefect_server):
+def run(folder, fitted, prefect_server, mlflow_store):
     """The folder of a run with all five classes, from a model of one's own objective, and its report."""
     from flows.refine import refine
 
@@ -310,6 +311,7 @@ def run(folder, fitted, prefect_server):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        shutil.copy(mlflow_store, folder)
         (folder / "ours.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         return folder / "runs" / "ours", refine("ours.yaml")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -67,9 +68,11 @@ class Evaluated:
 
 
 @pytest.fixture(scope="module")
-def evaluated(prefect_server, tmp_path_factory, tiny_decoder):
+def evaluated(prefect_server, mlflow_store, tmp_path_factory, tiny_decoder):
     """The tiny decoder, whose tokenizer has no pad token, evaluated."""
-    return Evaluated(tmp_path_factory.mktemp("evaluated"), tiny_decoder)
+    folder = tmp_path_factory.mktemp("evaluated")
+    shutil.copy(mlflow_store, folder)
+    return Evaluated(folder, tiny_decoder)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from tasks.run.run_config import TrackingConfig, load_run
 from tasks.run.run_folder import owned
 from tasks.tracking.registry import CHALLENGER, CHAMPION, GATE, PREVIOUS, Registry, RegistryError
 
+pytestmark = pytest.mark.timeout(600)
+
 RETRAINING = {
     "name": "tiny",
     "min_new_pairs": 60,
@@ -42,6 +44,8 @@ RETRAINING = {
 }
 FIRST, SECOND, POISONED = range(100, 260, 2), range(101, 261, 2), range(101, 501, 2)
 """Numbers of pairs of which a model cannot tell by the number who delivered them."""
+LATER = range(300, 460, 2)
+BENCHMARK = "refine.evaluation.benchmarks.rewardbench=sample://rewardbench"
 
 
 def rows(numbers):
@@ -88,8 +92,12 @@ class Retraining:
         return Ledger.of(self.root)
 
     @property
+    def tracking(self):
+        return TrackingConfig(uri=f"sqlite:///{self.folder}/mlflow.db")
+
+    @property
     def registry(self):
-        return Registry(TrackingConfig(), "tiny")
+        return Registry(self.tracking, "tiny")
 
     def states(self):
         """File → what became of it."""
@@ -136,29 +144,70 @@ def fresh(prefect_server, written, monkeypatch):
 @pytest.fixture
 def retraining(first, tmp_path, monkeypatch):
     """A copy of `first` to go on with."""
-    folder = tmp_path / "copy"
-    shutil.copytree(first.folder, folder)
-    monkeypatch.chdir(folder)
-    return Retraining(folder)
+    monkeypatch.chdir(shutil.copytree(first.folder, tmp_path / "copy"))
+    return Retraining(tmp_path / "copy")
 
 
-@pytest.fixture
-def events(monkeypatch):
-    """The events that the gate emits, by name, with what they are about."""
-    emitted = []
-    monkeypatch.setattr(
+class Crash(BaseException):
+    """What no handler in the code expects."""
+
+
+def crash(*args):
+    raise Crash
+
+
+def lost(*args):
+    raise ConnectionError("lost")
+
+
+@pytest.fixture(scope="module")
+def second(first, tmp_path_factory):
+    """A copy of `first` with two more deliveries, and what was seen on the way to their promotion.
+
+    The second cycle crashed in its run; started again, it was refused for want of evidence. Of the third, the
+    ledger could not be written once the candidate had become champion; started again, it came to its end.
+    """
+    made = Retraining(shutil.copytree(first.folder, tmp_path_factory.mktemp("second") / "copy"))
+    made.deliver("second.jsonl", rows(SECOND))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made.folder)
+        with patch.context() as crashing:
+            crashing.setattr("flows.refine.measure_semantic_distances", crash)
+            with pytest.raises(Crash):
+                made.start()
+        steps = {path.stem for path in made.root.glob("runs/tiny-2/.steps/*")}
+        made.once_crashed = made.ledger.open_cycle, steps
+
+        made.deliver("later.jsonl", rows(LATER))
+        made.refusal = CliRunner().invoke(app, ["retrain", str(made.file), "gate.margin=0"])
+        made.once_refused = made.ledger.cycles, made.states(), made.ledger.waiting_pairs()
+        made.deliver("again.jsonl", rows(reversed(SECOND)))
+        made.too_few = made.start("min_new_pairs=81")
+
+        events = emitted(patch)
+        with patch.context() as losing:
+            losing.setattr(Ledger, "close", lost)
+            with pytest.raises(ConnectionError):
+                made.start(BENCHMARK)
+        made.once_promoted = made.registry.aliases(), made.decision(3), list(events)
+        made.outcome = made.start("gate.margin=0")  # decided already
+    return made
+
+
+def emitted(patch):
+    """The events that the gate emits from now on, by name, with what they are about."""
+    events = []
+    patch.setattr(
         "tasks.retraining.gate.emit_event",
-        lambda event, resource, payload: emitted.append((event, resource["prefect.resource.id"])),
+        lambda event, resource, payload: events.append((event, resource["prefect.resource.id"])),
     )
-    return emitted
+    return events
 
 
 def test_the_first_delivery_makes_a_champion_and_says_that_there_was_nothing_to_compare_with(first):
     assert first.outcome.name == "Promoted"
     assert "no champion to compare with" in first.outcome.message
-    assert Registry(TrackingConfig(uri=f"sqlite:///{first.folder}/mlflow.db"), "tiny").aliases() == {
-        CHAMPION: "1"
-    }
+    assert first.registry.aliases() == {CHAMPION: "1"}
     assert first.states() == {"first.jsonl": "trusted"}
     assert first.decision(1)["promoted"]
 
@@ -178,44 +227,86 @@ def test_too_few_new_pairs_wait_for_more(retraining):
     assert retraining.ledger.waiting_pairs() == 30
 
 
-def test_a_good_delivery_is_promoted_and_rolled_back(retraining, events):
-    retraining.deliver("second.jsonl", rows(SECOND))
-    outcome = retraining.start("refine.evaluation.benchmarks.rewardbench=sample://rewardbench")
-    assert outcome.name == "Promoted", outcome.message
-    registry = retraining.registry
-    assert registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
-    assert registry.tags("2")[GATE] == "promoted"
-    assert "[" in registry.tags("2")["mars.gate.held-out-accuracy"]
-    assert events == [("mars.gate.promoted", "mars.retraining.tiny")]
+def test_one_that_crashed_goes_on_with_the_same_cycle_and_its_deliveries(second):
+    cycle, steps = second.once_crashed
+    assert cycle.number == 2
+    assert "prepare" in steps
+    assert not any(step.startswith("round-0") for step in steps)
+    cycles, states, waiting = second.once_refused
+    assert [(ended.number, ended.deliveries, ended.state) for ended in cycles[1:]] == [
+        (2, cycle.deliveries, "refused")
+    ]
+    assert (states["later.jsonl"], waiting) == ("waiting", 80)
 
-    run = retraining.root / "runs/tiny-2"
+
+def test_a_refusal_for_want_of_evidence_blames_no_delivery(second):
+    assert second.refusal.exit_code == 1, second.refusal.output
+    assert "take part in the next cycle again" in " ".join(second.refusal.output.split())
+    assert second.once_refused[1]["second.jsonl"] == "undecided"
+    assert second.too_few.name == "Nothing new"
+    assert second.states()["again.jsonl"] == "known"
+    files = [second.ledger.deliveries[digest].file for digest in second.ledger.cycles[-1].deliveries]
+    assert files == ["second.jsonl", "later.jsonl"]
+
+
+def test_one_that_failed_after_promoting_ends_what_it_began(second):
+    aliases, decision, _ = second.once_promoted
+    assert aliases == {CHAMPION: "3", PREVIOUS: "1"}
+    assert second.outcome.name == "Promoted", second.outcome.message
+    assert second.decision(3) == decision
+    assert second.registry.aliases() == aliases
+    assert [cycle.state for cycle in second.ledger.cycles] == ["promoted", "refused", "promoted"]
+
+
+def test_a_good_delivery_is_promoted(second):
+    registry = second.registry
+    assert registry.tags("3")[GATE] == "promoted"
+    assert "[" in registry.tags("3")["mars.gate.held-out-accuracy"]
+    assert second.once_promoted[-1] == [("mars.gate.promoted", "mars.retraining.tiny")]
+
+    run = second.root / "runs/tiny-3"
     assert (run / ".steps/round-0-adopt.json").exists()  # round 0 is the champion
     held = [
         set(pd.read_parquet(path / "heldout.parquet")["pair_id"]) for path in (run.parent / "tiny-1", run)
     ]
     assert held[0] < held[1]
     trained = set(pd.read_parquet(run / "train.parquet")["pair_id"])
-    assert {pair_identity(*row.values()) for row in rows([*FIRST, *SECOND])} >= trained
+    assert {pair_identity(*row.values()) for row in rows([*FIRST, *SECOND, *LATER])} >= trained
     assert not trained & held[1]
-    checked = {check["name"]: check for check in retraining.decision(2)["checks"]}
+    checked = {check["name"]: check for check in second.decision(3)["checks"]}
     assert checked["held-out accuracy"]["n"] == len(held[0])
     assert checked["held-out accuracy of the new delivery"]["n"] == len(held[1]) - len(held[0])
     assert "RewardBench total" in checked
 
+
+def test_what_is_promoted_is_the_model_that_was_trained_and_not_the_champion_again(second, tmp_path):
+    from tasks.tracking.logged_models import registered_checkpoint
+
+    promoted = registered_checkpoint.fn(second.tracking, "models:/tiny@champion", tmp_path / "fetched")
+    run = second.root / "runs/tiny-3"
+    texts = ["What is thing number 7?"] * 2, ["It is a small songbird.", "Sorry, nobody here knows."]
+    found, champion, fitted = (
+        RewardModel.load(str(path), ModelConfig(max_length=64, precision="float32")).score(*texts).tolist()
+        for path in (promoted, run / "round-0/model", run / "round-1/model")
+    )
+    assert found == fitted != champion
+
+
+def test_a_promotion_is_rolled_back(second, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(second.folder, tmp_path / "copy"))
+    retraining = Retraining(tmp_path / "copy")
     said = retraining.roll_back()
-    assert "Version 1 of tiny is champion again; version 2 is withdrawn, and the 1 deliveries" in said
-    assert registry.aliases() == {CHAMPION: "1"}
-    assert retraining.states() == {"first.jsonl": "trusted", "second.jsonl": "refused"}
+    assert "Version 1 of tiny is champion again; version 3 is withdrawn, and the 2 deliveries" in said
+    assert retraining.registry.aliases() == {CHAMPION: "1"}
+    states = dict.fromkeys(["second.jsonl", "later.jsonl"], "refused")
+    assert retraining.states() == {"first.jsonl": "trusted", "again.jsonl": "known"} | states
     assert retraining.start().name == "Nothing new"
     with pytest.raises(RegistryError, match="no previous champion to go back to"):
         retraining.roll_back()
 
 
-def lost(*args):
-    raise ConnectionError("lost")
-
-
-def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, events, monkeypatch, interrupted):
+def test_a_poisoned_delivery_is_refused_and_can_be_readmitted(retraining, monkeypatch, interrupted):
+    events = emitted(monkeypatch)
     poisoned = exchanged(rows(POISONED))
     retraining.deliver("poisoned.jsonl", poisoned)
     with monkeypatch.context() as patch:
@@ -347,46 +438,6 @@ def test_a_second_retraining_is_skipped(retraining):
     assert retraining.states() == {"first.jsonl": "trusted"}
 
 
-class Crash(BaseException):
-    """What no handler in the code expects."""
-
-
-def test_one_that_crashed_goes_on_with_the_same_cycle(fresh, monkeypatch):
-    def crash(*_):
-        raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr("flows.refine.measure_semantic_distances", crash)
-        with pytest.raises(Crash):
-            fresh.start()
-    assert (fresh.root / "runs/tiny-1/.steps/prepare.json").exists()
-    fresh.deliver("later.jsonl", rows(SECOND))
-    assert fresh.ledger.open_cycle is not None
-    outcome = fresh.start()
-    assert outcome.name == "Promoted", outcome.message
-    assert [(cycle.number, cycle.state) for cycle in fresh.ledger.cycles] == [(1, "promoted")]
-    assert fresh.states() == {"first.jsonl": "trusted", "later.jsonl": "waiting"}
-    assert fresh.ledger.waiting_pairs() == 80
-    assert fresh.registry.aliases() == {CHAMPION: "1"}
-
-
-def test_one_that_failed_after_promoting_ends_what_it_began(retraining, monkeypatch):
-    retraining.deliver("second.jsonl", rows(SECOND))
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "close", lost)
-        with pytest.raises(ConnectionError):
-            retraining.start()
-    assert retraining.registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
-    decision = retraining.decision(2)
-    assert retraining.start("gate.margin=0").name == "Promoted"  # decided once
-    assert retraining.decision(2) == decision
-    assert retraining.registry.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
-    assert [(cycle.number, cycle.state) for cycle in retraining.ledger.cycles] == [
-        (1, "promoted"),
-        (2, "promoted"),
-    ]
-
-
 def test_a_champion_that_nobody_can_be_compared_with_is_told_before_any_work(fresh):
     client = fresh.registry.client
     client.create_registered_model("tiny")
@@ -416,10 +467,11 @@ def interrupted(monkeypatch):
 
 def test_a_cycle_whose_configuration_has_changed_begins_anew(fresh, interrupted):
     interrupted(fresh)
-    assert fresh.ledger.open_cycle.number == 1
-    assert fresh.start("refine.seed=1").name == "Promoted"
-    assert [cycle.state for cycle in fresh.ledger.cycles] == ["dropped", "promoted"]
-    assert fresh.states() == {"first.jsonl": "trusted"}
+    interrupted(fresh, "refine.seed=1")
+    begun, anew = fresh.ledger.cycles
+    assert (begun.state, anew.state) == ("dropped", "open")
+    assert anew.deliveries == begun.deliveries
+    assert fresh.states() == {"first.jsonl": "waiting"}
 
 
 def test_a_cycle_that_another_version_began_begins_anew(fresh, interrupted):
@@ -429,8 +481,8 @@ def test_a_cycle_that_another_version_began_begins_anew(fresh, interrupted):
     folder = load_run(experiment).run_folder
     shutil.copy(experiment, folder / "config.yaml")
     (folder / ".layout").write_text("1")
-    assert fresh.start().name == "Promoted"
-    assert [cycle.state for cycle in fresh.ledger.cycles] == ["dropped", "promoted"]
+    interrupted(fresh)
+    assert [cycle.state for cycle in fresh.ledger.cycles] == ["dropped", "open"]
 
 
 def test_a_cycle_that_goes_on_takes_over_what_may_change(fresh, interrupted):
@@ -485,33 +537,3 @@ def test_the_configuration_that_comes_with_the_project_is_valid():
     assert config.root.name == "helpful"
     with pytest.raises(ConfigError):
         load_run(folder / "retrain.yaml")
-
-
-def test_what_is_promoted_is_the_model_that_was_trained_and_not_the_champion_again(retraining, tmp_path):
-    from tasks.tracking.logged_models import registered_checkpoint
-
-    retraining.deliver("second.jsonl", rows(SECOND))
-    assert retraining.start().name == "Promoted"
-    promoted = registered_checkpoint.fn(TrackingConfig(), "models:/tiny@champion", tmp_path / "fetched")
-    run = retraining.root / "runs/tiny-2"
-    texts = ["What is thing number 7?"] * 2, ["It is a small songbird.", "Sorry, nobody here knows."]
-    found, champion, trained = (
-        RewardModel.load(str(path), ModelConfig(max_length=64, precision="float32")).score(*texts).tolist()
-        for path in (promoted, run / "round-0/model", run / "round-1/model")
-    )
-    assert found == trained != champion
-
-
-def test_a_refusal_for_want_of_evidence_blames_no_delivery(retraining, interrupted):
-    retraining.deliver("second.jsonl", rows(SECOND))
-    done = CliRunner().invoke(app, ["retrain", str(retraining.file), "gate.margin=0"])
-    assert done.exit_code == 1, done.output
-    assert "take part in the next cycle again" in " ".join(done.output.split())
-    assert retraining.states()["second.jsonl"] == "undecided"
-    retraining.deliver("again.jsonl", rows(reversed(SECOND)))
-    assert retraining.start().name == "Nothing new"
-    assert retraining.states()["again.jsonl"] == "known"
-    retraining.deliver("third.jsonl", rows(range(300, 460, 2)))
-    interrupted(retraining)
-    files = [retraining.ledger.deliveries[digest].file for digest in retraining.ledger.open_cycle.deliveries]
-    assert files == ["second.jsonl", "third.jsonl"]
