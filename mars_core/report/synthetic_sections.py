@@ -17,7 +17,7 @@ def spending(rounds: Rounds) -> list[str]:
     both = partial(joined, count, " + ")
     entries: list[Entry] = [
         ("originals with a budget", count, "selection/pairs_with_budget"),
-        ("largest budget", count, "selection/largest_budget"),
+        ("largest budget, before any was moved", count, "selection/largest_budget"),
         ("originals at the cap", count, "selection/pairs_at_cap"),
         ("mean margin of the originals", number, "selection/mean_margin"),
         ("mean margin where the budget went", number, "selection/mean_margin_of_budget"),

@@ -97,7 +97,8 @@ def originals(texts: RoundTexts) -> list[str]:
         f"The {len(texts.originals)} originals of the smallest margin among those that have synthetic pairs "
         f"in round {texts.round}. Variants are the new texts of these pairs: paraphrases of the rewritten "
         "text where there is one, or sampled responses. Margins before the fit are by the model of the round "
-        f"before. ↵ is a line break, and of a text over {CHARACTERS} characters the middle is left out.",
+        f"before. At most {VARIANTS} variants of each part are shown. ↵ is a line break, and of a text over "
+        f"{CHARACTERS} characters the middle is left out.",
     ]
     for original in texts.originals.to_dict("records"):
         rewrites, variants, synthetic = (
