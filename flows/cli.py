@@ -390,26 +390,43 @@ def winrate(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Recorded judgements: AlpacaEval's annotations, or this project's; .json, .jsonl, also .gz.",
+            help="Recorded judgements: AlpacaEval's annotations, or this project's; .json, .jsonl, also .gz. "
+            "With --judge, responses of two models that are to be judged.",
         ),
     ],
     recorded: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Judgements of the same responses, to tell how far the two agree."),
     ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="YAML", help="Ask a chat model for the judgements: keys as those of `generation`."
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for winrate.md, winrate.json and winrate.png.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for winrate.md, winrate.json, winrate.png and what a judge said."
+        ),
     ] = None,
 ) -> None:
-    """Compute win rates from recorded judgements: plain, with bounds, and length-controlled.
+    """Compute win rates: plain, with bounds, and length-controlled; from recorded judgements, or by a judge.
 
-    Asks no judge. Answers that could not be read are missing, and are never guessed.
+    A judge sees both orders, and each of its answers is kept: started again, it is asked for the missing ones
+    alone. Answers that could not be read are missing, and are never guessed.
     """
-    with _told_errors(resumable=False):
+    with _told_errors(resumable=judge is not None):
         from mars_core.alignment.judgements import read_judgements
         from mars_core.alignment.win_rates import agreement, win_rates
         from mars_core.report.win_rate_report import rows, write
 
+        if judge:
+            from tasks.aligning.judge_responses import judge_responses
+
+            if output is None:
+                raise typer.BadParameter("--judge needs --output, a folder for what the judge says")
+            file = judge_responses(file, judge, output)
         judgements = read_judgements(str(file))
         other = agreement(judgements, read_judgements(str(recorded))) if recorded else None
         rates = win_rates(judgements)

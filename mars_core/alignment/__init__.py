@@ -1,1 +1,1 @@
-"""What a reward model does to a policy: judgements of its responses, and win rates."""
+"""What a reward model does to a policy: its responses judged, and win rates."""

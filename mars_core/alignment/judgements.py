@@ -1,4 +1,4 @@
-"""Recorded judgements: which of two responses to a prompt a judge prefers.
+"""Responses of two models side by side, and recorded judgements of which one a judge prefers.
 
 Two forms are read, told apart by their fields; files are those of `read_rows`.
 
@@ -13,12 +13,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
+from typing import NamedTuple
 
 import pandas as pd
 
 from mars_core.evaluation.benchmark_files import Row, read_rows
 
 OWN, ALPACA_EVAL = "this project's judgements", "AlpacaEval's annotations"
+MODELS, BASELINES = ("generator_2", "model"), ("generator_1", "baseline_model")
+"""Fields with the names of those who wrote the responses."""
+
+
+class Compared(NamedTuple):
+    """Two responses to one prompt."""
+
+    prompt: str
+    response: str
+    """Of the model whose win rate is wanted."""
+    baseline: str
+    """Of the one that it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -49,32 +62,53 @@ def read_judgements(source: str) -> Judgements:
     rows = read_rows(source, "Judgements")
     if "preference" not in rows[0].values:
         rows[0].refuse("has no field preference: these are no judgements")
-    form, fields = (ALPACA_EVAL, _of_alpaca_eval) if "output_1" in rows[0].values else (OWN, _own)
+    alpaca_eval = _is_alpaca_eval(rows[0])
+    preference = _of_alpaca_eval if alpaca_eval else _own
     return Judgements(
-        table=pd.DataFrame(list(map(fields, rows))).astype({"preference": float}),
-        form=form,
-        model=_the_only(rows, ("generator_2", "model"), "the model"),
-        baseline=_the_only(rows, ("generator_1", "baseline_model"), "the baseline"),
+        table=pd.DataFrame([_compared(row)._asdict() | preference(row) for row in rows]).astype(
+            {"preference": float}
+        ),
+        form=ALPACA_EVAL if alpaca_eval else OWN,
+        model=_the_only(rows, MODELS, "the model"),
+        baseline=_the_only(rows, BASELINES, "the baseline"),
     )
+
+
+def read_compared(source: str) -> tuple[list[Compared], dict[str, str]]:
+    """The responses in a file that are to be judged, and the names of model and baseline in its rows.
+
+    Raises:
+        BenchmarkError: it cannot be read, or has responses of several models; names the row.
+    """
+    rows = read_rows(source, "Responses")
+    names = {
+        "model": _the_only(rows, MODELS, "the model"),
+        "baseline_model": _the_only(rows, BASELINES, "the baseline"),
+    }
+    return list(dict.fromkeys(map(_compared, rows))), names
+
+
+def _is_alpaca_eval(row: Row) -> bool:
+    return "output_1" in row.values
+
+
+def _compared(row: Row) -> Compared:
+    fields = ("instruction", "output_2", "output_1") if _is_alpaca_eval(row) else Compared._fields
+    return Compared(*(row.checked(field, row.value(field)) for field in fields))
 
 
 def _own(row: Row) -> dict[str, object]:
     first = row.values.get("shown_first")
     if first is not None:
         first = row.one_of("shown_first", ("response", "baseline"))
-    return {name: row.checked(name, row.value(name)) for name in ("prompt", "response", "baseline")} | {
-        "preference": _number(row, lambda value: 0 <= value <= 1, "between 0 and 1"),
-        "shown_first": first,
-    }
+    preference = _number(row, lambda value: 0 <= value <= 1, "between 0 and 1")
+    return {"preference": preference, "shown_first": first}
 
 
 def _of_alpaca_eval(row: Row) -> dict[str, object]:
+    """AlpacaEval shows one order, drawn at random, and does not record which."""
     value = _number(row, lambda value: value == 0 or 1 <= value <= 2, "0, or between 1 and 2")
-    names = {"prompt": "instruction", "response": "output_2", "baseline": "output_1"}
-    return {name: row.checked(field, row.value(field)) for name, field in names.items()} | {
-        "preference": 0.5 if value == 0 else value - 1,
-        "shown_first": None,  # AlpacaEval shows one order, drawn at random, and does not record which
-    }
+    return {"preference": 0.5 if value == 0 else value - 1, "shown_first": None}
 
 
 def _number(row: Row, allowed: Callable[[float], bool], said: str) -> float:

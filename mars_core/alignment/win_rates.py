@@ -8,6 +8,7 @@ is named beside the number, for forms differ by points.
 """
 
 import importlib
+import warnings
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -183,7 +184,8 @@ def _official(judgements: Judgements) -> float | str:
 def _package() -> ModuleType:
     """The module of `alpaca_eval` with its regressions; importing it takes seconds."""
     try:
-        return importlib.import_module("alpaca_eval.metrics.glm_winrate")
+        with warnings.catch_warnings(action="ignore"):  # of packages that it imports
+            return importlib.import_module("alpaca_eval.metrics.glm_winrate")
     except ImportError as error:
         raise WinRateError(
             f"length-controlled win rates are computed by the package alpaca_eval ({error}); install this "

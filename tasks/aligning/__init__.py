@@ -1,0 +1,1 @@
+"""What a reward model does to a policy, at work: judging."""
