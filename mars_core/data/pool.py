@@ -42,6 +42,8 @@ class Pool:
         """How many rows or comparisons were left out, by reason."""
         self.remarks: list[str] = []
         """How the source was read."""
+        self.numbers: list[str] = []
+        """Those of `NUMBERS` that some pair has."""
         self._tables: list[Table] = []
         self._digests: list[str] = []
         """Of the parts."""
@@ -107,12 +109,6 @@ class Pool:
         """`COLUMNS`, and those of `NUMBERS` that some pair has."""
         return pa.schema([SCHEMA.field(name) for name in (*COLUMNS, *self.numbers)])
 
-    @property
-    def numbers(self) -> list[str]:
-        """Those of `NUMBERS` that some pair has."""
-        journal = json.loads((self.folder / JOURNAL).read_text())
-        return [name for name in NUMBERS if name in journal["numbers"]]
-
     def _part(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
 
@@ -126,11 +122,12 @@ class Pool:
         self._tables.append(table)
         self._digests.append(writer.digest)
         asked = [name for name in NUMBERS if any(b[0].null_count < len(b) for b in table.batches(name))]
+        self.numbers = [name for name in NUMBERS if name in (*asked, *self.numbers)]
         journal = {
             "source": self._state,
             "parts": self._digests,
             "place": place,
-            "numbers": sorted({*asked, *(self.numbers if len(self._tables) > 1 else ())}),
+            "numbers": self.numbers,
             **sieve.state(),
         }
         write_whole(self.folder / JOURNAL, lambda path: path.write_text(json.dumps(journal)))
@@ -145,7 +142,7 @@ class Pool:
             shutil.rmtree(self.folder)
             self.folder.mkdir()
             return None
-        self._digests = known["parts"]
+        self._digests, self.numbers = known["parts"], known["numbers"]
         self._tables = [Table(self._part(number)) for number in range(len(self._digests))]
         remove(self._part(len(self._tables)))
         sieve.restore(known)
