@@ -22,8 +22,8 @@ from mars_core.method.semantics import SemanticsConfig
 from mars_core.model.reward_model import ModelConfig
 
 
-class ExperimentConfig(Configuration):
-    """What shapes a run of self-refinement, and where its folder is."""
+class FolderConfig(Configuration):
+    """What a run is called, and where its folder is."""
 
     name: Annotated[str, Operational()] = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run and of its folder."""
@@ -31,6 +31,16 @@ class ExperimentConfig(Configuration):
     """Folder that holds the run's folder."""
     shared_steps: Annotated[str | None, Operational()] = None
     """Folder where runs share finished steps that have equal inputs, such as round 0 of one seed."""
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the run's artifacts."""
+        return Path(self.folder) / self.name
+
+
+class ExperimentConfig(FolderConfig):
+    """What shapes a run of self-refinement, and where its folder is."""
+
     seed: int = 0
     """Seed of the subset of originals, the head and the shuffling."""
     rounds: Annotated[int, Operational()] = Field(3, ge=1)
@@ -84,11 +94,6 @@ class ExperimentConfig(Configuration):
                 "counts paraphrases: remove one of the two"
             )
         return self
-
-    @property
-    def run_folder(self) -> Path:
-        """Folder of the run's artifacts."""
-        return Path(self.folder) / self.name
 
 
 Experiment = TypeVar("Experiment", bound=ExperimentConfig)

@@ -18,16 +18,18 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import pandas as pd
 from filelock import FileLock, Timeout
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
 
-from mars_core.config import HIDDEN, flat, public, scientific, to_yaml
+from mars_core.config import HIDDEN, flat, origin, public, read, scientific, to_yaml, validated
 from mars_core.errors import MarsError
+from mars_core.experiment import FolderConfig
 from mars_core.files import RememberedDigests, digest, sha256_of, write_whole
 from mars_core.tables import Rows, Table, TableError, write
 from tasks.run.round_paths import RoundPaths
@@ -42,6 +44,10 @@ LAYOUT, LAYOUT_FILE = 2, ".layout"
 """Version of the files in a run's folder, raised when an earlier one cannot be read any more."""
 CELLS = "cells"
 """In the folder of a comparison: the configuration and the result of each of its runs."""
+
+
+Config = TypeVar("Config", bound=FolderConfig, default=RunConfig)
+"""Configuration of what has the folder: of a run of self-refinement, unless it says otherwise."""
 
 
 class RunFolderError(MarsError, RuntimeError):
@@ -73,10 +79,10 @@ class Finished(NamedTuple):
     metrics: dict[str, float]
 
 
-class RunFolder:
+class RunFolder(Generic[Config]):
     """Reads and writes the artifacts of one run."""
 
-    def __init__(self, root: Path, config: RunConfig) -> None:
+    def __init__(self, root: Path, config: Config) -> None:
         """Read a run folder; `open_run` makes this process its owner."""
         self.root = root
         self.config = config
@@ -270,7 +276,7 @@ class RunFolder:
 
 
 @contextmanager
-def claimed_run(config: RunConfig) -> Iterator[RunFolder]:
+def claimed_run(config: Config) -> Iterator[RunFolder[Config]]:
     """Own the folder that a run has or will have during a `with` block, without changing it.
 
     Raises:
@@ -287,7 +293,7 @@ def claimed_run(config: RunConfig) -> Iterator[RunFolder]:
 
 
 @contextmanager
-def open_run(config: RunConfig) -> Iterator[RunFolder]:
+def open_run(config: Config) -> Iterator[RunFolder[Config]]:
     """Become the owner of a run's folder during a `with` block, and write its configuration.
 
     Raises:
@@ -388,10 +394,10 @@ def _link(source: Path | str, place: Path | str) -> None:
         shutil.copyfile(source, place)
 
 
-def _check_configuration(file: Path, config: RunConfig) -> None:
+def _check_configuration(file: Path, config: FolderConfig) -> None:
     if not file.exists():
         return
-    before = load_run(file)
+    before = validated(type(config), read(file), origin(file, ()))
     there, now = flat(scientific(before)), flat(scientific(config))
     shown = {**flat(public(before)), **flat(public(config))}
     private = tuple(key for key, value in shown.items() if value == HIDDEN)
