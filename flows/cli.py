@@ -385,6 +385,45 @@ def _is_setting(given: str) -> bool:
 
 
 @app.command()
+def align(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Configuration of an alignment (YAML).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar=KEYS, help="Changes of the configuration, such as samples=32."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate requests, tokens and texts to score; run nothing.")
+    ] = False,
+) -> None:
+    """Sample a policy, and measure what choosing its responses by reward models does; started again, go on.
+
+    With a second reward model as gold it tells whether the best of n gets better, or only pleases the first.
+    """
+    with _told_errors():
+        from tasks.run.align_config import load_alignment
+
+        config = load_alignment(file, overrides or [])
+        if dry_run:
+            from flows.align import estimate_alignment
+
+            _print_pairs("Estimate", estimate_alignment(config))
+            return
+        with _prefect(config.run_folder, config.tracking):
+            from flows.align import align as align_flow
+
+            report = align_flow(str(file), tuple(overrides or ()))
+        from mars_core.report.alignment_report import rows
+
+        headers, table_rows = rows(report.found, report.metrics)
+        table = Table(*headers, title=report.name, title_justify="left")
+        for row in table_rows:
+            table.add_row(*row)
+        console.print(table)
+        _say(report.sentence)
+        _say(f"\nReport: {config.run_folder / 'report.md'}")
+
+
+@app.command()
 def winrate(
     file: Annotated[
         Path,
@@ -447,7 +486,10 @@ def winrate(
 @app.command()
 def config(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Configuration of an experiment, comparison or retraining.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Configuration of an experiment, comparison, retraining or alignment."
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar=KEYS, help="Changes of its keys, in full.")
@@ -466,6 +508,7 @@ def config(
         from mars_core.config import explained, read, to_yaml
         from tasks.comparing.cells import cells_of
         from tasks.retraining.retrain_config import cycle_experiment, load_retraining
+        from tasks.run.align_config import load_alignment
         from tasks.run.run_config import load_run
 
         values, changes = read(file, overrides or []), overrides or []
@@ -480,6 +523,8 @@ def config(
         elif "refine" in values:
             resolved = retraining = load_retraining(file, changes)
             experiments["refine."] = cycle_experiment(retraining, 1, None)
+        elif "policy" in values:
+            resolved = load_alignment(file, changes)
         else:
             resolved = load_run(file, changes)
         if not explain:

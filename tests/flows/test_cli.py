@@ -28,7 +28,10 @@ from tasks.run.run_folder import open_run
 
 EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
 
-COMMANDS = ("refine", "preview", "retrain", "evaluate", "config", "show", "explain", "export", "ui")
+COMMANDS = (
+    "refine", "preview", "retrain", "evaluate", "align", "winrate", "config", "show", "explain", "export",
+    "ui",
+)  # fmt: skip
 GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
 
 

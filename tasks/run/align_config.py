@@ -1,0 +1,87 @@
+"""The configuration of `mars align`: a policy, prompts, and the reward models that its responses are for."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SerializeAsAny, model_validator
+
+from mars_core.alignment.rewards import Combination
+from mars_core.config import Configuration, Operational, origin, read, validated
+from mars_core.experiment import FolderConfig
+from mars_core.generation import GenerationConfig
+from mars_core.model.reward_model import ModelConfig
+from tasks.compute.compute import ComputeConfig
+from tasks.run.run_config import TrackingConfig
+
+
+class PromptsConfig(Configuration):
+    """What the policy is asked."""
+
+    source: str
+    """A file, a folder, an address or a hub data set, of prompts alone or of pairs."""
+    number: int | None = Field(None, ge=1)
+    """Draw so many of its distinct prompts; by default all."""
+
+
+class RewardsConfig(Configuration):
+    """Who judges the policy's responses."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    """The reward models that are optimised for: folders, hub/name@revision, or models:/NAME@ALIAS in
+    MLflow."""
+    combine: Combination = "mean"
+    """What several of them say together: their mean, or the pessimistic minimum."""
+    gold: str | None = None
+    """A reward model that is not optimised for, of other data, size or seed: it tells whether the responses
+    get better, or only please `models`."""
+
+
+class AlignConfig(FolderConfig):
+    """Everything that `mars align` needs to know."""
+
+    seed: int = 0
+    """Seed of the draw of prompts."""
+    policy: str
+    """The chat model that is to be aligned: a folder, package://NAME, or hub/name@revision."""
+    prompts: PromptsConfig
+    """What it is asked."""
+    samples: int = Field(16, ge=2)
+    """Responses that are sampled for each prompt."""
+    rewards: RewardsConfig
+    """Who judges them."""
+    reward_model: ModelConfig = ModelConfig()
+    """How texts go through the reward models; its `backbone` is each one's own."""
+    generation: SerializeAsAny[GenerationConfig] = Field(default_factory=GenerationConfig)
+    """How the policy is sampled; `generation.respond` has temperature and length."""
+    compute: Annotated[SerializeAsAny[ComputeConfig], Operational()] = Field(default_factory=ComputeConfig)
+    """Where responses are scored."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Where the metrics are logged."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_policy_responds(cls, values: Any) -> Any:
+        """What generates is the policy."""
+        if isinstance(values, Mapping) and isinstance(values.get("generation"), Mapping):
+            generation = {"model": values.get("policy")} | values["generation"]
+            return {**values, "generation": generation}
+        return values
+
+    @model_validator(mode="after")
+    def _it_can_respond(self) -> "AlignConfig":
+        if "chat" not in self.generation.capabilities:
+            raise ValueError(
+                f"generation.backend={self.generation.backend} cannot respond to prompts: set "
+                "generation.backend to vllm or transformers"
+            )
+        return self
+
+
+def load_alignment(file: str | Path, overrides: Sequence[str] = ()) -> AlignConfig:
+    """Read an alignment from a YAML file, apply `dotted.key=value` overrides, validate.
+
+    Raises:
+        ConfigError: no such file, not a mapping, an unknown key, a value out of range.
+    """
+    return validated(AlignConfig, read(file, overrides), origin(file, overrides))

@@ -1,0 +1,59 @@
+"""MLflow: one run for each alignment."""
+
+import math
+import time
+from pathlib import Path
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mars_core.config import public
+from tasks.run.align_config import AlignConfig
+from tasks.run.run_folder import RunFolder
+from tasks.tracking.mlflow_runs import (
+    experiment_id_of,
+    find_run,
+    flow_run_tags,
+    link_tracking,
+    log_metrics,
+    note_of,
+    run_address,
+)
+from tasks.tracking.mlflow_store import Delivery
+
+
+@task(name="track", task_run_name="track", cache_policy=NO_CACHE, persist_result=False)
+def track_alignment(run: RunFolder[AlignConfig], metrics: dict[str, float], files: list[Path]) -> None:
+    """Send the metrics and files of a folder, to the same MLflow run whenever it is started again."""
+
+    def send(client: MlflowClient) -> str:
+        experiment_id = experiment_id_of(client, run.config.tracking)
+        tags = {"mars.run": run.identity, "mars.kind": "alignment"}
+        found = find_run(client, experiment_id, tags)
+        if found is None:
+            described = tags | {"mars.folder": str(run.root)} | run.config.tracking.tags
+            found = client.create_run(experiment_id, run_name=run.config.name, tags=described)
+        run_id = found.info.run_id
+        now_ms = int(time.time() * 1000)
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        log_metrics(client, run_id, [Metric(name, value, now_ms, 0) for name, value in finite.items()])
+        for file in files:
+            client.log_artifact(run_id, str(file))
+        resolved = yaml.safe_dump(public(run.config), sort_keys=False, allow_unicode=True)
+        client.log_text(run_id, resolved, "config.yaml")
+        note = {"mlflow.note.content": note_of(files[0].read_text(encoding="utf-8"))}
+        for name, value in (note | flow_run_tags()).items():
+            client.set_tag(run_id, name, value)
+        client.set_terminated(run_id)
+        return run_address(run.config.tracking, found)
+
+    delivery = Delivery(run.config.tracking, run.root)
+    try:
+        page = delivery.attempt(send)
+        if page:
+            link_tracking(page)
+    finally:
+        delivery.close()
