@@ -44,6 +44,8 @@ class PairBatch:
     """Random numbers for the loss of each pair."""
     paraphrases: list[str | None] = field(default_factory=list)
     """[n] a paraphrase of each chosen response, or None; empty where the objective reads none."""
+    labels: dict[str, torch.Tensor] = field(default_factory=dict)
+    """[n] by the columns of the objective's labels, the place of each pair's label; −1 for none."""
 
     @property
     def paraphrased(self) -> list[int]:
@@ -73,16 +75,23 @@ class PairBatch:
         weights, noise = self.weights[rows] * factor, replace(self.noise, rows=self.noise.rows[rows])
         paraphrases = [self.paraphrases[row] for row in rows] if self.paraphrases else []
         numbers = weights, self.margins[rows], self.total_weight
-        return PairBatch(prompts, chosen, rejected, *numbers, noise, paraphrases)
+        labels = {name: places[rows] for name, places in self.labels.items()}
+        return PairBatch(prompts, chosen, rejected, *numbers, noise, paraphrases, labels)
 
     def losses(self, objective: Objective, outputs: TextOutputs) -> torch.Tensor:
         """ℓ of each pair, [n], from the outputs of `texts`."""
         n, rows, device = len(self.weights), self.paraphrased, outputs.outputs.device
         halves = outputs.rows(slice(n)), outputs.rows(slice(n, 2 * n))
-        paraphrase = (
-            (outputs.rows(slice(2 * n, None)), torch.tensor(rows, device=device)) if rows else (None, None)
+        return objective.losses(
+            PairOutputs(
+                *halves,
+                self.margins.to(device),
+                self.noise,
+                paraphrase=outputs.rows(slice(2 * n, None)) if rows else None,
+                paraphrased=torch.tensor(rows, device=device) if rows else None,
+                labels={name: places.to(device) for name, places in self.labels.items()},
+            )
         )
-        return objective.losses(PairOutputs(*halves, self.margins.to(device), self.noise, *paraphrase))
 
     def loss(self, losses: torch.Tensor, penalty: torch.Tensor | None = None) -> torch.Tensor:
         """Σ wᵢℓᵢ of these pairs divided by the whole effective batch's Σ wᵢ, plus their share of its

@@ -26,7 +26,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,9 @@ def fit(
         ModelError: the checkpoint cannot be loaded.
     """
     config, processes = spec.fit, _processes(spec.reward_model)
-    reads = config.objective.open().reads
-    pairs = training_pairs(spec.pairs, paraphrases="paraphrase" in reads)
+    objective = config.objective.open()
+    with_paraphrases = "paraphrase" in objective.reads | objective.losses_read
+    pairs = training_pairs(spec.pairs, paraphrases=with_paraphrases, labels=objective.labels)
     validation = training_pairs([spec.validation]) if config.patience and spec.validation else None
     steps_per_epoch = math.ceil(len(pairs) / config.batch_pairs)
     steps = config.epochs * steps_per_epoch
@@ -110,7 +111,8 @@ def fit(
         shared = DataParallel(gradient, list(weights.values()), processes)
         for step, rows in _effective_batches(len(pairs), spec, progress.step):
             started = time.monotonic()
-            pair_ids, batch = _batch(pairs[rows], Noise(_entropy(spec, NOISE), step, rows))
+            noise = Noise(_entropy(spec, NOISE), step, rows)
+            pair_ids, batch = _batch(pairs[rows], noise, tuple(objective.labels))
             computed = shared(batch, _seed(spec, DROPOUT, step))
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.clip_norm)
             _stop_if_broken(step, pair_ids, computed, norm, model.bfloat16)
@@ -223,7 +225,7 @@ def _gradient(
     spec: FitSpec, model: RewardModel, tables: list[Dataset | None], processes: Any
 ) -> Iterator[NetworkGradient | LinearGradient]:
     """The gradient of the whole network or, on cached features, of its last layer."""
-    if spec.fit.trainable == "head" and not model.whole_tokens:
+    if spec.fit.trainable == "head" and not model.loss_reads_tokens:
         texts = [table for table in tables if table]
         with cached_features(model, texts, _beside(spec, "features"), processes) as gradient:
             yield gradient
@@ -241,10 +243,12 @@ def _group_tokens(model: RewardModel) -> int:
     return 2_048 if is_large and model.device.type == "cpu" else 8_192
 
 
-def _batch(rows: dict[str, Any], noise: Noise) -> tuple[list[str], PairBatch]:
+def _batch(rows: dict[str, Any], noise: Noise, labels: Sequence[str]) -> tuple[list[str], PairBatch]:
     weights, margins = (torch.tensor(rows[name]) for name in ("weight", "margin"))
     texts, paraphrases = (rows["prompt"], rows["chosen"], rows["rejected"]), rows.get("paraphrase", [])
-    return rows["pair_id"], PairBatch(*texts, weights, margins, float(weights.sum()), noise, paraphrases)
+    places = {name: torch.tensor(rows[name]) for name in labels}
+    numbers = weights, margins, float(weights.sum())
+    return rows["pair_id"], PairBatch(*texts, *numbers, noise, paraphrases, places)
 
 
 def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

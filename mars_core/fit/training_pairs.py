@@ -1,5 +1,6 @@
 """The pairs that a fit trains on, checked: several Parquet files as one table."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import datasets
@@ -18,15 +19,18 @@ PAIR = datasets.Features(
 PARAPHRASE = {"paraphrase": datasets.Value("string")}
 
 
-def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
+def training_pairs(
+    files: list[Path], *, paraphrases: bool = False, labels: Mapping[str, tuple[str, ...]] | None = None
+) -> Dataset:
     """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
 
     If a file has no such column, the weight is 1 and the margin nan (none); a margin may also be null. With
-    `paraphrases` there is a column paraphrase: a paraphrase of chosen, or null.
+    `paraphrases` there is a column paraphrase: a paraphrase of chosen, or null. The columns of `labels`, each
+    with the labels that it may hold, become places in these, −1 for null.
 
     Raises:
-        FitError: a file is no such table, there are no rows, or a weight is not positive; the message names
-            the file and the row.
+        FitError: a file is no such table, there are no rows, a weight is not positive, or a label is not
+            known; the message names the file and the row.
     """
     tables = []
     for file in files:
@@ -36,7 +40,10 @@ def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
                 table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
         if paraphrases and "paraphrase" not in table.column_names:
             table = table.add_column("paraphrase", [None] * len(table))
-        columns = PAIR | (PARAPHRASE if paraphrases else {})
+        for name, known in (labels or {}).items():
+            table = _with_places(file, table, name, known)
+        places = {name: datasets.Value("int64") for name in labels or {}}
+        columns = PAIR | (PARAPHRASE if paraphrases else {}) | places
         table = table.select_columns(list(columns))
         table = table if table.features == columns else table.cast(datasets.Features(columns))
         numbers = table.with_format("numpy").select_columns(["weight", "margin"])[:]
@@ -51,6 +58,17 @@ def training_pairs(files: list[Path], *, paraphrases: bool = False) -> Dataset:
     if not len(pairs):
         raise FitError(f"no pairs to fit to in {', '.join(map(str, files))}")
     return pairs
+
+
+def _with_places(file: Path, table: Dataset, name: str, known: tuple[str, ...]) -> Dataset:
+    """A table whose labels in a column, if it has one, are places among the known ones."""
+    place = {label: number for number, label in enumerate(known)} | {None: -1}
+    labels = table[name][:] if name in table.column_names else [None] * len(table)
+    for row, label in enumerate(labels):
+        if label not in place:
+            raise FitError(f"{file}: row {row} has the {name} {label!r}; it is {', '.join(known)} or null")
+    kept = table.remove_columns(name) if name in table.column_names else table
+    return kept.add_column(name, np.array([place[label] for label in labels]))
 
 
 def _table(file: Path) -> Dataset:

@@ -40,6 +40,12 @@ def head_of(network: Any) -> Any:
     raise ModelError(f"{type(network).__name__} has no head under a known name ({', '.join(HEADS)})")
 
 
+def scores_every_token(network: Any) -> bool:
+    """Whether the head makes outputs of each token's state, of which those of the last one count: a
+    decoder's."""
+    return isinstance(getattr(network, "score", None), torch.nn.Linear)
+
+
 def last_layer(head: Any) -> torch.nn.Linear:
     """The last linear layer of a head."""
     return [layer for layer in head.modules() if isinstance(layer, torch.nn.Linear)][-1]
@@ -70,11 +76,7 @@ def head_in_weights(
     """
     named = any(name.endswith("ForSequenceClassification") for name in settings.architectures or ())
     by_name = Head(settings.num_labels, {}) if named else None
-    try:
-        with torch.device("meta"):
-            network = transformers.AutoModelForSequenceClassification.from_config(settings)
-    except ValueError as error:
-        raise ModelError(f"{reference}: no reward model can be made of it: {error}") from error
+    network = without_weights(reference, settings)
     body = f"{network.base_model_prefix}."
     weights = weights_outside(body, reference, location, allow_bin)
     if weights is None:
@@ -100,6 +102,19 @@ def head_in_weights(
         len(weights[parts["weight"]]),
         {part: weights[name] for part, name in parts.items()} if has_unread_bias else {},
     )
+
+
+def without_weights(reference: str, settings: Any) -> Any:
+    """The network of a configuration, without memory for its weights.
+
+    Raises:
+        ModelError: no network with a head can be made of it.
+    """
+    try:
+        with torch.device("meta"):
+            return transformers.AutoModelForSequenceClassification.from_config(settings)
+    except ValueError as error:
+        raise ModelError(f"{reference}: no reward model can be made of it: {error}") from error
 
 
 def put_head(network: Any, head: Head) -> set[str]:

@@ -23,7 +23,7 @@ from mars_core.config import ByContent, Configuration, Later
 from mars_core.errors import ModelError
 from mars_core.model.adapters import base_of, head_of_adapter, is_adapter, located, merged
 from mars_core.model.checkpoints import Location
-from mars_core.model.heads import Head, head_in_weights, put_head
+from mars_core.model.heads import Head, head_in_weights, put_head, without_weights
 from mars_core.model.weight_files import BIN_HINT, file_of, has_only_bin
 from mars_core.objectives.objective import OBJECTIVES, Objective, ObjectiveConfig
 
@@ -195,6 +195,18 @@ def load_tokenizer(reference: str) -> Any:
         )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"{reference}: its tokenizer cannot be loaded: {error}") from error
+
+
+def blank(reference: str) -> Any:
+    """The network of a checkpoint without its weights; of adapters, that of their base.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    location = located(reference)
+    if is_adapter(location):
+        return blank(base_of(reference, location))
+    return without_weights(reference, _settings(reference, location))
 
 
 def _load_network(

@@ -11,6 +11,21 @@ from mars_core.model.batching import padded
 from mars_core.model.checkpoints import locate
 
 
+def check_vocabulary(reference: str, tokenizer: Any) -> None:
+    """Check that a language model has the vocabulary of a tokenizer.
+
+    Raises:
+        ModelError: there is no such model, or it has another vocabulary.
+    """
+    path, revision = locate(reference)
+    try:
+        own = transformers.AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{reference}: no tokenizer can be read from it: {error}") from error
+    if not own.get_vocab().items() <= tokenizer.get_vocab().items():
+        raise ModelError(f"{reference}: its vocabulary is not that of the reward model")
+
+
 class NextTokens:
     """A language model that gives the probability of texts, and is never trained."""
 
@@ -20,17 +35,15 @@ class NextTokens:
         Raises:
             ModelError: there is no such model, or it has another vocabulary.
         """
+        check_vocabulary(reference, tokenizer)
         path, revision = locate(reference)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
         try:
             network = transformers.AutoModelForCausalLM.from_pretrained(
                 path, use_safetensors=True, dtype=torch.float32, **options
             )
-            own = transformers.AutoTokenizer.from_pretrained(path, **options)
         except (OSError, ValueError) as error:
             raise ModelError(f"{reference}: no causal language model can be read from it: {error}") from error
-        if not own.get_vocab().items() <= tokenizer.get_vocab().items():
-            raise ModelError(f"{reference}: its vocabulary is not that of the reward model")
         self.network = network.to(device).eval().requires_grad_(False)
         self.padding = tokenizer.pad_token_id
 

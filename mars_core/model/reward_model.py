@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MethodType
 from typing import Annotated, Any, Literal, NamedTuple
@@ -29,21 +30,22 @@ from mars_core.model.batching import TokenBudget, padded
 from mars_core.model.cpu.onednn_linear import can_multiply, with_onednn_linear
 from mars_core.model.cpu.unpadded_encoder import can_run_unpadded, computed_tokens, one_row, run_unpadded
 from mars_core.model.feature_store import Features, FeatureStore, features_of
-from mars_core.model.heads import head_of, last_layer
+from mars_core.model.heads import head_of, last_layer, scores_every_token
 from mars_core.model.loading import (
     CheckpointConfig,
+    blank,
     load_checkpoint,
     load_own_weights,
     load_tokenizer,
     objective_of,
     save_objective,
 )
-from mars_core.model.next_tokens import NextTokens
+from mars_core.model.next_tokens import NextTokens, check_vocabulary
 from mars_core.model.prefix_sharing import Packed, can_share_prefixes, pack, rows_by_prompt
 from mars_core.model.rendering import Renderer, Rendering, RenderingChoice, tokens_name
 from mars_core.model.shared_weights import with_shared_weights
 from mars_core.model.vector_store import VectorStore
-from mars_core.objectives.objective import Objective, ObjectiveConfig, TextOutputs
+from mars_core.objectives.objective import OF_ALL_TOKENS, Objective, ObjectiveConfig, Reads, TextOutputs
 from mars_core.tables import Rows, batches_of
 
 logger = logging.getLogger(__name__)
@@ -96,6 +98,27 @@ def renderer_of(reference: str, config: ModelConfig) -> Renderer:
     return Renderer(load_tokenizer(reference), config.max_length, config.rendering)
 
 
+def check_objective(reference: str, config: ModelConfig, objective: ObjectiveConfig) -> None:
+    """Check that a checkpoint gives what an objective reads, without loading weights.
+
+    Raises:
+        ModelError: the objective reads the outputs of every token, and the checkpoint is an encoder; or its
+            language model is not there or has another vocabulary.
+    """
+    opened = objective.open()
+    if "token_outputs" in opened.reads | opened.losses_read and not scores_every_token(blank(reference)):
+        raise ModelError(_of_an_encoder(reference, opened))
+    if opened.language_model is not None:
+        check_vocabulary(opened.language_model, load_tokenizer(reference))
+
+
+def _of_an_encoder(reference: str, objective: Objective) -> str:
+    return (
+        f"{reference} is an encoder, whose head reads a text as a whole; the objective {objective.name} "
+        "reads rewards at every token: start from a decoder"
+    )
+
+
 class Scored(NamedTuple):
     """The result of scoring some texts."""
 
@@ -133,7 +156,9 @@ class RewardModel:
         self.bfloat16 = _uses_bfloat16(config.precision, self.device)
         self.head = head_of(self.network)
         self.head.forward = MethodType(_in_float32, self.head)
-        self.unpadded = not self.whole_tokens and can_run_unpadded(self.network, self.renderer.max_length)
+        self.unpadded = not self.loss_reads_tokens and can_run_unpadded(
+            self.network, self.renderer.max_length
+        )
         """Whether the texts of a forward pass are computed without padding."""
         self.whole_layers = self.whole_tokens
         """Whether layers may only be called as modules, because checkpointing hooks into them."""
@@ -166,11 +191,14 @@ class RewardModel:
 
         Raises:
             ModelError: there is no checkpoint, no safetensors, or weights are missing; its trained head has
-                other outputs than the objective, or was trained with another or an unknown objective.
+                other outputs than the objective, or was trained with another or an unknown objective; or the
+                objective reads the outputs of every token, and it is an encoder.
         """
         opened = objective_of(reference, config, objective).open()
         loaded = load_checkpoint(reference, opened.outputs, config, seed=seed, dropout=dropout)
         width = last_layer(head_of(loaded.network)).in_features
+        if "token_outputs" in opened.reads | opened.losses_read and not scores_every_token(loaded.network):
+            raise ModelError(_of_an_encoder(reference, opened))
         opened.modules = torch.nn.ModuleDict(opened.build(width))
         load_own_weights(reference, config, opened)
         model = cls(loaded.network, loaded.tokenizer, config, opened)
@@ -222,7 +250,7 @@ class RewardModel:
 
     def forward(self, ids: Sequence[Sequence[int]]) -> TextOutputs:
         """One forward pass: what the objective reads of texts, with gradients if these are enabled."""
-        return self._forward(ids, pooled="pooled" in self.objective.reads)
+        return self._forward(ids, pooled="pooled" in self.reads)
 
     def rows(self, texts: Sequence[int], rendering: Rendering) -> tuple[list[list[int]], list[int]]:
         """Put texts of a rendering into the rows of a forward pass, and count each row's tokens.
@@ -238,24 +266,33 @@ class RewardModel:
         """As `forward`, for the texts of `rows`, one row after the other."""
         if self.shares_prefixes:
             return self._packed_forward(pack(rows, rendering, self.tokenizer.pad_token_id))
-        return self.forward([rendering.ids[text] for row in rows for text in row])
+        texts = [text for row in rows for text in row]
+        found = self.forward([rendering.ids[text] for text in texts])
+        if not self.whole_tokens:
+            return found
+        prompts = torch.tensor([rendering.prompt_tokens[text] for text in texts], device=self.device)
+        return replace(found, prompt_tokens=prompts)
 
     def _forward(self, ids: Sequence[Sequence[int]], *, pooled: bool) -> TextOutputs:
-        """As `forward`, and always with the inputs of the head's last layer."""
+        """As `forward`, with the inputs of the head's last layer if asked for."""
         inputs = one_row(self.network, ids) if self.unpadded else padded(ids, self.tokenizer.pad_token_id)
         if self.has_token_types:
             types = [torch.tensor(self.renderer.token_types(text)) for text in ids]
             row = torch.cat(types)[None] if self.unpadded else pad_sequence(types, batch_first=True)
             inputs["token_type_ids"] = row
         inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-        features, states = list[torch.Tensor](), list[torch.Tensor]()
+        reads = self.reads
+        features, states, scores = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
         with ExitStack() as hooks:
             if pooled:
                 seen = self.scalar_layer.register_forward_pre_hook(lambda _, given: features.append(given[0]))
                 hooks.callback(seen.remove)
-            if "states" in self.objective.reads:
+            if "states" in reads:
                 body = self._without_adapters.base_model
                 seen = body.register_forward_hook(lambda *call: states.append(call[2].last_hidden_state))
+                hooks.callback(seen.remove)
+            if "token_outputs" in reads:
+                seen = self.head.register_forward_hook(lambda *call: scores.append(call[2]))
                 hooks.callback(seen.remove)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
                 outputs = self.network(**inputs).logits.float()
@@ -264,15 +301,17 @@ class RewardModel:
             features and features[0].dim() == 3
         ):  # a decoder's head scores every token, of which the last one counts
             features[0] = features[0][torch.arange(len(ids)), lengths - 1]
-        if states:
-            own = torch.arange(states[0].shape[1], device=self.device) < lengths[:, None]
-            states[0] = states[0].float() * own[..., None]
+        for of_tokens in (states, scores):
+            if of_tokens:
+                own = torch.arange(of_tokens[0].shape[1], device=self.device) < lengths[:, None]
+                of_tokens[0] = of_tokens[0].float() * own[..., None]
         return TextOutputs(
             outputs,
             pooled=features[0].float() if features else None,
             states=states[0] if states else None,
             tokens=lengths if self.whole_tokens else None,
-            log_probabilities=self._next_tokens(ids) if self._next_tokens else None,
+            token_outputs=scores[0] if scores else None,
+            log_probabilities=self._next_tokens(ids) if "log_probabilities" in reads else None,
         )
 
     @property
@@ -283,7 +322,7 @@ class RewardModel:
     @property
     def shares_prefixes(self) -> bool:
         """Whether the texts of one prompt are computed in one row."""
-        return not self.whole_network and can_share_prefixes(self._without_adapters)
+        return not (self.whole_network or self.whole_tokens) and can_share_prefixes(self._without_adapters)
 
     @property
     def has_token_types(self) -> bool:
@@ -292,16 +331,27 @@ class RewardModel:
         return self.renderer.pairs and kinds > 1 and "token_type_ids" in self.tokenizer.model_input_names
 
     @property
+    def reads(self) -> frozenset[Reads]:
+        """What is computed of a text besides the head's outputs: what the loss reads too, while dropout is
+        on."""
+        return self.objective.reads | (self.objective.losses_read if self.network.training else frozenset())
+
+    @property
     def whole_tokens(self) -> bool:
-        """Whether the objective reads something of all tokens."""
-        return bool(self.objective.reads & {"states", "log_probabilities"})
+        """Whether something of all tokens is computed."""
+        return bool(self.reads & OF_ALL_TOKENS)
+
+    @property
+    def loss_reads_tokens(self) -> bool:
+        """Whether a loss is computed from something of all tokens."""
+        return bool((self.objective.reads | self.objective.losses_read) & OF_ALL_TOKENS)
 
     @functools.cached_property
-    def _next_tokens(self) -> NextTokens | None:
-        """The objective's language model, where it reads one; loaded for the first text."""
+    def _next_tokens(self) -> NextTokens:
+        """The objective's language model, loaded for the first text."""
         reference = self.objective.language_model
-        if "log_probabilities" not in self.objective.reads or reference is None:
-            return None
+        if reference is None:
+            raise ModelError(f"the objective {self.objective.name} names no language model to read")
         return NextTokens(reference, self.tokenizer, self.device)
 
     def computed_tokens(self, lengths: Sequence[int]) -> int:
@@ -355,6 +405,14 @@ class RewardModel:
     def uncertainties(self, readouts: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """The rewards' variances, [n], from readouts [n, q], if the objective knows them."""
         found = self.objective.uncertainty(self._on_device(readouts))
+        return None if found is None else found.cpu().numpy()
+
+    @torch.inference_mode()
+    def disagreements(
+        self, chosen: NDArray[np.float32], rejected: NDArray[np.float32]
+    ) -> NDArray[np.float32] | None:
+        """The margins' standard deviations over members, [n], from readouts [n, q], if there are several."""
+        found = self.objective.disagreement(self._on_device(chosen), self._on_device(rejected))
         return None if found is None else found.cpu().numpy()
 
     def _on_device(self, numbers: NDArray[np.float32]) -> torch.Tensor:
@@ -594,7 +652,7 @@ class PairRewards(NamedTuple):
     table: pd.DataFrame
     """Columns pair_id, reward_chosen, reward_rejected, margin (float32), in the order of the pairs; also
     readout_chosen and readout_rejected, lists, if a readout is more than the reward; also variance_chosen and
-    variance_rejected if the objective gives variances."""
+    variance_rejected if the objective gives variances, and disagreement if it has several members."""
     prompts_cut: int
     """Texts that lost the beginning of their prompt to the limit of tokens."""
     responses_cut: int
@@ -675,13 +733,23 @@ def pair_rewards(
         {"pair_id": pair_ids, "reward_chosen": chosen, "reward_rejected": rejected, "margin": margins}
     )
     is_more = readouts.shape[2] > 1 or not np.array_equal(readouts[..., 0], np.stack([chosen, rejected]))
-    for side, own in zip(("chosen", "rejected"), readouts, strict=True):
-        if is_more:
+    if is_more:
+        for side, own in zip(("chosen", "rejected"), readouts, strict=True):
             table[f"readout_{side}"] = list(own)
-        variance = model.uncertainties(own)
-        if variance is not None:
-            table[f"variance_{side}"] = variance
+    table = table.assign(**_doubts(model, *readouts))
     return PairRewards(table, prompts_cut, responses_cut, np.flatnonzero(np.concatenate(same)).tolist())
+
+
+def _doubts(
+    model: RewardModel, chosen: NDArray[np.float32], rejected: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """The columns of how sure the objective is of readouts [n, q], as far as it knows."""
+    known = {
+        "variance_chosen": model.uncertainties(chosen),
+        "variance_rejected": model.uncertainties(rejected),
+        "disagreement": model.disagreements(chosen, rejected),
+    }
+    return {name: numbers for name, numbers in known.items() if numbers is not None}
 
 
 def _tell_nobody(more: int) -> None:

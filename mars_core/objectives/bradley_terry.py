@@ -29,9 +29,14 @@ class BradleyTerry(Objective):
 
     def losses(self, pairs: PairOutputs) -> torch.Tensor:
         """ℓ of each pair."""
-        chosen, rejected = self.reward(pairs.chosen.outputs), self.reward(pairs.rejected.outputs)
-        asked = torch.nan_to_num(pairs.asked_margins, nan=self.config.margin)
-        beyond = chosen - rejected - asked
+        rewards = self.reward(pairs.chosen.outputs), self.reward(pairs.rejected.outputs)
+        return self.losses_of(*rewards, pairs.asked_margins)
+
+    def losses_of(
+        self, chosen: torch.Tensor, rejected: torch.Tensor, asked_margins: torch.Tensor
+    ) -> torch.Tensor:
+        """ℓ of rewards r⁺ and r⁻ and of the margins that the rows set (nan if none), of one shape."""
+        beyond = chosen - rejected - torch.nan_to_num(asked_margins, nan=self.config.margin)
         loss = torch.nn.functional.softplus(-beyond)
         if self.config.label_smoothing:
             loss = torch.lerp(loss, torch.nn.functional.softplus(beyond), self.config.label_smoothing)

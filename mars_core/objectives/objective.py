@@ -11,7 +11,7 @@ functions of readouts, and scoring computes the readout of each text once.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,8 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mars_core.extensions import ExtensionPoint, Plugin, PluginSection
 
-Reads = Literal["pooled", "states", "log_probabilities", "paraphrase"]
+Reads = Literal["pooled", "states", "token_outputs", "log_probabilities", "paraphrase"]
 """What is read besides the head's outputs: a field of `TextOutputs`, or the `paraphrase` of `PairOutputs`."""
+
+OF_ALL_TOKENS = frozenset({"states", "token_outputs", "log_probabilities"})
+"""Of these, what is of all tokens of a text."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +41,28 @@ class TextOutputs:
     """[m, T, d] the last layer's states of all tokens, zeros after a text's end."""
     tokens: torch.Tensor | None = None
     """[m] the number of tokens of each text, if something is read of all tokens."""
+    prompt_tokens: torch.Tensor | None = None
+    """[m] how many of them are the prompt's; in losses alone."""
+    token_outputs: torch.Tensor | None = None
+    """[m, T, k] the outputs of a decoder's head at every token, zeros after a text's end; those of the last
+    token are `outputs`."""
     log_probabilities: torch.Tensor | None = None
     """[m, T] ln p of each token given those before it, by the objective's language model; 0 for the first
     token and after a text's end. It has no gradient."""
 
     def rows(self, rows: torch.Tensor | slice) -> "TextOutputs":
         """The outputs of some of the texts."""
-        others = (self.pooled, self.states, self.tokens, self.log_probabilities)
-        return TextOutputs(self.outputs[rows], *(_maybe(part, rows) for part in others))
+        return TextOutputs(**{name: _maybe(part, rows) for name, part in vars(self).items()})
 
     @staticmethod
     def together(parts: Sequence["TextOutputs"]) -> "TextOutputs":
         """The outputs of several passes, one after the other."""
 
-        def joined(name: str) -> torch.Tensor | None:
+        def joined(name: str) -> Any:
             tensors = [getattr(part, name) for part in parts]
             if tensors[0] is None:
                 return None
-            if name in ("states", "log_probabilities"):  # as long as the longest text of all passes
+            if name in OF_ALL_TOKENS:  # as long as the longest text of all passes
                 longest = max(tensor.shape[1] for tensor in tensors)
                 behind = (0, 0) * (tensors[0].dim() - 2)
                 tensors = [
@@ -64,11 +71,10 @@ class TextOutputs:
                 ]
             return torch.cat(tensors)
 
-        others = (joined(name) for name in ("pooled", "states", "tokens", "log_probabilities"))
-        return TextOutputs(torch.cat([part.outputs for part in parts]), *others)
+        return TextOutputs(**{name: joined(name) for name in vars(parts[0])})
 
 
-def _maybe(tensor: torch.Tensor | None, rows: torch.Tensor | slice) -> torch.Tensor | None:
+def _maybe(tensor: torch.Tensor | None, rows: torch.Tensor | slice) -> Any:
     return None if tensor is None else tensor[rows]
 
 
@@ -116,6 +122,9 @@ class PairOutputs:
     """The outputs of k paraphrases of chosen responses, if the objective reads them and a row has one."""
     paraphrased: torch.Tensor | None = None
     """[k] the pair, of the n, that each paraphrase belongs to."""
+    labels: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """[n] by the columns of the objective's `labels`: the place of the row's label among them, −1 if it has
+    none."""
 
 
 class Objective(Plugin):
@@ -126,6 +135,11 @@ class Objective(Plugin):
 
     reads: ClassVar[frozenset[Reads]] = frozenset()
     """What is read of a text besides the head's outputs."""
+    losses_read: ClassVar[frozenset[Reads]] = frozenset()
+    """What the losses read in addition; scoring does without it."""
+    labels: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Columns of training pairs that the losses read where there are any, each with the labels that it may
+    hold; a row may have none."""
 
     def __init__(self, config: Any) -> None:
         """Start without modules of its own; `build` makes them once the network's width is known."""
@@ -183,8 +197,20 @@ class Objective(Plugin):
         """
         return None
 
+    def latents(self, texts: TextOutputs) -> torch.Tensor | None:
+        """Where texts lie, [m, j], so that unusual ones are far from the usual; None if nothing says it.
+
+        It is a function of the head's outputs and of the pooled state.
+        """
+        return None
+
     def uncertainty(self, readout: torch.Tensor) -> torch.Tensor | None:
         """The reward's variance, [m], from readouts [m, q], if the objective knows it."""
+        return None
+
+    def disagreement(self, chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor | None:
+        """The standard deviation of the margin over the members of an ensemble, [n], from readouts [n, q], if
+        the objective has several members."""
         return None
 
     def own_weights(self) -> Iterable[tuple[str, torch.nn.Parameter]]:

@@ -6,6 +6,7 @@ from mars_core.config import scientific
 from mars_core.files import digest
 from mars_core.model.checkpoints import locate
 from mars_core.model.loading import has_trained_head
+from mars_core.model.reward_model import check_objective
 from tasks.run import vllm_command
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import claimed_run
@@ -24,7 +25,7 @@ def check(*configs: RunConfig) -> None:
         RenderingError: the model's chat template cannot render a row of a benchmark.
         SelectionError: the budget exceeds what the originals can take.
         ModelError: the backbone or the embedder is missing, or a trained head is of another objective or has
-            a name that is not read.
+            a name that is not read, or it does not give what the objective reads.
         GenerationError: texts have to be written, and no server answers, or one refuses fields of the
             requests, or this machine cannot run the server that the run has to launch.
     """
@@ -33,6 +34,7 @@ def check(*configs: RunConfig) -> None:
         generation = config.generation
         with claimed_run(config) as run:
             has_trained_head(config.model.backbone, config.model, config.fit.objective)
+            check_objective(config.model.backbone, config.model, config.fit.objective)
             locate(config.semantics.embedder)
             if not run.path(run.of_round(0).metrics).exists():  # later starts have checked their data already
                 sections = (config.data, config.evaluation, config.model)
