@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from datasets import Dataset
 
 from mars_core.data.reading import NUMBERS
@@ -75,7 +76,11 @@ def augment_hard_pairs(
         augmentation = augmentation._replace(
             pairs=topped_up(augmentation.pairs, originals, int(budgets["budget"].sum()), f"r{round}-")
         )
-    augmentation = augmentation._replace(pairs=_with_numbers(augmentation.pairs, pairs))
+    made_pairs = _with_numbers(augmentation.pairs, pairs)
+    objective = config.fit.objective.open()
+    if config.augmentation.writes_variants and "paraphrase" in objective.reads | objective.losses_read:
+        made_pairs = _with_paraphrases(made_pairs, augmentation.variants, parents)
+    augmentation = augmentation._replace(pairs=made_pairs)
     tokens = augmentation.tokens + int(run.open(rewrites).numbers("tokens").sum())
     metrics = {
         "augmentation/pairs": float(made),
@@ -110,6 +115,23 @@ def _with_numbers(made: Dataset, originals: Dataset) -> Dataset:
         asked = pd.Series(originals[name][:], index=originals["pair_id"][:], dtype="float32")
         made = made.add_column(name, asked.loc[made["parent_id"][:]].to_numpy())
     return made
+
+
+def _with_paraphrases(made: Dataset, variants: Dataset, parents: list[Parent]) -> Dataset:
+    """Synthetic pairs with a column paraphrase: the text of which a chosen response is a variant, and that
+    text's first variant where it is the chosen response itself; null where there is none."""
+    texts = {parent.pair_id: parent.chosen for parent in parents}
+    of_chosen = variants.to_pandas().query("part == 'chosen'").sort_values("variant", kind="stable")
+    first = of_chosen.groupby("parent_id")["text"].first().to_dict()
+
+    def paraphrase(parent: str, chosen: str, variant: int) -> str | None:
+        if variant:
+            return texts[parent]
+        return first.get(parent) if chosen == texts[parent] else None  # an original that was rewritten else
+
+    columns = (made[name][:] for name in ("parent_id", "chosen", "chosen_variant"))
+    found = [paraphrase(*row) for row in zip(*columns, strict=True)]
+    return made.add_column("paraphrase", pa.array(found, pa.string()))
 
 
 def _parents(pairs: Dataset, budgets: pd.DataFrame, rewrites: Dataset | None = None) -> list[Parent]:

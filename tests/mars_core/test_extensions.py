@@ -122,7 +122,10 @@ def refusal(key, name, **others):
 def test_the_plug_ins_of_the_package_are_files_of_one_class_each():
     assert {key: point.names() for key, point in POINTS.items()} == {
         "selection.strategy": ["boost", "hardest", "softmax"],
-        "fit.objective.name": ["bradley_terry"],
+        "fit.objective.name": [
+            "bayesian_nonnegative", "bradley_terry", "ensemble", "information_bottleneck", "ordinal",
+            "paraphrase_consistency", "trajectory_consistency",
+        ],
         "evaluation.benchmarks": [
             "best_of_n", "judgebench", "mrewardbench", "ppe_correctness", "ppe_human_preference",
             "rewardbench", "rewardbench2", "rewardmath", "rmb", "rmbench",
@@ -140,8 +143,8 @@ def test_the_plug_ins_of_the_package_are_files_of_one_class_each():
 @pytest.mark.parametrize(
     ("key", "name", "there", "nearest"),
     [
-        ("selection.strategy", "hardst", "boost, hardest, softmax", "hardest"),
-        ("fit.objective.name", "bradley", "bradley_terry", "bradley_terry"),
+        ("selection.strategy", "hardst", ", ".join(STRATEGIES.names()), "hardest"),
+        ("fit.objective.name", "bradley", ", ".join(OBJECTIVES.names()), "bradley_terry"),
         ("evaluation.benchmarks", "rmbench2", ", ".join(BENCHMARKS.names()), "rmbench"),
         ("generation.backend", "transformer", "rules, transformers, vllm", "transformers"),
         ("compute.backend", "here", "local", "local"),
@@ -268,7 +271,7 @@ def test_the_keys_of_a_plug_in_are_known_and_explained(own):
     assert {"selection.shyness", "selection.tau", "selection.budget"} <= set(known_keys(RunConfig, values))
     assert "selection.shyness" not in known_keys(RunConfig)
     assert "selection.shyness = 0.5\n    How shy it is.\n" in explained(config)
-    assert "[one of boost, hardest, softmax; " in explained(config)
+    assert f"[one of {', '.join(STRATEGIES.names())}; " in explained(config)
 
 
 @pytest.mark.parametrize(

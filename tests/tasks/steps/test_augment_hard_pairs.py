@@ -88,6 +88,21 @@ def test_synthetic_pairs_have_the_margin_and_the_weight_of_their_original(spent)
     assert found["margin"].dropna().to_dict() == {"a": 1.5, "c": 0.0}
 
 
+def test_a_pair_has_the_other_wording_of_its_chosen_response_where_the_objective_reads_it(spent):
+    objective = {"fit": {"objective": {"name": "paraphrase_consistency"}}}
+    pairs = spent([3, 1, 1], name="consistent", **objective)[0].to_pandas()
+    variants = pairs.query("chosen_variant > 0")
+    assert len(variants) > 0
+    assert (variants["paraphrase"] == "Yes " + variants["parent_id"] + ".").all()
+    first = variants.query("chosen_variant == 1").groupby("parent_id")["chosen"].first()
+    themselves = pairs.query("chosen_variant == 0")
+    found = themselves.set_index("parent_id")["paraphrase"]
+    assert found["a"] == first["a"]
+    assert "b" not in first  # no variant was bought
+    assert pd.isna(found["b"])
+    assert "paraphrase" not in spent([3, 1, 1], name="plain")[0].column_names
+
+
 def test_some_of_the_dropped_paraphrases_are_written_with_the_reason(spent, tmp_path):
     spent([1, 1, 1], echoed="Ask b?", name="dropped")
     dropped = pd.read_parquet(tmp_path / "dropped/round-1/dropped_paraphrases.parquet")
