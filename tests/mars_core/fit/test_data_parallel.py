@@ -20,7 +20,9 @@ COLUMNS = ["prompt", "chosen", "rejected"]
 ROWS = [row for row in preferences() if sum(len(row[name]) for name in COLUMNS) < 300]
 OBJECTIVE = ObjectiveConfig(label_smoothing=0.1, centring=0.01)
 FLOAT32 = ModelConfig(precision="float32")
-FITS = ("replicated", "sharded")
+FITS = ("replicated", "own_modules", "sharded")
+FACTORS = ObjectiveConfig(name="bayesian_nonnegative", factors=16, hidden=8)
+"""An objective with modules of its own, and noise."""
 
 ONE_OF_TWO = """
 import sys
@@ -48,6 +50,7 @@ for name in ("five", "one"):
     torch.save(seen, f"{folder}/{name}-{processes.process_index}.pt")
     model.network.zero_grad()
 main(f"{folder}/replicated.json")
+main(f"{folder}/own_modules.json")
 # accelerate divides weights on accelerators alone, though gloo can on a CPU.
 plugin = FullyShardedDataParallelPlugin(
     fsdp_version=2,
@@ -71,7 +74,7 @@ def pair_batch(rows, weights):
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory, tiny_decoder):
+def two_processes(tmp_path_factory, tiny_decoder, headless):
     """Folder with what two processes computed together, and the standard output of both."""
     folder = tmp_path_factory.mktemp("two")
     torch.save(pair_batch(ROWS[:5], [1.0, 0.2, 3.0, 0.7, 1.5]), folder / "five.pt")
@@ -79,7 +82,7 @@ def two_processes(tmp_path_factory, tiny_decoder):
     pd.DataFrame(ROWS[:10]).rename(columns={"id": "pair_id"}).to_parquet(folder / "pairs.parquet")
     for name in FITS:
         spec = FitSpec(
-            model=str(tiny_decoder),
+            model=str(headless if name == "own_modules" else tiny_decoder),
             pairs=[folder / "pairs.parquet"],
             validation=folder / "pairs.parquet" if name == "sharded" else None,
             output=folder / name,
@@ -87,7 +90,11 @@ def two_processes(tmp_path_factory, tiny_decoder):
             seed=3,
             reward_model=FLOAT32,
             fit=FitConfig(
-                learning_rate=1e-3, batch_pairs=3, dropout=0.0, patience=2 if name == "sharded" else None
+                learning_rate=1e-3,
+                batch_pairs=3,
+                dropout=0.0,
+                patience=2 if name == "sharded" else None,
+                objective=FACTORS if name == "own_modules" else ObjectiveConfig(),
             ),
         )
         (folder / f"{name}.json").write_text(spec.model_dump_json())
