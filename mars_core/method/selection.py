@@ -17,6 +17,7 @@ from scipy.special import log_softmax
 from mars_core.errors import MarsError
 from mars_core.extensions import PluginSection
 from mars_core.method.strategies.strategy import STRATEGIES, Floats, Signals, Strategy
+from mars_core.objectives.objective import Objective, ObjectiveConfig, curvature_of
 
 Texts: TypeAlias = "Sequence[str] | pa.ChunkedArray"
 """Ids, [n]; as Arrow has them they take a third of the memory."""
@@ -31,7 +32,9 @@ class SelectionConfig(PluginSection):
 
     strategy: Annotated[str, STRATEGIES] = "softmax"
     """How the budget is divided: `softmax` is the method's; `hardest` fills the pairs of the smallest s(Δ) up
-    to the cap; `boost` follows AdaBoost's weights. Or a class of your own, as module:attribute."""
+    to the cap; `boost` follows AdaBoost's weights. `uncertainty` prefers rewards that the objective is unsure
+    of, `disagreement` pairs that an ensemble's members rank differently, `information` those that add most
+    Fisher information. Or a class of your own, as module:attribute."""
     budget: int = Field(2000, ge=1)
     """B, the budget of a round."""
     budget_unit: Literal["pairs", "paraphrases"] = "pairs"
@@ -101,6 +104,26 @@ def check_budget(n: int, config: SelectionConfig, capacity: int) -> None:
             f"({n * cap}); lower it, or raise "
             + ("selection.cap" if cap < capacity else "augmentation.max_paraphrases")
         )
+
+
+def check_signals(config: SelectionConfig, objective: ObjectiveConfig) -> None:
+    """Raise if a strategy reads signals that the objective does not give.
+
+    Raises:
+        SelectionError: names both.
+    """
+    opened = objective.open()
+    given = {
+        "curvature": curvature_of(opened, []) is not None,
+        "spread": type(opened).uncertainty is not Objective.uncertainty,
+        "disagreement": type(opened).disagreement is not Objective.disagreement,
+    }
+    for signal in sorted(config.open().reads):
+        if not given.get(signal, True):
+            raise SelectionError(
+                f"selection.strategy={config.strategy} reads the {signal} of pairs, which the objective "
+                f"{objective.name} does not give"
+            )
 
 
 def capped_shares(logits: Floats, budget: int, cap: int) -> Floats:

@@ -4,6 +4,7 @@ from contextlib import closing
 
 from mars_core.config import scientific
 from mars_core.files import digest
+from mars_core.method.selection import check_signals
 from mars_core.model.checkpoints import locate
 from mars_core.model.loading import has_trained_head
 from mars_core.model.reward_model import check_objective
@@ -23,7 +24,8 @@ def check(*configs: RunConfig) -> None:
         PairsError: the data cannot be used.
         BenchmarkError: a benchmark cannot be used.
         RenderingError: the model's chat template cannot render a row of a benchmark.
-        SelectionError: the budget exceeds what the originals can take.
+        SelectionError: the budget exceeds what the originals can take, or the strategy reads signals that the
+            objective does not give.
         ModelError: the backbone or the embedder is missing, or a trained head is of another objective or has
             a name that is not read, or it does not give what the objective reads.
         GenerationError: texts have to be written, and no server answers, or one refuses fields of the
@@ -35,6 +37,7 @@ def check(*configs: RunConfig) -> None:
         with claimed_run(config) as run:
             has_trained_head(config.model.backbone, config.model, config.fit.objective)
             check_objective(config.model.backbone, config.model, config.fit.objective)
+            check_signals(config.selection, config.fit.objective)
             locate(config.semantics.embedder)
             if not run.path(run.of_round(0).metrics).exists():  # later starts have checked their data already
                 sections = (config.data, config.evaluation, config.model)

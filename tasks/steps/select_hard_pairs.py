@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.stats import entropy
 
 from mars_core.method.augmentation import capacity
-from mars_core.method.selection import SelectionError, allocate, effective_cap
+from mars_core.method.selection import allocate, check_signals, effective_cap
 from mars_core.method.strategies.strategy import Signal, Signals
+from mars_core.objectives.objective import curvature_of
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
 from tasks.run.step import Made, step, tell
 
@@ -43,7 +44,7 @@ def select_hard_pairs(
     return _select(run, round, scored["margins"], wanted)
 
 
-@step("selection", version=2, reads=("selection", "augmentation"))
+@step("selection", version=2, reads=("selection", "augmentation", "fit.objective"))
 def _select(
     run: RunFolder, round: int, margins: ArtifactRef, signals: Mapping[str, ArtifactRef]
 ) -> Made[ArtifactRef]:
@@ -85,20 +86,21 @@ def _signals(run: RunFolder, margins: ArtifactRef, given: Mapping[str, ArtifactR
             return np.full(len(measured), default)
         return table.numbers(part).astype(np.float64)
 
+    check_signals(run.config.selection, run.config.fit.objective)
+    deltas = measured.numbers("margin").astype(np.float64)
     spread = None
     if "spread" in reads:
-        variances = [f"variance_{side}" for side in ("chosen", "rejected")]
-        if not set(variances) <= set(measured.columns):
-            raise SelectionError(
-                f"selection.strategy={run.config.selection.strategy} reads the spread of rewards, which "
-                f"the objective {run.config.fit.objective.name} does not give"
-            )
-        spread = np.sqrt(sum(measured.numbers(name).astype(np.float64) for name in variances))
+        variances = (measured.numbers(f"variance_{side}") for side in ("chosen", "rejected"))
+        spread = np.sqrt(sum(variance.astype(np.float64) for variance in variances))
+    disagreement = measured.numbers("disagreement").astype(np.float64) if "disagreement" in reads else None
+    objective = run.config.fit.objective.open()
     return Signals(
-        margins=measured.numbers("margin").astype(np.float64) if "margins" in reads else None,
+        margins=deltas if "margins" in reads else None,
         distances=column("distances", "distance", np.nan) if "distances" in reads else None,
         features=np.load(run.verified(given["features"])).astype(np.float64) if "features" in reads else None,
+        curvature=curvature_of(objective, deltas) if "curvature" in reads else None,
         spread=spread,
+        disagreement=disagreement,
         previous=column("previous", "probability", 1.0) if "previous" in reads else None,
         weights=column("weights", "weight", 1.0) if "weights" in reads else None,
     )

@@ -121,7 +121,9 @@ def refusal(key, name, **others):
 
 def test_the_plug_ins_of_the_package_are_files_of_one_class_each():
     assert {key: point.names() for key, point in POINTS.items()} == {
-        "selection.strategy": ["boost", "hardest", "softmax"],
+        "selection.strategy": [
+            "boost", "disagreement", "hardest", "information", "softmax", "uncertainty",
+        ],
         "fit.objective.name": [
             "bayesian_nonnegative", "bradley_terry", "ensemble", "information_bottleneck", "ordinal",
             "paraphrase_consistency", "trajectory_consistency",

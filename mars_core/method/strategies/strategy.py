@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from mars_core.extensions import ExtensionPoint, Plugin
 
 Floats = NDArray[np.float64]
-Signal = Literal["margins", "distances", "features", "spread", "previous", "weights"]
+Signal = Literal[
+    "margins", "distances", "features", "curvature", "spread", "disagreement", "previous", "weights"
+]
 """A field of `Signals`."""
 
 
@@ -30,8 +32,12 @@ class Signals:
     """[n] semantic distances of the two responses."""
     features: Floats | None = None
     """[n, d] φ(x, y⁺) − φ(x, y⁻), where φ are the inputs of the head's last layer."""
+    curvature: Floats | None = None
+    """[n] second derivative of a pair's loss in its margin, by the objective."""
     spread: Floats | None = None
     """[n] uncertainty of the reward difference: the root of the sum of the two variances."""
+    disagreement: Floats | None = None
+    """[n] standard deviation of the margin over the members of an ensemble."""
     previous: Floats | None = None
     """[n] q of the previous round; uniform in the first."""
     weights: Floats | None = None
@@ -58,6 +64,15 @@ def hardness(margins: Floats, kind: Literal["signed", "absolute"]) -> Floats:
             for s = |Δ| (uncertain pairs, its first).
     """
     return np.abs(margins) if kind == "absolute" else margins
+
+
+def log_of_power(numbers: Floats, tau: float) -> Floats:
+    """τ·ln x of numbers x ≥ 0, [n], for q ∝ x^τ; the same for numbers in another unit.
+
+    Where x is 0 it is taken to be the least positive number.
+    """
+    log_q: Floats = tau * np.log(np.maximum(numbers, np.finfo(np.float64).tiny))
+    return log_q
 
 
 STRATEGIES: ExtensionPoint[Strategy] = ExtensionPoint("selection strategy", Strategy)  # type: ignore[type-abstract]

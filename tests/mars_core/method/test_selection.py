@@ -6,8 +6,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mars_core.method import selection
-from mars_core.method.selection import SelectionConfig, SelectionError, capped_shares, check_budget
+from mars_core.method.selection import (
+    SelectionConfig,
+    SelectionError,
+    capped_shares,
+    check_budget,
+    check_signals,
+)
 from mars_core.method.strategies.strategy import Signals
+from mars_core.objectives.objective import ObjectiveConfig
 
 
 def allocate(ids, margins, config, capacity, previous=None):
@@ -218,3 +225,60 @@ def test_boosting_takes_a_tie_for_a_wrong_answer():
     config = SelectionConfig(strategy="boost", budget=4)
     q = allocate(list("abcd"), [0.0, 1.0, 2.0, 3.0], config, 100)["probability"]
     assert q[0] == pytest.approx(0.5)
+
+
+# Further strategies
+
+
+def log_q(strategy, **signals):
+    given = {name: np.asarray(numbers, float) for name, numbers in signals.items()}
+    return SelectionConfig(strategy=strategy, budget=1).open().log_q(Signals(**given))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "signal"), [("uncertainty", "spread"), ("disagreement", "disagreement")]
+)
+def test_q_grows_in_proportion_to_how_unsure_the_objective_is(strategy, signal):
+    assert np.exp(log_q(strategy, **{signal: [0.5, 1.0, 4.0]})) == pytest.approx([0.5, 1, 4])
+    assert np.isfinite(log_q(strategy, **{signal: [0.0, 1.0]})).all()
+
+
+@given(st.integers(0, 10_000))
+def test_q_grows_in_proportion_to_the_information_that_one_more_such_pair_adds(seed):
+    rng = np.random.default_rng(seed)
+    psi, c = rng.normal(size=(12, 3)), rng.uniform(0.01, 0.25, 12)
+    information = sum(k * np.outer(row, row) for k, row in zip(c, psi, strict=True))
+    before = np.linalg.slogdet(information)[1]
+    gains = [
+        np.linalg.slogdet(information + k * np.outer(row, row))[1] - before
+        for k, row in zip(c, psi, strict=True)
+    ]
+    assert np.exp(log_q("information", features=psi, curvature=c)) == pytest.approx(gains, rel=1e-3)
+
+
+def test_fewer_pairs_than_features_have_a_gain_too():
+    found = log_q("information", features=np.eye(2, 5) * [[1], [3]], curvature=[0.25, 0.25])
+    assert np.isfinite(found).all()
+    assert found[0] == pytest.approx(found[1], abs=1e-2)  # each is alone in its direction
+
+
+@pytest.mark.parametrize(
+    ("strategy", "objective", "lacks"),
+    [
+        ("uncertainty", "bradley_terry", "spread"),
+        ("disagreement", "ordinal", "disagreement"),
+        ("information", "ensemble", "curvature"),
+    ],
+)
+def test_signals_that_an_objective_does_not_give_are_named(strategy, objective, lacks):
+    config = SelectionConfig(strategy=strategy, budget=1)
+    with pytest.raises(SelectionError, match=f"{strategy} reads the {lacks} .* {objective} does not give"):
+        check_signals(config, ObjectiveConfig(name=objective))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "objective"),
+    [("uncertainty", "ordinal"), ("disagreement", "ensemble"), ("information", "paraphrase_consistency")],
+)
+def test_signals_that_an_objective_gives_are_read(strategy, objective):
+    check_signals(SelectionConfig(strategy=strategy, budget=1), ObjectiveConfig(name=objective))

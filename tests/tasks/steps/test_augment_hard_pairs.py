@@ -1,5 +1,8 @@
 """Budgets and probabilities of an allocation reach the pairs they are of."""
 
+import shutil
+
+import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
@@ -136,3 +139,32 @@ def test_boosting_remembers_the_round_before(tmp_path):
         second = select(2, first, 1.0, 1.0, -1.0)
         a, b, _ = run.table(second)["probability"]
     assert a > b  # it was wrong once, the other never
+
+
+@pytest.mark.parametrize(
+    ("strategy", "objective", "column"),
+    [
+        ("disagreement", "ensemble", {"disagreement": [0.1, 0.1, 5.0]}),
+        (
+            "uncertainty",
+            "ordinal",
+            {"variance_chosen": [0.1, 0.1, 9.0], "variance_rejected": [0.1, 0.1, 0.1]},
+        ),
+        ("information", "bradley_terry", {"margin": [6.0, 6.0, 0.0]}),
+    ],
+)
+def test_the_budget_goes_to_the_pair_that_the_strategy_prefers(tmp_path, strategy, objective, column):
+    values = {
+        "name": "t", "folder": str(tmp_path), "selection": {"strategy": strategy, "budget": 4},
+        "fit": {"objective": {"name": objective}},
+    }  # fmt: skip
+    np.save(tmp_path / "ones.npy", np.ones((3, 1), np.float32))
+    with open_run(RunConfig.model_validate(values)) as run:
+        table = pd.DataFrame({"pair_id": list("abc"), "margin": 1.0} | column)
+        scored = {
+            "margins": run.write_table("m.parquet", table),
+            "features": run.write("f.npy", lambda file: shutil.copy(tmp_path / "ones.npy", file)),
+        }
+        selected = run.table(select_hard_pairs(run, 1, None, scored, None, None))
+    assert selected["budget"].idxmax() == 2
+    assert selected["probability"][2] > 0.6
