@@ -137,6 +137,26 @@ class Table:
         table = pa.concat_tables(found) if found else self._schema_of(names).empty_table()
         return Dataset(table.take(np.argsort(order, kind="stable")))
 
+    def between(self, first: int, end: int, *columns: str) -> Iterator[pa.RecordBatch]:
+        """The rows from number `first` up to `end`, some at a time; row groups without them are not read.
+
+        By default all columns.
+        """
+        names, start = list(columns) or self.columns, 0
+        for path in self.files:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    if start < end and start + rows > first:
+                        for batch in file.iter_batches(BATCH_ROWS, [group], names):
+                            skipped = max(0, first - start)
+                            wanted = batch.slice(skipped, max(0, min(end - start, len(batch)) - skipped))
+                            start += len(batch)
+                            if len(wanted):
+                                yield wanted
+                    else:
+                        start += rows
+
     def where(self, column: str, values: Collection[str], *columns: str) -> pa.Table:
         """The rows that have one of some values in a column, in memory; by default with all columns."""
         names = list(columns) or self.columns

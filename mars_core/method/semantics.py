@@ -22,7 +22,7 @@ from mars_core.errors import ModelError
 from mars_core.files import sha256_of
 from mars_core.model.checkpoints import locate
 from mars_core.model.vector_store import VectorStore
-from mars_core.tables import Rows, batches_of
+from mars_core.tables import Rows, Table, batches_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -61,6 +61,19 @@ class SemanticsConfig(Configuration):
         return text
 
 
+class EmbedSpec(Configuration):
+    """Sentence embeddings to compute ahead: those of the responses of some pairs."""
+
+    semantics: SemanticsConfig
+    """Names the embedder."""
+    pairs: Path
+    """Parquet table with the columns chosen and rejected."""
+    rows: tuple[int, int] | None = None
+    """The first of its rows, and the first one after them; by default all."""
+    vectors: Annotated[Path, Operational()]
+    """File that gets the embeddings: a `VectorStore`."""
+
+
 class Embedder:
     """Sentence embeddings of unit length; each distinct text is embedded once in a call."""
 
@@ -87,6 +100,16 @@ class Embedder:
         except (OSError, ValueError) as error:
             raise ModelError(f"{self.config.embedder}: no embedder can be read from it: {error}") from error
 
+    def has(self, texts: Sequence[str]) -> bool:
+        """Whether the embeddings of all of some texts are kept."""
+        names = {_text_name(text) for text in texts}
+        return self._store is not None and len(self._store.find(list(names))) == len(names)
+
+    def take_in(self, other: Path) -> None:
+        """Keep the embeddings that another file has; `vectors` is not None."""
+        assert self._store
+        self._store.take_in(other)
+
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed texts: [n] → [n, d] float32 rows of length 1.
 
@@ -95,7 +118,7 @@ class Embedder:
         """
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        names = {text: hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
+        names = {text: _text_name(text) for text in texts}
         distinct = list(names)
         if self._store:
             vectors = self._store.complete(
@@ -134,13 +157,36 @@ class Embedder:
         limit = self._model.max_seq_length or np.inf
         return np.column_stack([vectors, [len(ids) > limit for ids in whole]]).astype(np.float32)
 
-    @cached_property
+    @property
     def _store(self) -> VectorStore | None:
-        if self.vectors is None:
-            return None
+        return VectorStore(self.vectors, self._name) if self.vectors else None
+
+    @cached_property
+    def _name(self) -> bytes:
+        """The embedder's name in the store."""
         path, revision = locate(self.config.embedder)
-        content = f"{path}@{revision}" if revision else sha256_of(Path(path))
-        return VectorStore(self.vectors, f"embedder {content}".encode())
+        return f"embedder {f'{path}@{revision}' if revision else sha256_of(Path(path))}".encode()
+
+
+def embed(spec: EmbedSpec, embedder: Embedder | None = None) -> None:
+    """Compute the embeddings that a specification names, into its file.
+
+    Args:
+        spec: the texts, and the embedder.
+        embedder: an embedder of this configuration that may have been used before; by default a new one.
+
+    Raises:
+        ModelError: the model is not there, or has no safetensors.
+    """
+    embedder = embedder or Embedder(spec.semantics)
+    embedder.vectors = spec.vectors
+    table = Table(spec.pairs)
+    for batch in table.between(*(spec.rows or (0, len(table))), "chosen", "rejected"):
+        embedder.embed([*batch["chosen"].to_pylist(), *batch["rejected"].to_pylist()])
+
+
+def _text_name(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def cosine_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:

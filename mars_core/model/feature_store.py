@@ -37,9 +37,22 @@ class FeatureStore:
 
     def __init__(self, file: Path, network: bytes, renderer: Renderer) -> None:
         """Keep features in `file`, separate from those of other networks; `network` names its weights."""
-        self.file, self.renderer = file, renderer
+        self.file, self.network, self.renderer = file, network, renderer
         self._renderings = VectorStore(file, renderer.identity, np.uint32)
         self._features = VectorStore(file, network)
+
+    def has(self, prompts: Sequence[str], responses: Sequence[str]) -> bool:
+        """Whether it keeps the features of all of some aligned prompts and responses."""
+        names = {text_name(*text) for text in zip(prompts, responses, strict=True)}
+        records = self._renderings.find(list(names))
+        if len(records) < len(names):
+            return False
+        digests = {record[:_DIGEST].tobytes() for record in records.values()}
+        return len(self._features.find(list(digests))) == len(digests)
+
+    def take_in(self, other: Path) -> None:
+        """Keep what another store's file has."""
+        self._features.take_in(other)
 
     def complete(
         self,

@@ -29,6 +29,15 @@ class Moments:
         weighted = psi * np.sqrt(c)[:, None]
         self.fisher_sum += weighted.T @ weighted
 
+    def merge(self, other: "Moments") -> None:
+        """Add the pairs of others."""
+        if not self.n:
+            self.second_sum, self.fisher_sum = np.zeros((2, *other.second_sum.shape))
+        self.n += other.n
+        self.curvature_sum += other.curvature_sum
+        self.second_sum += other.second_sum
+        self.fisher_sum += other.fisher_sum
+
     @property
     def mean_curvature(self) -> float:
         """E[c(Δ)]; under Bradley–Terry at most 1/4."""

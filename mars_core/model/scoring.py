@@ -12,13 +12,12 @@ The numbers are the same wherever a specification runs. The folder appears when 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import Field, SerializeAsAny
 
@@ -71,41 +70,90 @@ class ScoreSpec(Configuration):
     """File of features that fits and scoring share: a `FeatureStore`."""
     readouts: Annotated[Path | None, Operational()] = None
     """File that keeps what is computed of each text, so that scoring which was interrupted goes on."""
+    rows: dict[str, tuple[int, int]] | None = None
+    """Name → the first of its rows to score, and the first one after them; by default all rows of all names.
+    A row of paired texts is a chosen and a rejected response."""
     output: Annotated[Path, Operational()]
     """Folder of the results."""
 
 
-def score(spec: ScoreSpec, on_scored: Callable[[int], None] | None = None) -> None:
+def score(
+    spec: ScoreSpec, on_scored: Callable[[int], None] | None = None, model: RewardModel | None = None
+) -> None:
     """Score what a specification names, into its folder.
 
     Args:
         spec: the model, and what it scores.
         on_scored: told how many more texts are done.
+        model: what `model_of` gave for a specification of this model; by default it is loaded.
 
     Raises:
         ModelError: the model cannot be loaded, or a reward of a pair is NaN or infinite; names the pairs.
         OutOfMemoryError: one text alone does not fit into memory.
     """
-    model = RewardModel.load(spec.model, spec.reward_model, spec.objective)
+    scorer = model or model_of(spec)
     if spec.vectors:
-        model.keep_features(spec.vectors)
+        scorer.keep_features(spec.vectors)
     if spec.readouts:
-        model.keep_readouts(spec.readouts)
+        scorer.keep_readouts(spec.readouts)
 
     def put(folder: Path) -> None:
         folder.mkdir()
-        cut = {name: _score_pairs(model, spec, name, folder, on_scored) for name in spec.pairs}
-        cut |= _score_texts(model, spec, folder, on_scored)
+        cut = {
+            name: _score_pairs(scorer, spec, name, folder, on_scored) for name in _wanted(spec, spec.pairs)
+        }
+        cut |= _score_texts(scorer, spec, folder, on_scored)
         (folder / "cut.json").write_text(json.dumps(cut))
 
     write_whole(spec.output, put)
 
 
-def pairs_of(file: Path) -> Iterator[pa.RecordBatch]:
-    """The pairs of a table, some at a time; synthetic ones are known by their synthetic_id."""
+def model_of(spec: ScoreSpec) -> RewardModel:
+    """The model that a specification names.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    return RewardModel.load(spec.model, spec.reward_model, spec.objective)
+
+
+def pairs_of(file: Path, rows: tuple[int, int] | None = None) -> Iterator[pa.RecordBatch]:
+    """The pairs of a table, or those from one row up to another, some at a time; synthetic ones are known by
+    their synthetic_id."""
     table, texts = Table(file), ("prompt", "chosen", "rejected")
-    for batch in table.batches("synthetic_id" if "synthetic_id" in table.columns else "pair_id", *texts):
+    columns = "synthetic_id" if "synthetic_id" in table.columns else "pair_id", *texts
+    for batch in table.batches(*columns) if rows is None else table.between(*rows, *columns):
         yield batch.rename_columns(["pair_id", *texts])
+
+
+def texts_of(spec: TextsSpec, rows: tuple[int, int] | None = None) -> tuple[list[str], list[str]]:
+    """Prompts and responses of a file, or of some of its rows: of paired texts the chosen ones first."""
+    table = Table(spec.file)
+    starts = [0, len(table) // 2] if spec.paired else [0]
+    first, end = rows or (0, len(table) // len(starts))
+    prompts, responses = list[str](), list[str]()
+    for start in starts:
+        for batch in table.between(start + first, start + end, "prompt", "response"):
+            prompts += batch["prompt"].to_pylist()
+            responses += batch["response"].to_pylist()
+    return prompts, responses
+
+
+def rows_of(spec: ScoreSpec) -> dict[str, int]:
+    """The number of rows of each name, the names of pairs first."""
+    found = {name: len(Table(file)) for name, file in spec.pairs.items()}
+    for name, texts in spec.texts.items():
+        found[name] = len(Table(texts.file)) // (2 if texts.paired else 1)
+    return found
+
+
+def _wanted(spec: ScoreSpec, names: Iterable[str]) -> list[str]:
+    """The names of which rows are scored."""
+    return [name for name in names if spec.rows is None or name in spec.rows]
+
+
+def _rows(spec: ScoreSpec, name: str) -> tuple[int, int] | None:
+    return spec.rows[name] if spec.rows else None
 
 
 def _score_pairs(
@@ -125,7 +173,8 @@ def _score_pairs(
             features.append(differences)
 
     wanted = spec.features or (spec.moments and curvature_of(model.objective, []) is not None)
-    scored = pair_rewards(model, pairs_of(spec.pairs[name]), on_scored, take if wanted else None)
+    pairs = pairs_of(spec.pairs[name], _rows(spec, name))
+    scored = pair_rewards(model, pairs, on_scored, take if wanted else None)
     write(folder / f"{name}.parquet", scored.table)
     if moments.n:
         moments.save(folder / f"{name}_moments.npz")
@@ -137,10 +186,9 @@ def _score_pairs(
 def _score_texts(
     model: RewardModel, spec: ScoreSpec, folder: Path, on_scored: Callable[[int], None] | None
 ) -> dict[str, Cut]:
-    tables = {name: pyarrow.parquet.read_table(texts.file) for name, texts in spec.texts.items()}
-    windows = ((table["prompt"].to_pylist(), table["response"].to_pylist()) for table in tables.values())
-    cut = {}
-    for name, window in zip(tables, model.score_windows(windows, on_scored), strict=True):
+    names, cut = _wanted(spec, spec.texts), {}
+    windows = (texts_of(spec.texts[name], _rows(spec, name)) for name in names)
+    for name, window in zip(names, model.score_windows(windows, on_scored), strict=True):
         numbers = {"rewards": model.rewards(window.readouts)}
         same: list[int] = []
         if spec.texts[name].paired:

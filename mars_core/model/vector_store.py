@@ -60,6 +60,14 @@ class VectorStore:
                     found |= zip(names, computed, strict=True)
         return np.stack([found[text] for text in texts])
 
+    def take_in(self, other: Path) -> None:
+        """Keep all vectors, of any model, that another file has."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self._opened() as database:
+            database.execute("ATTACH ? AS other", (str(other),))
+            with database:
+                database.execute("INSERT OR IGNORE INTO vectors SELECT * FROM other.vectors")
+
     def find(self, texts: Sequence[bytes]) -> dict[bytes, NDArray[Any]]:
         """The vectors that are kept, by the names of their texts."""
         with self._opened() as database:

@@ -8,17 +8,35 @@ Scoring is a specification, as a fit is: a backend runs it and leaves its result
 
 from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 from mars_core.extensions import ExtensionPoint, Plugin, PluginSection
+from mars_core.method.semantics import EmbedSpec
 from mars_core.model.scoring import ScoreSpec
 
 OnScored = Callable[[int], None]
-"""Called with the number of texts that are done since its last call."""
+"""Called with the number of texts, or of pairs to embed, that are done since its last call."""
 
 
 class Compute(Plugin):
     """A place where texts are scored."""
+
+    def check(self, folder: Path) -> None:
+        """Check that the backend can work for a run in `folder`, before anything is computed.
+
+        Raises:
+            MarsError: it cannot; the message says why and what to do.
+        """
+
+    def embed(self, spec: EmbedSpec, on_embedded: OnScored) -> None:
+        """Compute sentence embeddings into the file that `spec` names.
+
+        By default nothing is computed: whoever needs an embedding computes it then, in this process.
+
+        Raises:
+            ModelError: the embedder cannot be loaded.
+        """
 
     @abstractmethod
     def run(self, spec: ScoreSpec, on_scored: OnScored) -> None:

@@ -28,6 +28,7 @@ def check(*configs: RunConfig) -> None:
             objective does not give.
         ModelError: the backbone or the embedder is missing, or a trained head is of another objective or has
             a name that is not read, or it does not give what the objective reads.
+        ComputeError: the compute backend cannot be used, or does not see the run's folder.
         GenerationError: texts have to be written, and no server answers, or one refuses fields of the
             requests, or this machine cannot run the server that the run has to launch.
     """
@@ -39,6 +40,7 @@ def check(*configs: RunConfig) -> None:
             check_objective(config.model.backbone, config.model, config.fit.objective)
             check_signals(config.selection, config.fit.objective)
             locate(config.semantics.embedder)
+            config.compute.open().check(run.root)
             if not run.path(run.of_round(0).metrics).exists():  # later starts have checked their data already
                 sections = (config.data, config.evaluation, config.model)
                 data = digest(config.seed, *map(scientific, sections))

@@ -133,7 +133,7 @@ def test_the_plug_ins_of_the_package_are_files_of_one_class_each():
             "rewardbench", "rewardbench2", "rewardmath", "rmb", "rmbench",
         ],
         "generation.backend": ["rules", "transformers", "vllm"],
-        "compute.backend": ["local"],
+        "compute.backend": ["local", "ray"],
     }  # fmt: skip
     for point in POINTS.values():
         for name in point.names():
@@ -149,7 +149,7 @@ def test_the_plug_ins_of_the_package_are_files_of_one_class_each():
         ("fit.objective.name", "bradley", ", ".join(OBJECTIVES.names()), "bradley_terry"),
         ("evaluation.benchmarks", "rmbench2", ", ".join(BENCHMARKS.names()), "rmbench"),
         ("generation.backend", "transformer", "rules, transformers, vllm", "transformers"),
-        ("compute.backend", "here", "local", "local"),
+        ("compute.backend", "here", "local, ray", "ray"),
     ],
     ids=list(POINTS),
 )

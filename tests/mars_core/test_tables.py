@@ -103,6 +103,14 @@ def test_a_table_is_one_file_where_that_is_asked_for(tmp_path, in_parts):
     assert (tmp_path / "t.parquet").is_file()
 
 
+@pytest.mark.parametrize("rows", [(0, 500), (0, 0), (95, 305), (250, 251), (100, 200)], ids=str)
+def test_rows_from_one_number_up_to_another_are_read_in_order(rows, tmp_path, in_parts):
+    write(tmp_path / "t.parquet", FRAME)
+    some = Table(tmp_path / "t.parquet").between(*rows, "pair_id")
+    found = [name for batch in some for name in batch["pair_id"].to_pylist()]
+    assert found == [f"p{n}" for n in range(*rows)]
+
+
 def test_rows_are_found_by_a_value(tmp_path, in_parts):
     write(tmp_path / "t.parquet", batches(70))
     found = Table(tmp_path / "t.parquet").where("pair_id", {"p499", "p7", "absent"}, "pair_id")
