@@ -378,6 +378,57 @@ def _evaluate_several(configs: "list[EvaluateConfig]", folder: str) -> None:
     _say(f"\nPage: {Path(folder) / 'league.md'}")
 
 
+@app.command()
+def score(
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL FILE…|KEY=VALUE",
+            help="The model, as of mars evaluate; files, folders, addresses or hub data sets, or - for "
+            "JSON lines from standard input; and settings, as in model.max_length=1024.",
+        ),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder for the scores; by default they are printed as JSON lines."),
+    ] = None,
+    invalid: Annotated[
+        Literal["error", "drop"],
+        typer.Option(help="drop: leave out rows that cannot be scored, and name and count them."),
+    ] = "error",
+) -> None:
+    """Score pairs or single responses in any format that is read: rewards and margins beside the ids.
+
+    With --output, a start that was killed goes on where it was, and files that are new in a folder are added.
+    Progress goes to standard error. Needs no server.
+
+    mars score MODEL answers.jsonl | jq .reward
+
+    mars score MODEL pairs/ --output scores
+    """
+    with _told_errors(), _messages_shown():
+        from mars_core.config import override, validated
+        from tasks.using.score_files import PICTURE, SUMMARY, ScoreConfig, score_files
+
+        model, *files = [one for one in given if not _is_setting(one)]
+        if not files:
+            raise typer.BadParameter("name a model, and what it scores")
+        values = {
+            "model": {"backbone": model},
+            "files": files,
+            "output": output,
+            "data": {"invalid": invalid},
+        }
+        override(values, [one for one in given if _is_setting(one)])
+        try:
+            summary = score_files(validated(ScoreConfig, values, "mars score"))
+        except BrokenPipeError:  # whoever read them wants no more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+        if output:
+            _say(f"{summary['scores']:,} scores: {output}/scores/, {SUMMARY}, {PICTURE}")
+
+
 def _is_setting(given: str) -> bool:
     """Whether an argument is `dotted.key=value`, and no model of that name."""
     key, equals, _ = given.partition("=")

@@ -141,7 +141,7 @@ def chunks(
         if number < last_file or (number == last_file and last_row is None):
             continue
         columns = dict[str, None]()  # in their order
-        lines = _selected(part, where or {}, columns)
+        lines = selected(part, where or {}, columns)
         first = next(lines, None)
         if first is None:  # no row has what `where` asks for
             continue
@@ -374,8 +374,12 @@ def key_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
-def _selected(part: Part, where: Mapping[str, Any], columns: dict[str, None]) -> Iterator[Line]:
-    """The rows whose columns have the wanted values; `columns` gets the names of all columns there are."""
+def selected(part: Part, where: Mapping[str, Any], columns: dict[str, None]) -> Iterator[Line]:
+    """The rows whose columns have the wanted values; `columns` gets the names of all columns there are.
+
+    Raises:
+        PairsError: a line is no row, there are no rows, or a column that `where` names is not there.
+    """
     any_row = False
     for line in part.lines():
         if line.problem:
@@ -416,6 +420,27 @@ def _reading(lines: Sequence[Line], reader: Format, default_source: str) -> Read
     return Reading(lines[0], pairs, left_out, "")
 
 
+def check_texts(row: Row, asked: Sequence[dialogue.Turn], **texts: str) -> None:
+    """Check what a row says, before it is stored.
+
+    Raises:
+        ValueError: a text is empty or cannot be stored, or the texts are about something that is no text.
+    """
+    for name in MEDIA:
+        if row.get(name):
+            raise ValueError(f"{name} is not empty; a reward model reads text alone")
+    for name, text in {"prompt": "".join(turn.content for turn in asked), **texts}.items():
+        if not text.strip():
+            raise ValueError(f"{name} is empty")
+        if _HALF_CHARACTER.search(text):
+            raise ValueError(f"{name} holds half a character, which no table can store")
+
+
+def id_of(row: Row) -> str | None:
+    """What a row calls itself, if it does."""
+    return next((str(row[key]) for key in ("pair_id", "id") if row.get(key) not in (None, "")), None)
+
+
 def _stored(pair: Pair, rows: Sequence[Row], default_source: str) -> dict[str, Any]:
     """A pair in the columns of the table.
 
@@ -423,19 +448,9 @@ def _stored(pair: Pair, rows: Sequence[Row], default_source: str) -> dict[str, A
         ValueError: it is invalid.
     """
     row = rows[0]
-    for name in MEDIA:
-        if row.get(name):
-            raise ValueError(f"{name} is not empty; a reward model reads text alone")
     chosen, rejected = pair.chosen.strip(), pair.rejected.strip()
     source = str(row.get("source") or default_source)
-    for name, text in (
-        ("prompt", "".join(turn.content for turn in pair.asked)), ("chosen", chosen), ("rejected", rejected),
-        ("source", source),
-    ):  # fmt: skip
-        if not text.strip():
-            raise ValueError(f"{name} is empty")
-        if _HALF_CHARACTER.search(text):
-            raise ValueError(f"{name} holds half a character, which no table can store")
+    check_texts(row, pair.asked, chosen=chosen, rejected=rejected, source=source)
     if chosen == rejected:
         raise ValueError("chosen equals rejected")
     own = row if len(rows) == 1 else {}  # what several rows say is not one pair's
@@ -445,7 +460,7 @@ def _stored(pair: Pair, rows: Sequence[Row], default_source: str) -> dict[str, A
     if pair.weight is not None:
         weight = pair.weight * (weight or 1)
     return {
-        "pair_id": next((str(own[key]) for key in ("pair_id", "id") if own.get(key) not in (None, "")), None),
+        "pair_id": id_of(own),
         "prompt": dialogue.transcript(pair.asked),
         "chosen": chosen,
         "rejected": rejected,

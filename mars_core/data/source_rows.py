@@ -263,10 +263,11 @@ def _json(content: BinaryIO, name: str, kind: str, limits: Limits | None) -> Ite
         else:
             yield from (Line(number, row, _fault(row)) for number, row in enumerate(rows, start=1))
             return
-    yield from _json_lines(_unpacked(content, kind, limits), limits.row_bytes if limits else sys.maxsize)
+    yield from json_lines(_unpacked(content, kind, limits), limits.row_bytes if limits else sys.maxsize)
 
 
-def _json_lines(text: BinaryIO, longest: int) -> Iterator[Line]:
+def json_lines(text: BinaryIO, longest: int = sys.maxsize) -> Iterator[Line]:
+    """The rows of JSON lines, read as they come; of a longer line than `longest` it says that it is one."""
     for number, line in enumerate(iter(partial(text.readline, longest), b""), start=1):
         if not line.strip():
             continue

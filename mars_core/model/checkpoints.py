@@ -41,7 +41,7 @@ def locate(reference: str) -> Location:
     if found or reference.startswith((".", "/", "~")):
         raise ModelError(f"{reference}: no such checkpoint folder")
     if reference.startswith("models:/"):
-        raise ModelError(f"{reference}: of commands mars evaluate alone reads a registered model")
+        raise ModelError(f"{reference}: a registered model is read by mars evaluate, score, serve, publish")
     name, _, revision = reference.partition("@")
     if not revision:
         raise ModelError(

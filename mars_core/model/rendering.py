@@ -190,6 +190,16 @@ class Renderer:
                 raise RenderingError(f"the chat template leaves out the answer to {prompt[:80]!r}")
             self._tried.add(roles)
 
+    def refusal(self, prompt: str, responses: Iterable[str]) -> str | None:
+        """Why one of the responses to a prompt cannot be rendered, if so; unlike `check` it renders each."""
+        if self._template:
+            try:
+                for response in responses:
+                    self._text(prompt, response)
+            except RenderingError as error:
+                return str(error)
+        return None
+
     @functools.cached_property
     def identity(self) -> bytes:
         """A short name of all that decides which tokens a text becomes."""

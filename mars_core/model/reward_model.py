@@ -428,6 +428,7 @@ class RewardModel:
         on_scored: Callable[[int], None] | None = None,
         *,
         keep_features: bool = False,
+        remember: bool = True,
     ) -> Iterator[Scored]:
         """Readouts of texts that arrive in windows; one window is held at a time.
 
@@ -441,6 +442,8 @@ class RewardModel:
             on_scored: called with the number of texts that have been scored since its last call.
             keep_features: also return the features, and compute the readouts from them; then a text is
                 computed once in each of its windows.
+            remember: whether readouts of former windows are kept; otherwise a text is computed once in each
+                of its windows, and memory does not grow with the number of texts.
 
         Yields:
             The result of each window.
@@ -456,9 +459,12 @@ class RewardModel:
                 f"the objective {self.objective.name} reads all tokens of a text, so that its margins do "
                 "not follow from the inputs of the last layer"
             )
-        readouts_of_windows = self._by_features if self.store or keep_features else self._by_readouts
+        if self.store or keep_features:
+            scored = self._by_features(windows, budget, on_scored or _tell_nobody)
+        else:
+            scored = self._by_readouts(windows, budget, on_scored or _tell_nobody, remember)
         n = prompts_cut = responses_cut = 0
-        for window in readouts_of_windows(windows, budget, on_scored or _tell_nobody):
+        for window in scored:
             n += len(window.readouts)
             prompts_cut += window.prompts_cut
             responses_cut += window.responses_cut
@@ -472,12 +478,15 @@ class RewardModel:
             )  # fmt: skip
 
     def _by_readouts(
-        self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None]
+        self, windows: Windows, budget: TokenBudget, on_scored: Callable[[int], None], remember: bool
     ) -> Iterator[Scored]:
-        """Readouts of windows, without features; no sequence of tokens is computed twice."""
+        """Readouts of windows, without features; no sequence of tokens is computed twice in what is
+        remembered."""
         scorer = self._scorer()
         known: dict[bytes, tuple[float, ...]] = {}
         for prompts, responses in windows:
+            if not remember:
+                known.clear()
             rendering = self.renderer.render(prompts, responses)
             digests = [tokens_name(ids) for ids in rendering.ids]
             copies = Counter(digests)

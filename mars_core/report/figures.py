@@ -175,6 +175,24 @@ def curvature(rounds: Rounds) -> Figure:
     return figure
 
 
+def score_distributions(histograms: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Figure:
+    """Histograms of columns of scores, one panel for each.
+
+    Args:
+        histograms: column → edges [b + 1] and counts [b] of its bins.
+    """
+    figure = Figure(figsize=(WIDTH_INCHES, 0.8 + 1.7 * len(histograms)), layout="constrained")
+    panels = figure.subplots(len(histograms), 1, squeeze=False)[:, 0]
+    for panel, (name, (edges, counts)) in zip(panels, histograms.items(), strict=True):
+        panel.stairs(counts, edges, fill=True, color=PALETTE[0], alpha=0.5)
+        if name == "margin":
+            panel.axvline(0, color="black", linewidth=1)
+        panel.set_title(f"{name.replace('_', ' ')}: {counts.sum():,}", fontsize=10, loc="left")
+        panel.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    figure.supylabel("rows per bin")
+    return figure
+
+
 def _draw_accuracies(axes: Axes, rounds: Rounds, best: int, series: Mapping[str, str]) -> None:
     """Lines over rounds with 95% error bars, slightly shifted so that no bar hides another."""
     numbers = np.arange(len(rounds))

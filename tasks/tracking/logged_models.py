@@ -1,7 +1,10 @@
 """MLflow: checkpoints as logged and registered models."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 from mlflow import MlflowClient
@@ -48,6 +51,20 @@ def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) 
         if (fetched / name).exists():
             shutil.copyfile(fetched / name, fetched / "model" / name)
     return str(fetched / "model")
+
+
+@contextmanager
+def fetched(config: TrackingConfig, reference: str) -> Iterator[str]:
+    """The reference of a model's checkpoint during a `with` block; a registered model is fetched.
+
+    Raises:
+        TrackingError: there is no such registered model.
+    """
+    if not reference.startswith("models:/"):
+        yield reference
+        return
+    with TemporaryDirectory(prefix="mars-model-") as place:
+        yield registered_checkpoint.fn(config, reference, Path(place))
 
 
 def log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> str:

@@ -29,8 +29,8 @@ from tasks.run.run_folder import open_run
 EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
 
 COMMANDS = (
-    "refine", "preview", "retrain", "evaluate", "align", "winrate", "config", "show", "explain", "export",
-    "ui",
+    "refine", "preview", "retrain", "evaluate", "score", "align", "winrate", "config", "show", "explain",
+    "export", "ui",
 )  # fmt: skip
 GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
 
