@@ -617,21 +617,81 @@ def explain(
 
 @app.command()
 def export(
-    run: RunPath,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder of a run; with --format model also a model.")
+    ],
     format: Annotated[
-        Literal["hh", "trl", "parquet"],
-        typer.Option(help="hh: transcripts; trl: conversations."),
+        Literal["hh", "trl", "parquet", "model"],
+        typer.Option(help="hh: transcripts; trl: conversations; model: the best round's model, whole."),
     ] = "trl",
     output: Annotated[
-        Path | None, typer.Option(help="File to write; by default beside the run's artifacts.")
+        Path | None,
+        typer.Option(help="File to write, or folder of the model; by default beside the run's artifacts."),
     ] = None,
 ) -> None:
-    """Write the synthetic pairs of all rounds for use elsewhere."""
-    with _told_errors(resumable=False):
-        from tasks.inspect.export import export_pairs
+    """Write the synthetic pairs of all rounds, or the model, for use elsewhere, with a card.
 
-        file, rows = export_pairs(run, format, output)
-        _say(f"{rows:,} synthetic pairs written to {file}")
+    A model is written as plain transformers, TRL and vLLM load it: adapters merged, one output, safetensors.
+    """
+    with _told_errors(resumable=False):
+        from tasks.inspect.export import export_model, export_pairs
+
+        if format == "model":
+            _say(f"Written to {export_model(run, output or Path(run) / 'model')}, with its card README.md")
+            return
+        file, rows = export_pairs(Path(run), format, output)
+        _say(f"{rows:,} synthetic pairs written to {file}, and their card beside it")
+
+
+@app.command()
+def publish(
+    what: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, whose best round counts, or a model.")
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="Repository on the hub.")],
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Publish the run's synthetic pairs, as a data set, instead.")
+    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="ID", help="Licence to name in the card: apache-2.0, …")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the card and the files; send nothing.")
+    ] = False,
+) -> None:
+    """Put a model, or synthetic pairs, with a card into a repository of the Hugging Face hub; private.
+
+    The token is taken from HF_TOKEN. What reached the hub is read back and has to score the same; the
+    revision is printed, and kept in MLflow.
+    """
+    with _told_errors(), _messages_shown():
+        from mars_core.model.reward_model import ModelConfig
+        from tasks.run.run_config import TrackingConfig
+        from tasks.using import publish as publishing
+        from tasks.using.describe import hub, licences
+
+        publishing.check_repository(to)
+        licence_of = licences(hub())
+        stage = (
+            publishing.staged_pairs(Path(what), licence, licence_of)
+            if pairs
+            else publishing.staged_model(
+                what, ModelConfig(), licence=licence, tracking=TrackingConfig(), licence_of=licence_of
+            )
+        )
+        with stage as staged:
+            if dry_run:
+                print(staged.card)
+                visible = "public" if public else "private"
+                _print_pairs(f"{to}, {visible}: nothing was sent", _sizes(staged.files))
+                return
+            published = publishing.publish(staged, to, public=public)
+        _say(f"{published.address}\nRevision: {published.repository}@{published.revision}")
+
+
+def _sizes(files: dict[str, int]) -> dict[str, str]:
+    return {name: f"{size:,} bytes" for name, size in files.items()}
 
 
 @app.command()
@@ -666,10 +726,12 @@ def _messages_shown() -> Iterator[None]:
     logger, handler = logging.getLogger("mars"), logging.StreamHandler()
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+    logger.propagate = False  # Prefect would print them again
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.propagate = True
 
 
 def _named_sources(given: list[str] | None) -> dict[str, str]:

@@ -29,6 +29,7 @@ from tasks.tracking.registry import (
     register_candidate,
     restore,
 )
+from tasks.using.describe import hub, licences, run_card
 
 End = Literal["Skipped", "Nothing new", "Promoted", "Refused"]
 """How a retraining ends; the name of its flow run's final state."""
@@ -82,7 +83,9 @@ def retrain(file: str, overrides: tuple[str, ...] = ()) -> State[Outcome]:
         )  # fmt: skip
 
         tags = {"mars.retraining": config.name, CYCLE: ledger.label(cycle), **decision_tags(decision)}
-        candidate = register_candidate(registry, run, len(report.rounds), best, tags)
+        candidate = register_candidate(
+            registry, run, len(report.rounds), best, tags, run_card(run, best, licences(hub()))
+        )
         delivered = _became(decision, cycle)
         suspects = list[str]()
         if delivered == "suspected":

@@ -1,13 +1,17 @@
 """Every test runs offline, quietly, and with a cache of data sets that ends with it."""
 
+import base64
 import contextlib
 import gc
 import gzip
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
 import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import hypothesis
 import pytest
@@ -264,6 +268,141 @@ def _save_llama(folder, kind, bpe, special, **settings):
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+class Hub:
+    """A stand-in of the hub's API on this machine, as far as repositories are made, written and read.
+
+    It takes every file into a commit itself, where the hub wants large ones sent apart, and keeps all commits
+    in memory. Who has the token `writer` may write to what is `ours`.
+    """
+
+    def __init__(self):
+        self.commits = {}
+        """(kind, repository) → revision → file → bytes."""
+        self.private = {}
+        self.spoil = lambda files: files
+        """What the hub does to a commit's files."""
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), HubHandler)
+        self.server.hub = self
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+    def add(self, kind, repository, files):
+        """A commit that adds files."""
+        commits = self.commits.setdefault((kind, repository), {})
+        content = {**(list(commits.values())[-1] if commits else {}), **self.spoil(files)}
+        revision = hashlib.sha1(repr(sorted(content.items())).encode()).hexdigest()
+        commits.pop(revision, None)
+        commits[revision] = content
+        return revision
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """What the stand-in answers."""
+
+    def do_HEAD(self):
+        self.reply(*self.found(), body=False)
+
+    def do_GET(self):
+        self.reply(*self.found())
+
+    def do_POST(self):
+        given = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/validate-yaml":
+            self.reply(200, {"warnings": [], "errors": []})
+        elif self.headers.get("Authorization") != "Bearer writer":
+            self.reply(401, {"error": "Invalid credentials"})
+        elif self.path == "/api/repos/create":
+            asked = json.loads(given)
+            self.create(asked, (f"{asked['type']}s", f"{asked['organization']}/{asked['name']}"))
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                for file in json.loads(given)["files"]
+            ]
+            self.reply(200, {"files": files})
+        else:
+            _, _, kind, owner, name, *_ = self.path.split("/")
+            lines = [json.loads(line) for line in given.splitlines() if line.strip()]
+            files = {
+                line["value"]["path"]: base64.b64decode(line["value"]["content"])
+                for line in lines
+                if line["key"] == "file"
+            }
+            revision = self.server.hub.add(kind, f"{owner}/{name}", files)
+            about = {
+                "commitOid": revision,
+                "commitUrl": f"{self.server.hub.address}/{owner}/{name}/commit/{revision}",
+            }
+            self.reply(200, about)
+
+    def create(self, asked, place):
+        if asked["organization"] != "ours":
+            self.reply(403, {"error": "You don't have the rights to create a model under this namespace"})
+        elif place in self.server.hub.commits:
+            self.reply(409, {"error": "You already created this model repo"})
+        else:
+            self.server.hub.commits[place], self.server.hub.private[place[1]] = (
+                {},
+                asked.get("visibility") == "private",
+            )
+            self.server.hub.add(*place, {".gitattributes": b""})
+            self.reply(200, {"url": f"{self.server.hub.address}/{place[1]}"})
+
+    def found(self):
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        listed = parts[0] == "api"
+        if listed:
+            kind, owner, name, _, revision, *_ = [*parts[1:], "", ""]
+        else:
+            kind = parts.pop(0) if parts[0] == "datasets" else "models"
+            owner, name, _, revision, *rest = parts
+        commits = self.server.hub.commits.get((kind, f"{owner}/{name}"))
+        if not commits:
+            return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
+        revision = revision if revision in commits else list(commits)[-1]
+        files = commits[revision]
+        if listed and "tree" in parts:
+            return 200, [
+                {"type": "file", "oid": "", "path": path, "size": len(content)}
+                for path, content in files.items()
+            ]
+        if listed:
+            siblings = [{"rfilename": path} for path in files]
+            return 200, {"id": f"{owner}/{name}", "sha": revision, "siblings": siblings}
+        if "/".join(rest) not in files:
+            return 404, {}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": revision}
+        content = files["/".join(rest)]
+        return 200, content, {"ETag": hashlib.sha1(content).hexdigest(), "X-Repo-Commit": revision}
+
+    def reply(self, status, content, headers=None, body=True):
+        content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The stand-in of the hub, which this process takes for the hub, with a token that may write to ours/."""
+    import huggingface_hub
+
+    made = Hub()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_ENDPOINT", made.address)
+    monkeypatch.setenv("HF_TOKEN", "writer")
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,8 @@ class Package(NamedTuple):
     sha256: str
     pad_token: str | None = None
     """For a GGUF file: a special token of its vocabulary that serves as the pad token."""
+    licence: str = "Apache-2.0"
+    """Of the weights."""
 
 
 PACKAGES = {

@@ -1,4 +1,5 @@
-"""Export of a run's synthetic pairs in the formats of other trainers."""
+"""Export for use elsewhere: a run's synthetic pairs in the formats of other trainers, or a model as a whole
+checkpoint; each with its card."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -10,8 +11,13 @@ import pandas as pd
 
 from mars_core.data import dialogue
 from mars_core.files import write_whole
+from mars_core.model.reward_model import ModelConfig
+from mars_core.report.cards import pairs_card
 from mars_core.tables import Table, write
+from tasks.run.run_config import TrackingConfig
 from tasks.run.run_folder import RunFolderError, existing_run
+from tasks.using.describe import about_pairs, hub, licences, synthetic_tables
+from tasks.using.publish import staged_model
 
 Format = Literal["hh", "trl", "parquet"]
 Row = dict[str, object]
@@ -22,16 +28,13 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
 
     `hh` has two transcripts in each row, `trl` explicit conversations (prompt, chosen, rejected as lists of
     role and content), both as JSON lines with the ids of the pair and its original; `parquet` keeps all
-    columns.
+    columns. The card, which tells sources and licences, stands beside the file as NAME.card.md.
 
     Raises:
         RunFolderError: there is no run, no round of it has synthetic pairs yet, or `output` is a folder.
     """
     run = existing_run(root)
-    files = [file for t in run.rounds() if (file := run.path(run.of_round(t).synthetic)).exists()]
-    if not files:
-        raise RunFolderError(f"{root}: no round has synthetic pairs yet")
-    tables = [Table(file) for file in files]
+    tables = synthetic_tables(run)
     file = output or run.path("synthetic.parquet" if form == "parquet" else f"synthetic-{form}.jsonl")
     if file.is_dir():
         raise RunFolderError(f"{file} is a folder: name a file")
@@ -43,7 +46,30 @@ def export_pairs(root: Path, form: Format, output: Path | None = None) -> tuple[
     else:
         render: Callable[[Row], Row] = _hh if form == "hh" else _trl
         write_whole(file, lambda path: _write_lines(path, tables, render))
+    card = pairs_card(about_pairs(run, tables, licences(hub())))
+    write_whole(file.with_suffix(".card.md"), lambda path: path.write_text(card, encoding="utf-8"))
     return file, sum(map(len, tables))
+
+
+def export_model(reference: str, output: Path) -> Path:
+    """Write a run's best model, or any model, as a whole checkpoint with its card, into a folder of its own.
+
+    Raises:
+        ModelError, RunFolderError, PublishError: as of `mars_core.model.plain_checkpoint` and
+            `tasks.using.publish.staged_model`.
+    """
+    if output.exists():
+        raise RunFolderError(f"{output} is there already: name a folder that is not")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with staged_model(
+        reference,
+        ModelConfig(),
+        tracking=TrackingConfig(),
+        licence_of=licences(hub()),
+        place=output.parent,
+    ) as staged:
+        staged.folder.rename(output)
+    return output
 
 
 def _write_lines(file: Path, tables: Iterable[Table], render: Callable[[Row], Row]) -> None:

@@ -34,6 +34,8 @@ GATE = "mars.gate"
 """Tag of a version: promoted, promoted by hand, refused or withdrawn."""
 REPLACED = "mars.replaced"
 """Tag of a version: the one that was champion before it."""
+DESCRIPTION_LENGTH = 5000
+"""Most characters of a version's description."""
 CYCLE = "mars.cycle"
 """Tag of a version: the cycle of retraining that made it, by its ledger's label."""
 
@@ -169,9 +171,11 @@ def fetch_champion(registry: Registry, version: str, folder: Path) -> Path:
 
 @task(name="register", task_run_name="register candidate", cache_policy=NO_CACHE, persist_result=False)
 def register_candidate(
-    registry: Registry, run: RunFolder, rounds: int, best: int, tags: dict[str, str]
+    registry: Registry, run: RunFolder, rounds: int, best: int, tags: dict[str, str], card: str = ""
 ) -> str:
     """Make the model of a run's best round a version of the registered model, once, and the challenger.
+
+    Its description is the beginning of the card; the whole card is among the run's artifacts.
 
     Returns:
         The version's number.
@@ -196,9 +200,18 @@ def register_candidate(
                 )
             ]
     number = str(found[0].version)
+    if card:
+        client.update_model_version(registry.model, number, _description(card))
+        client.log_text(parent.info.run_id, card, "model_card.md")
     registry.tag(number, tags | {"prefect.url": str(flow_run.ui_url)})
     registry.point(CHALLENGER, number)
     return number
+
+
+def _description(card: str) -> str:
+    """As many paragraphs of a card as fit, without its metadata."""
+    text = card.removeprefix("---\n").partition("\n---\n")[2].strip()
+    return text if len(text) <= DESCRIPTION_LENGTH else text[:DESCRIPTION_LENGTH].rpartition("\n\n")[0]
 
 
 @task(

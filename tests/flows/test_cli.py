@@ -30,7 +30,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
 
 COMMANDS = (
     "refine", "preview", "retrain", "evaluate", "score", "align", "winrate", "config", "show", "explain",
-    "export", "ui",
+    "export", "publish", "ui",
 )  # fmt: skip
 GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
 
@@ -486,6 +486,64 @@ def test_parquet_export_keeps_every_column_beside_the_runs_artifacts(tiny):
     mars("export", tiny.run().root, "--format", "parquet")
     made = pd.concat((tiny.run().table(f"round-{t}/synthetic.parquet") for t in (1, 2)), ignore_index=True)
     pd.testing.assert_frame_equal(tiny.run().table("synthetic.parquet"), made, check_dtype=False)
+
+
+def test_a_row_that_cannot_be_scored_is_told_by_file_and_row(tmp_path, tiny_decoder):
+    file = rows_file(tmp_path, {"prompt": "Who?", "response": "I."}, {"prompt": "Who?", "response": " "})
+    assert "pairs.jsonl: row 2: response is empty" in refusal("score", tiny_decoder, file)
+
+
+def test_scores_go_to_standard_output_and_all_else_to_standard_error(tmp_path, tiny_decoder):
+    file = rows_file(tmp_path, {"id": "a", "prompt": "Who?", "response": "I."})
+    result = mars("score", tiny_decoder, file, "model.precision=float32")
+    [line] = result.stdout.splitlines()
+    assert json.loads(line)["id"] == "a"
+    assert "scoring: 1 texts" in result.stderr
+
+
+def test_a_run_is_published_with_the_card_of_its_best_round_and_mlflow_knows_the_revision(
+    tiny, hub, monkeypatch
+):
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tiny.folder)
+    result = mars("publish", "runs/tiny", "--to", "ours/tiny")
+    assert result.exit_code == 0, result.output
+    revision = re.search(r"Revision: (ours/tiny@\w{40})", result.stdout)[1]
+    card = list(hub.commits["models", "ours/tiny"].values())[-1]["README.md"].decode()
+    for told in (
+        "sample://preferences",
+        "Apache-2.0",
+        "heldout/accuracy | .",
+        "arxiv.org/abs/2602.17658",
+        "tau",
+    ):
+        assert told in card
+    assert str(tiny.folder) not in card
+    client = MlflowClient(f"sqlite:///{tiny.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("mars").experiment_id
+    [run] = client.search_runs([experiment], "tags.`mars.kind` = 'run' and tags.`mars.published` != ''")
+    assert run.data.tags["mars.published"] == revision
+
+
+def test_a_dry_run_shows_the_card_of_the_pairs_and_sends_nothing(tiny, hub, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    said = mars("publish", tiny.run().root, "--to", "ours/pairs", "--pairs", "--dry-run").stdout
+    for told in (
+        "# Synthetic pairs of tiny",
+        "rules of MARS, Apache-2.0",
+        "guards dropped",
+        "synthetic.parquet",
+    ):
+        assert told in said
+    assert hub.commits == {}
+
+
+def test_an_exported_model_is_whole_and_has_its_card(tiny, tmp_path):
+    assert mars("export", tiny.run().root, "--format", "model", "--output", tmp_path / "out").exit_code == 0
+    assert {"model.safetensors", "tokenizer.json", "README.md"} <= {
+        file.name for file in (tmp_path / "out").iterdir()
+    }
 
 
 def test_a_prefect_api_that_goes_away_is_told_with_how_to_go_on(capsys):

@@ -184,6 +184,13 @@ def test_a_candidate_is_registered_once_as_challenger_and_comes_back_as_it_was(c
     assert scores[0] == pytest.approx(scores[1])
 
 
+def test_a_registered_version_carries_its_card(candidate, in_flow):
+    registry, run, _ = candidate
+    card = "---\ntags: [mars]\n---\n\n# tiny\n\nLimits.\n\n" + "x" * 6000
+    version = in_flow(lambda: register_candidate(registry, run, 1, 0, {}, card))
+    assert registry.client.get_model_version("candidates", version).description == "# tiny\n\nLimits."
+
+
 def test_a_registry_that_does_not_answer_is_told_in_a_sentence():
     gone = Registry(TrackingConfig(uri="http://127.0.0.1:9"), "nobody")
     with pytest.raises(RegistryError, match=r"MLflow at http://127.0.0.1:9 does not answer; .* start again"):
