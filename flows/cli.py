@@ -637,6 +637,8 @@ def export(
         from tasks.inspect.export import export_model, export_pairs
 
         if format == "model":
+            if output is None and not (Path(run) / "config.yaml").exists():
+                raise typer.BadParameter("name a folder for the model: --output")
             _say(f"Written to {export_model(run, output or Path(run) / 'model')}, with its card README.md")
             return
         file, rows = export_pairs(Path(run), format, output)
@@ -692,6 +694,38 @@ def publish(
 
 def _sizes(files: dict[str, int]) -> dict[str, str]:
     return {name: f"{size:,} bytes" for name, size in files.items()}
+
+
+@app.command()
+def serve(
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL|KEY=VALUE",
+            help="The model, as of mars evaluate; and settings, as in model.precision=float32.",
+        ),
+    ],
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8001,
+) -> None:
+    """Serve a reward model by vLLM on 127.0.0.1, until Ctrl-C.
+
+    Before the address is printed, the server's rewards of some texts are compared with the model's own. The
+    server asks for the key in VLLM_API_KEY.
+    """
+    with _told_errors(), _messages_shown():
+        from mars_core.config import override, validated
+        from tasks.using.serve import ServeConfig, served
+
+        models = [one for one in given if not _is_setting(one)]
+        if len(models) != 1:
+            raise typer.BadParameter("name one model")
+        values = {"model": {"backbone": models[0]}, "port": port}
+        override(values, [one for one in given if _is_setting(one)])
+        with served(validated(ServeConfig, values, "mars serve"), Path("vllm-serve.log")) as server:
+            _say(f"{server.parity}.\n\n{server.curl}\n")
+            _say("In a container, of a folder that `mars export MODEL --format model` has written:")
+            _say(f"{server.container}\n\nCtrl-C ends the server.")
+            _wait()
 
 
 @app.command()

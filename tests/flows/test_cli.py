@@ -30,7 +30,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
 
 COMMANDS = (
     "refine", "preview", "retrain", "evaluate", "score", "align", "winrate", "config", "show", "explain",
-    "export", "publish", "ui",
+    "export", "publish", "serve", "ui",
 )  # fmt: skip
 GOOD = {"id": "a", "prompt": "What is a lark?", "chosen": "A songbird.", "rejected": "A stone."}
 
@@ -499,6 +499,15 @@ def test_scores_go_to_standard_output_and_all_else_to_standard_error(tmp_path, t
     [line] = result.stdout.splitlines()
     assert json.loads(line)["id"] == "a"
     assert "scoring: 1 texts" in result.stderr
+
+
+def test_serving_without_a_key_or_at_a_taken_port_is_told(tiny_decoder, monkeypatch):
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    assert "VLLM_API_KEY is not set" in refusal("serve", tiny_decoder)
+    monkeypatch.setenv("VLLM_API_KEY", "key")
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        said = refusal("serve", tiny_decoder, "--port", server.server_port)
+    assert f"port {server.server_port} of 127.0.0.1 is taken" in said
 
 
 def test_a_run_is_published_with_the_card_of_its_best_round_and_mlflow_knows_the_revision(

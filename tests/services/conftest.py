@@ -1,4 +1,4 @@
-"""A real browser: Debian's chromium. MARS_SCREENSHOTS names a folder to keep its pictures in."""
+"""A real vLLM, and a real browser, Debian's chromium: MARS_SCREENSHOTS names a folder to keep pictures in."""
 
 import base64
 import json
@@ -16,6 +16,16 @@ from websockets.sync.client import connect
 SEARCH_BOX = "document.querySelector('input[role=searchbox]')"
 CLOSE_ASSISTANT = "document.querySelector('[data-component-id$=\"chat_panel.close\"]')?.click()"
 PATIENCE_SECONDS = 120
+
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def vllm():
+    """`make vllm` was run; its Python."""
+    subprocess.run(["make", "vllm"], cwd=PROJECT, check=True)
+    return PROJECT / ".venv-vllm/bin/python"
 
 
 @pytest.fixture(scope="session")

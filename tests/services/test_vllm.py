@@ -28,7 +28,6 @@ from mars_core.model.reward_model import ModelConfig, RewardModel
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
 
 PROJECT = Path(__file__).parents[2]
-PYTHON = PROJECT / ".venv-vllm/bin/python"
 ARGUMENTS = "--dtype bfloat16 --enforce-eager --gpu-memory-utilization 0.2 --max-model-len 2048"
 ENVIRONMENT = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONPATH": str(PROJECT)}
 ROLES = {"rewrite_rejected", "paraphrase_chosen", "paraphrase_rejected"}
@@ -36,13 +35,6 @@ ROLES = {"rewrite_rejected", "paraphrase_chosen", "paraphrase_rejected"}
 PATIENCE_SECONDS = 600
 CONCURRENCY = 8
 BUDGET = 120
-
-
-@pytest.fixture(scope="module")
-def vllm():
-    """`make vllm` was run; its Python."""
-    subprocess.run(["make", "vllm"], cwd=PROJECT, check=True)
-    return PYTHON
 
 
 @pytest.fixture(scope="module")
