@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -18,9 +17,7 @@ from tasks.steps.sample_responses import prepare_prompts, sample_responses
 from tasks.steps.score_responses import GOLD, score_responses
 from tasks.steps.write_alignment_report import SUMMARY, AlignmentReport, write_alignment_report
 from tasks.tracking.alignment_tracking import track_alignment
-from tasks.tracking.logged_models import registered_checkpoint
-
-REGISTERED = "models:/"
+from tasks.tracking.logged_models import fetched
 
 
 def _run_name() -> str:
@@ -74,13 +71,10 @@ def _models(config: AlignConfig, stack: ExitStack) -> dict[str, Checkpoint]:
     named = {f"reward_{number}": model for number, model in enumerate(config.rewards.models)}
     if config.rewards.gold is not None:
         named[GOLD] = config.rewards.gold
-    found = {}
-    for name, model in named.items():
-        if model.startswith(REGISTERED):
-            place = Path(stack.enter_context(TemporaryDirectory()))
-            model = registered_checkpoint(config.tracking, model, place)
-        found[name] = Checkpoint(model)
-    return found
+    return {
+        name: Checkpoint(stack.enter_context(fetched(config.tracking, model)))
+        for name, model in named.items()
+    }
 
 
 def _files(run: RunFolder[AlignConfig]) -> list[Path]:

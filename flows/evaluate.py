@@ -1,11 +1,9 @@
 """Reward models on benchmarks and preference pairs of one's own."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
 
 from datasets import Dataset
@@ -32,7 +30,7 @@ from tasks.steps.read_evaluation_sources import read_evaluation_sources
 from tasks.steps.transform_pairs import changed_pairs
 from tasks.steps.write_league import FILES, write_league
 from tasks.tracking.evaluation_tracking import run_page, track_evaluation
-from tasks.tracking.logged_models import registered_checkpoint
+from tasks.tracking.logged_models import fetched
 from tasks.tracking.mlflow_runs import link_tracking
 
 
@@ -185,23 +183,12 @@ def estimates(configs: Sequence[EvaluateConfig]) -> dict[str, dict[str, str]]:
     wanted, found = first.evaluation.robustness, {}
     changed = f"at most {wanted.rows * len(wanted.by_key):,} pairs more, for robustness"
     for config in configs:
-        with _checkpoint(config) as checkpoint:
+        with fetched(config.tracking, config.model.backbone) as checkpoint:
             costs = estimate_evaluation(
                 checkpoint, config.model, config.objective, config.evaluation.suite, tables
             )
         found[config.model.backbone] = costs | ({"changed pairs": changed} if wanted.rows else {})
     return found
-
-
-@contextmanager
-def _checkpoint(config: EvaluateConfig) -> Iterator[str]:
-    """The reference of the model's checkpoint, during a `with` block; a registered one is fetched."""
-    model = config.model.backbone
-    if not model.startswith("models:/"):
-        yield model
-        return
-    with TemporaryDirectory() as place:
-        yield registered_checkpoint(config.tracking, model, Path(place))
 
 
 def _part(config: EvaluateConfig) -> str:
@@ -232,7 +219,7 @@ def _sources(config: EvaluateConfig) -> Sources:
 def _evaluate(config: EvaluateConfig, sources: Sources, part: str = "") -> dict[str, Any]:
     """Score a model, write its files, and log them; of several models `part` names this one."""
     model, folder, suite = config.model.backbone, Path(config.output), config.evaluation.suite
-    with _checkpoint(config) as checkpoint:
+    with fetched(config.tracking, config.model.backbone) as checkpoint:
         spec = ScoreSpec(
             model=checkpoint, reward_model=config.model, objective=config.objective, output=folder
         )

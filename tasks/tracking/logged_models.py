@@ -9,8 +9,6 @@ from tempfile import TemporaryDirectory
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from mars_core.config import redact
 from mars_core.model.loading import OBJECTIVE, OBJECTIVE_WEIGHTS
@@ -26,7 +24,6 @@ from tasks.tracking.mlflow_store import (
 )
 
 
-@task(name="registered model", task_run_name="{reference}", cache_policy=NO_CACHE, persist_result=False)
 def registered_checkpoint(config: TrackingConfig, reference: str, folder: Path) -> str:
     """Fetch a registered model (models:/NAME@ALIAS or models:/NAME/VERSION) as a checkpoint in a folder.
 
@@ -64,7 +61,7 @@ def fetched(config: TrackingConfig, reference: str) -> Iterator[str]:
         yield reference
         return
     with TemporaryDirectory(prefix="mars-model-") as place:
-        yield registered_checkpoint.fn(config, reference, Path(place))
+        yield registered_checkpoint(config, reference, Path(place))
 
 
 def log_model(client: MlflowClient, run: RunFolder, to: Run, t: int) -> str:

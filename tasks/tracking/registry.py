@@ -157,7 +157,7 @@ def fetch_champion(registry: Registry, version: str, folder: Path) -> Path:
             shutil.rmtree(outdated)
         with TemporaryDirectory(dir=folder) as beside:
             reference = f"models:/{registry.model}/{version}"
-            found = Path(registered_checkpoint.fn(registry.config, reference, Path(beside)))
+            found = Path(registered_checkpoint(registry.config, reference, Path(beside)))
             if not any(found.iterdir()):  # a folder that is not mounted is an empty one to MLflow
                 raise RegistryError(
                     f"{reference} has no files at {made.source}: is the store of artifacts there?"

@@ -282,7 +282,7 @@ def test_a_good_delivery_is_promoted(second):
 def test_what_is_promoted_is_the_model_that_was_trained_and_not_the_champion_again(second, tmp_path):
     from tasks.tracking.logged_models import registered_checkpoint
 
-    promoted = registered_checkpoint.fn(second.tracking, "models:/tiny@champion", tmp_path / "fetched")
+    promoted = registered_checkpoint(second.tracking, "models:/tiny@champion", tmp_path / "fetched")
     run = second.root / "runs/tiny-3"
     texts = ["What is thing number 7?"] * 2, ["It is a small songbird.", "Sorry, nobody here knows."]
     found, champion, fitted = (

@@ -308,7 +308,7 @@ def test_a_registered_model_is_fetched_as_a_checkpoint_that_gives_the_same_rewar
     tiny.client.create_registered_model("tiny")
     version = tiny.client.create_model_version("tiny", logged.artifact_location).version
     tiny.client.set_registered_model_alias("tiny", "champion", version)
-    folder = registered_checkpoint.fn(tiny.config, "models:/tiny@champion", tmp_path / "fetched")
+    folder = registered_checkpoint(tiny.config, "models:/tiny@champion", tmp_path / "fetched")
     settings = ModelConfig(device="cpu", precision="float32")
     texts = ["What is a lark?", "Name a river."], ["A small songbird.", "The Loire is a river in France."]
     original = RewardModel.load(str(tiny.run.path(tiny.models[1])), settings).score(*texts)
@@ -318,7 +318,7 @@ def test_a_registered_model_is_fetched_as_a_checkpoint_that_gives_the_same_rewar
 def test_a_model_or_a_run_that_mlflow_does_not_know_is_told_with_the_address(store, tmp_path):
     config = TrackingConfig(uri=store)
     with pytest.raises(TrackingError, match=r"models:/nobody@champion.*mlflow\.db"):
-        registered_checkpoint.fn(config, "models:/nobody@champion", tmp_path)
+        registered_checkpoint(config, "models:/nobody@champion", tmp_path)
     with pytest.raises(TrackingError, match=r"mlflow\.db has no run 'nobody'"):
         run_page(config, "nobody")
 
