@@ -34,14 +34,15 @@ class LinearReward(NamedTuple):
 def linear_reward(objective: Objective) -> LinearReward | None:
     """The reward as a function of the head's outputs, if it is linear in them and reads nothing else.
 
-    It is found by asking the objective for rewards of some outputs.
+    It is found by asking the objective, with its own modules, for rewards of some outputs.
     """
-    if objective.reads - {"paraphrase"} or objective.modules or objective.build(1):
+    if objective.reads - {"paraphrase"}:
         return None
     k = objective.outputs
     drawn = torch.randn(PROBES, k, generator=torch.Generator().manual_seed(0))
     asked = torch.cat([torch.zeros(1, k), torch.eye(k), 10 * drawn])
-    rewards = objective.reward(objective.readout(TextOutputs(asked))).double()
+    place = next(objective.modules.parameters(), asked).device
+    rewards = objective.reward(objective.readout(TextOutputs(asked.to(place)))).cpu().double()
     offset, weights = rewards[0], rewards[1 : k + 1] - rewards[0]
     if not torch.allclose(rewards, asked.double() @ weights + offset, rtol=1e-5, atol=1e-5):
         return None

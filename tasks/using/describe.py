@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import torch
 from huggingface_hub import HfApi
 
 from mars_core.config import public, redact
@@ -59,6 +60,7 @@ def about_checkpoint(
         ModelError: it cannot be read.
     """
     opened = objective_of(checkpoint, config, objective).open()
+    opened.modules = torch.nn.ModuleDict(opened.build(1))  # untrained: only their form is asked for
     renderer = renderer_of(checkpoint, config)
     return Model(
         name=name,

@@ -167,6 +167,22 @@ def test_what_reads_more_than_the_heads_outputs_is_not_linear(monkeypatch):
     assert linear_reward(objective) is None
 
 
+def test_modules_of_an_objective_that_weigh_the_outputs_count():
+    class Decoded(Weighted):
+        def build(self, width):
+            return {"decoder": torch.nn.Linear(2, 1)}
+
+        def reward(self, readout):
+            return self.modules["decoder"](readout).squeeze(-1)
+
+    objective = Decoded(Decoded.Config())
+    objective.modules = torch.nn.ModuleDict(objective.build(8))
+    decoder = objective.modules["decoder"]
+    weights, offset = linear_reward(objective)
+    np.testing.assert_allclose(weights, decoder.weight[0].detach(), atol=1e-6)
+    assert offset == pytest.approx(decoder.bias.item(), abs=1e-6)
+
+
 def test_what_is_added_to_each_reward_is_found():
     class Shifted(Weighted):
         def reward(self, readout):
