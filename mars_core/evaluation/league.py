@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mars_core.evaluation import robustness
+from mars_core.evaluation.coverage import ensemble, measures
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.statistics import CONFIDENCE, Interval, PairedDifference, paired_difference
-from mars_core.evaluation.uncertainty import ensemble, measures
 
 Tables = Mapping[str, pd.DataFrame]
 """The tables of results of one model by source: benchmarks by their keys, `pairs`, and `robustness`."""

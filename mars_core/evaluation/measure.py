@@ -13,10 +13,10 @@ from mars_core.evaluation import robustness
 from mars_core.evaluation.benchmarks.benchmark import Benchmark
 from mars_core.evaluation.calibration import brier_score, expected_calibration_error
 from mars_core.evaluation.contamination import Texts, prompt_numbers, texts_of_pairs
+from mars_core.evaluation.coverage import measures
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.length_bias import length_bias, lengths
 from mars_core.evaluation.statistics import pairwise_summary
-from mars_core.evaluation.uncertainty import measures
 from mars_core.model.scoring import Cut
 from mars_core.tables import Table
 

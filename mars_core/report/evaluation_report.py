@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from mars_core.evaluation.coverage import COVERAGE
 from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.league import Source
-from mars_core.evaluation.uncertainty import COVERAGE
 from mars_core.report.robustness_section import transforms_table
 from mars_core.report.wording import ABSENT, interval, probability, share, signed, table
 

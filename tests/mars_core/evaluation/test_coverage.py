@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_core.evaluation.uncertainty import COVERAGE, ensemble, measures
+from mars_core.evaluation.coverage import COVERAGE, ensemble, measures
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=6)
 
