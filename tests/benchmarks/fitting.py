@@ -1,7 +1,7 @@
 """Fitting against TRL's RewardTrainer: the same weights, texts, order of pairs, batches and learning rates.
 
-Each side runs in a process of its own and is timed from the end of its first optimizer step to the end of
-its last, so that loading and warming up count for neither.
+Objectives are measured against Bradley–Terry. Each side runs in a process of its own and is timed from the
+end of its first optimizer step to the end of its last, so that loading and warming up count for neither.
 """
 
 import tempfile
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from material import DECODER, checkpoint, preference_pairs
+from material import BACKBONE, DECODER, checkpoint, preference_pairs
 from measuring import alternately, apart, peak_memory
 
 from mars_core.fit.specification import FitConfig, FitSpec
 from mars_core.fit.train import _effective_batches, fit
 from mars_core.model.reward_model import ModelConfig, RewardModel
+from mars_core.objectives.objective import OBJECTIVES, ObjectiveConfig
 
 PAIRS = 192
 BATCH = 16
@@ -30,6 +31,9 @@ TRIAL_PAIRS = 3 * BATCH
 DECODER_PAIRS = 3 * BATCH
 """A decoder of 135 million weights takes minutes for so many."""
 DECODER_TRIAL_PAIRS = 2 * BATCH
+OBJECTIVE_PAIRS = 3 * BATCH
+OF_ALL_TOKENS = ("trajectory_consistency",)
+"""Objectives that only a decoder can have."""
 
 
 def _settings(sizes: tuple[int, ...], precisions: tuple[bool, ...]) -> dict[str, tuple[int, bool]]:
@@ -125,6 +129,52 @@ def fitted_by_us(start: Path, file: Path, folder: Path) -> Figures:
     return {**timed(ends), "losses": losses, "padding": result["padding"]}
 
 
+def objectives(data: Path | None) -> Figures:
+    """Every objective against Bradley–Terry: of MiniLM, and where all tokens are read of SmolLM2.
+
+    Seconds are those of the processor, so that other work on the machine counts for little.
+    """
+    encoder = [name for name in OBJECTIVES.names() if name not in OF_ALL_TOKENS]
+    with tempfile.TemporaryDirectory(prefix="mars-bench-") as folder:
+        file = Path(folder) / "pairs.parquet"
+        pairs = preference_pairs(data, OBJECTIVE_PAIRS)
+        similar = [f"{text} That is all." for text in pairs["chosen"][:]]
+        pairs.add_column("paraphrase", similar).to_parquet(str(file))
+        sides = {name: partial(apart, fitted_by, name, BACKBONE, file, Path(folder)) for name in encoder}
+        of_decoder = ["bradley_terry", *OF_ALL_TOKENS]
+        sides |= {
+            f"{name}, decoder": partial(apart, fitted_by, name, DECODER, file, Path(folder))
+            for name in of_decoder
+        }
+        runs = alternately(sides, 1)
+    speed = {name: run["pairs_per_cpu_second"] for name, (run,) in runs.items()}
+    relative = {
+        name: pairs_per_second / speed["bradley_terry" + ", decoder" * name.endswith(", decoder")]
+        for name, pairs_per_second in speed.items()
+    }
+    return {
+        "ratio": min(relative.values()),
+        "pairs": len(pairs),
+        **{f"speed, {name}": value for name, value in relative.items() if not name.startswith("bradley")},
+        "pairs_per_cpu_second": speed["bradley_terry"],
+        "pairs_per_cpu_second, decoder": speed["bradley_terry, decoder"],
+    }
+
+
+def fitted_by(objective: str, backbone: str, file: Path, folder: Path) -> Figures:
+    """One epoch by an objective with its default keys."""
+    keys = {"language_model": DECODER} if objective in OF_ALL_TOKENS else {}
+    spec = _spec(Path(backbone), file, folder)
+    section = ObjectiveConfig(name=objective, **keys)
+    spec = spec.model_copy(
+        update={"model": backbone, "fit": spec.fit.model_copy(update={"objective": section})}
+    )
+    ends: list[float] = []
+    result = fit(spec, lambda _: ends.append(time.process_time()))
+    steps = len(ends) - 1
+    return {"pairs_per_cpu_second": BATCH * steps / (ends[-1] - ends[0]), "loss": result["loss"]}
+
+
 def _spec(start: Path, file: Path, folder: Path) -> FitSpec:
     return FitSpec(
         model=str(start),
@@ -204,4 +254,4 @@ def timed(ends: list[float]) -> dict[str, float]:
     }
 
 
-BENCHMARKS = {"fitting/trl": trl, "fitting/trl-decoder": trl_decoder}
+BENCHMARKS = {"fitting/trl": trl, "fitting/trl-decoder": trl_decoder, "fitting/objectives": objectives}
