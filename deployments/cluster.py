@@ -32,7 +32,8 @@ NODES = ("head", "node-1", "node-2")
 STORE_BYTES = 100 * 2**20
 """Object store of a node: rows and results go through files."""
 AGENTS = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
-"""They get ports: a node that lets them choose waits for them, and on a busy machine not long enough."""
+"""They get ports that are free: by default those of two clusters on one machine may be the same."""
+TRIES = 3
 LOOK_SECONDS = 1.0
 RESTART_SECONDS = 5.0
 
@@ -76,8 +77,15 @@ def start(state: State = STATE) -> None:
     """Run the cluster in the background; returns when it can be used."""
     with told_errors():
         state.mkdir(parents=True, exist_ok=True)
-        if is_free(state):
-            in_background(["deployments.cluster", "run", "--state", str(state)], state)
+        for left in reversed(range(TRIES)):
+            if not is_free(state):
+                break
+            try:
+                in_background(["deployments.cluster", "run", "--state", str(state)], state)
+            except typer.Exit:
+                if not left:
+                    raise
+                say("Trying again: Ray gives a node's agents 15 s to start, which a busy machine may not.")
         say(f"For a shell:  . {state}/client.sh        End:  make cluster-stop")
 
 
