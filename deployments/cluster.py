@@ -34,6 +34,10 @@ STORE_BYTES = 100 * 2**20
 AGENTS = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
 """They get ports that are free: by default those of two clusters on one machine may be the same."""
 TRIES = 3
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default 15: whatever else runs on this machine would keep actors waiting
+}
 LOOK_SECONDS = 1.0
 RESTART_SECONDS = 5.0
 
@@ -63,7 +67,7 @@ def run(state: State = STATE) -> None:
     try:
         with told_errors(), owned(state):
             _write_client(state)
-            kept = without_secrets() | variables(state) | {"RAY_USAGE_STATS_ENABLED": "0"}
+            kept = without_secrets() | variables(state) | SETTINGS
             for name in os.environ.keys() - kept.keys():
                 del os.environ[name]  # what tasks see is the environment of their node
             os.environ.update(kept)

@@ -37,7 +37,7 @@ class FeatureStore:
 
     def __init__(self, file: Path, network: bytes, renderer: Renderer) -> None:
         """Keep features in `file`, separate from those of other networks; `network` names its weights."""
-        self.file, self.network, self.renderer = file, network, renderer
+        self.file, self.renderer = file, renderer
         self._renderings = VectorStore(file, renderer.identity, np.uint32)
         self._features = VectorStore(file, network)
 

@@ -220,9 +220,6 @@ class RewardModel:
         """
         if self.whole_tokens:
             return
-        if self.store:
-            self.store = FeatureStore(file, self.store.network, self.renderer)
-            return
         trained = {id(weight) for weight in self.scalar_layer.parameters()}
         body = {name: weight for name, weight in self.network.named_parameters() if id(weight) not in trained}
         network = _digest_of_body(self.network.config, body, self.bfloat16)
