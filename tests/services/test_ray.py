@@ -1,7 +1,8 @@
 """A Ray cluster on this machine, a head and two nodes, as `make cluster` starts it: good days and bad ones.
 
-What a run computes there equals what it computes in its own process, whatever is killed meanwhile. Tests that
-score in processes of their own come first: the actors of this one keep the cluster's CPUs from then on.
+What a run computes there equals what it computes in its own process, whatever is killed meanwhile; that takes
+minutes, and is with MARS_BAD_DAYS=1 (`make bad-days`). Tests that score in processes of their own come first:
+the actors of this one keep the cluster's CPUs from then on.
 """
 
 import json
@@ -29,6 +30,7 @@ from tasks.processes.addresses import free_port
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
+bad_day = pytest.mark.skipif(not os.environ.get("MARS_BAD_DAYS"), reason="a bad day: make bad-days")
 PATIENCE_SECONDS = 120
 EXPERIMENT = {
     "name": "tiny",
@@ -43,6 +45,7 @@ TABLES = ("distances", "round-1/margins", "round-1/allocation", "round-1/augment
 START = """
 import sys
 import time
+import ray  # which takes seconds, and is not what is waited for
 from tasks.compute.compute import ComputeConfig
 from mars_core.model.scoring import ScoreSpec
 keys, spec = sys.argv[1:]
@@ -202,6 +205,7 @@ def test_a_cluster_that_cannot_be_used_is_told_within_30_seconds(how, cluster, s
     assert int(seconds) <= 30
 
 
+@bad_day
 def test_a_run_on_the_cluster_gives_the_tables_of_one_without(cluster, tmp_path):
     for name, compute in (("local", {"backend": "local"}), ("ray", {"backend": "ray", "rows_of_part": 8})):
         file = tmp_path / f"{name}.yaml"
@@ -225,6 +229,7 @@ def test_a_run_on_the_cluster_gives_the_tables_of_one_without(cluster, tmp_path)
                 assert a[column].astype(str).tolist() == b[column].astype(str).tolist()
 
 
+@bad_day
 def test_what_a_killed_driver_has_left_is_not_computed_again(cluster, spec, expected):
     first = driver(spec, cluster.variables, rows_of_part=1)
     until(lambda: len(records(spec)) >= 10 or first.poll() is not None, "parts are there")
@@ -240,6 +245,7 @@ def test_what_a_killed_driver_has_left_is_not_computed_again(cluster, spec, expe
     assert len(folders) - len(after) <= 2, "more than the parts in flight were computed twice"
 
 
+@bad_day
 def test_a_killed_actor_and_a_killed_node_are_replaced(cluster, spec, expected):
     killed, done = [], []
 
