@@ -443,9 +443,9 @@ def champion(services, name="helpful"):
 def test_deploying_again_adds_nothing_twice(services, retraining):
     deployments = services.ask("/deployments/filter")
     assert {found["entrypoint"] for found in deployments} == {
-        f"flows.{name}.{name}" for name in ("refine", "compare", "evaluate", "retrain")
+        f"flows.{name}.{name}" for name in ("refine", "compare", "evaluate", "retrain", "score")
     }
-    assert len(deployments) == 4
+    assert len(deployments) == 5
     assert len(services.ask("/work_pools/filter")) == 1
     names = [automation["name"] for automation in services.ask("/automations/filter")]
     assert sorted(names) == ["mars: crashed runs", "mars: dead runs", "mars: refused gates"]
