@@ -27,6 +27,7 @@ import logging
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -163,7 +164,7 @@ class Ray(Compute):
 # What is computed
 
 
-class _Work:
+class _Work(ABC):
     """A specification in parts; of each a folder of results and, beside it, a record with its digest."""
 
     def __init__(self, spec: ScoreSpec | EmbedSpec, counts: Mapping[str, int], places: Path) -> None:
@@ -172,25 +173,25 @@ class _Work:
         self.total = sum(counts.values())
         self.folder = places / digest(_sources(), type(spec).__name__, *self.content())[:32]
 
+    @abstractmethod
     def content(self) -> list[Any]:
         """What a result depends on besides the specification's scientific keys."""
-        raise NotImplementedError
 
+    @abstractmethod
     def of_rows(self, rows: Rows, place: Path, batch_share: float) -> ScoreSpec | EmbedSpec:
         """The specification of a part, whose results go into `place`, with smaller batches."""
-        raise NotImplementedError
 
+    @abstractmethod
     def units(self, rows: Rows) -> int:
         """How much a part counts in a progress bar."""
-        raise NotImplementedError
 
     def is_done(self, rows: Rows) -> bool:
         """Whether all that a part computes is known without it."""
         return False
 
+    @abstractmethod
     def row_names(self, rows: Rows) -> str:
         """What the rows of a part are called."""
-        raise NotImplementedError
 
     def take_in(self) -> None:
         """Add the vectors of all parts to the store that they are for, and remove the parts."""
@@ -198,9 +199,9 @@ class _Work:
             self.keep(place / "vectors.sqlite")
         remove(self.folder)
 
+    @abstractmethod
     def keep(self, vectors: Path) -> None:
         """Add the vectors of a part to the store."""
-        raise NotImplementedError
 
     def by_name(self, rows: Rows) -> dict[str, tuple[int, int]]:
         """The rows of each name that are in a part; empty names belong to the first part."""
