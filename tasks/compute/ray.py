@@ -45,8 +45,8 @@ from mars_core.files import digest, remove, sha256_of, write_whole
 from mars_core.method.semantics import Embedder, EmbedSpec, embed
 from mars_core.model.checkpoints import content_of_checkpoint
 from mars_core.model.feature_store import FeatureStore
+from mars_core.model.joined_scores import join
 from mars_core.model.reward_model import RewardModel
-from mars_core.model.scored_parts import join
 from mars_core.model.scoring import ScoreSpec, model_of, pairs_of, rows_of, score, texts_of
 from mars_core.tables import Table
 from tasks.compute.compute import Compute, OnScored

@@ -1,7 +1,6 @@
 """MLflow: one run for each alignment."""
 
 import math
-import time
 from pathlib import Path
 
 import yaml
@@ -37,9 +36,10 @@ def track_alignment(run: RunFolder[AlignConfig], metrics: dict[str, float], file
             described = tags | {"mars.folder": str(run.root)} | run.config.tracking.tags
             found = client.create_run(experiment_id, run_name=run.config.name, tags=described)
         run_id = found.info.run_id
-        now_ms = int(time.time() * 1000)
+        # The time of what was measured: MLflow keeps equal rows once, however often it is sent.
+        measured_ms = int(run.path(run.of_round(0).best_of_n).stat().st_mtime * 1000)
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        log_metrics(client, run_id, [Metric(name, value, now_ms, 0) for name, value in finite.items()])
+        log_metrics(client, run_id, [Metric(name, value, measured_ms, 0) for name, value in finite.items()])
         for file in files:
             client.log_artifact(run_id, str(file))
         resolved = yaml.safe_dump(public(run.config), sort_keys=False, allow_unicode=True)

@@ -110,6 +110,8 @@ def test_mlflow_has_one_run_with_the_page(aligned):
     assert run.data.tags["mars.kind"] == "alignment"
     assert "report.md" in {file.path for file in client.list_artifacts(run.info.run_id)}
     assert run.data.metrics["prompts/n"] == PROMPTS
+    aligned.start()
+    assert len(client.get_metric_history(run.info.run_id, "prompts/n")) == 1
 
 
 def test_a_dry_run_counts_and_leaves_nothing(aligned, monkeypatch):
