@@ -10,7 +10,9 @@ from mars_core.config import ConfigError, validated
 from mars_core.data import reading
 from mars_core.data.remote import RemoteError
 from tasks.run.run_config import RunConfig
+from tasks.run.run_folder import open_run
 from tasks.run.sources import source_digest
+from tasks.steps.prepare import prepare
 
 ROWS = [{"id": n, "prompt": f"Question {n}?", "chosen": "Right.", "rejected": "Wrong."} for n in range(6)]
 SECRET = "never-to-be-shown"
@@ -115,6 +117,31 @@ def test_a_bucket_without_rights_is_told_without_the_credentials(s3, monkeypatch
         requests.post(f"{s3}/moto-api/reset-auth", data=str(float("inf")).encode(), timeout=30)
         fsspec.get_filesystem_class("s3").clear_instance_cache()
     assert SECRET not in str(told.value)
+
+
+def test_what_a_preparation_writes_and_says_holds_no_credentials(
+    s3, tmp_path, tiny_decoder, without_prefect, caplog
+):
+    caplog.set_level("DEBUG", logger="mars_core")
+    system = fsspec.filesystem("s3")
+    system.mkdir("private")
+    rows = [ROWS[0] | {"id": n, "prompt": f"Question {n}?"} for n in range(40)]
+    system.pipe_file("private/a.jsonl", lines(rows))
+    config = RunConfig.model_validate(
+        {
+            "name": "tiny",
+            "folder": str(tmp_path / "runs"),
+            "data": {"train": "s3://private/*.jsonl"},
+            "model": {"backbone": str(tiny_decoder)},
+            "selection": {"budget": 4},
+        }
+    )
+    with open_run(config) as run:
+        prepare(run)
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"s3://private" in content for content in written)
+    assert not any(SECRET.encode() in content for content in written)
+    assert SECRET not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "heldout"])
