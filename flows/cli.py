@@ -171,11 +171,11 @@ def compare(file: Comparison, overrides: ComparisonKeys = None, verify: Verify =
     """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():
         from mars_core.comparison import load_comparison
-        from tasks.comparing.cells import cells_of
+        from tasks.comparing.cells import cells_of, tuning_cells_of
         from tasks.run.preflight import check
 
         config = load_comparison(file, overrides or [])
-        cells = cells_of(config)
+        cells = [*cells_of(config), *tuning_cells_of(config)]
         first_of_each_arm = [cell.experiment for cell in cells[: len(config.arms)]]
         if verify:
             _forget_digests(*(cell.experiment.run_folder for cell in cells))

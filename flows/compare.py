@@ -25,6 +25,8 @@ from tasks.comparing.cells import (
     keep,
     means,
     trained,
+    tuned,
+    tuning_cells_of,
     write_comparison,
 )
 from tasks.run.run_folder import RunFolderError, existing_run, owned
@@ -41,7 +43,8 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
     """Run every arm under every seed, and say what the arms differ by.
 
     A cell is a run of self-refinement. One that fails is tried again, then reported as failed; the others
-    go on. Started again, the flow runs what is not finished.
+    go on. Where there is something to tune, cells that try the settings come first, and each arm then has the
+    one that it chose. Started again, the flow runs what is not finished.
 
     Args:
         file: path of the comparison's configuration.
@@ -49,20 +52,24 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
 
     Raises:
         RunFolderError: another process owns the comparison's folder, or it is a run's.
+        ComparisonError: no cell came to its end, or one of the tuning's did not.
     """
     config = load_comparison(file, overrides)
-    found = cells_of(config)
-    tracking = found[0].experiment.tracking
+    tracking = cells_of(config)[0].experiment.tracking
     with owned(config.root) as identity:
         if (config.root / "config.yaml").exists():
             raise RunFolderError(f"{config.root} is the folder of a run: give this comparison another name")
         with tracked_comparison(config.name, identity, tracking, config.root) as tracked:
-            missing = [cell for cell in found if not finished(config.root, cell)]
-            tell("%d of %d cells are to be run.", len(missing), len(found))
-            failed = _run_all(found, missing, config, tracked.parent)
-            report = gather(
-                config.root, config, shlex.join(["mars", "compare", file, *overrides]), found, failed
-            )
+            tuning = None
+            if trials := tuning_cells_of(config):
+                failed = _run_missing(trials, config, tracked.parent)
+                tuning = tuned(config.root, config, trials, failed)
+                for arm, setting in tuning.chosen.items():
+                    tell("%s takes %s.", arm, setting)
+            found = cells_of(config, tuning.chosen if tuning else None)
+            failed = _run_missing(found, config, tracked.parent)
+            command = shlex.join(["mars", "compare", file, *overrides])
+            report = gather(config.root, config, command, found, failed, tuning)
             write_comparison(config.root, report)
             runs = [existing_run(config.root / cell.name) for cell in found if finished(config.root, cell)]
             cells_trained = [(run, trained(run)) for run in runs]
@@ -78,10 +85,11 @@ def run_cell(root: Path, cell: RunCell, parent: str | None) -> None:
     keep(root, cell, key)
 
 
-def _run_all(
-    found: Sequence[RunCell], missing: Sequence[RunCell], config: ComparisonConfig, parent: str | None
-) -> dict[str, str]:
-    """Run the missing cells, one after the other or some at once; the names of those that failed, and why."""
+def _run_missing(found: Sequence[RunCell], config: ComparisonConfig, parent: str | None) -> dict[str, str]:
+    """Run what is not finished, one cell after the other or some at once; the names of those that failed, and
+    why."""
+    missing = [cell for cell in found if not finished(config.root, cell)]
+    tell("%d of %d cells are to be run.", len(missing), len(found))
     attempt = run_cell.with_options(retries=config.attempts - 1)
     failed: dict[str, str] = {}
     unfinished = {cell.name for cell in missing}
@@ -100,7 +108,9 @@ def _run_all(
             tell("%s is finished; %d of %d cells are.", cell.name, len(found) - len(unfinished), len(found))
             make_room(cell.seed)
 
-    for seed in config.seeds:  # an earlier start may have been killed before it did
+    for seed in dict.fromkeys(
+        cell.seed for cell in found
+    ):  # an earlier start may have been killed before it did
         make_room(seed)
     if config.parallel == 1:  # in this thread, where Ctrl-C and progress bars work
         for cell in missing:

@@ -32,6 +32,7 @@ from mars_core.config import (
 from mars_core.evaluation.statistics import SeedMean, holm, mean_over_seeds
 from mars_core.experiment import Experiment
 from mars_core.extensions import PluginSection
+from mars_core.tuning import TuningConfig
 
 MATCHED = (
     "augmentation.max_paraphrases", "data", "evaluation", "fit", "generation", "guards", "model", "rounds",
@@ -70,6 +71,8 @@ class ComparisonConfig(Configuration):
     """Name of each arm → the dotted keys in which it differs; `arms.NAME=null` leaves out one of the file."""
     baselines: Annotated[list[str], Operational()] = Field(default=["uniform", "no-augmentation"])
     """Arms that every other arm is compared with."""
+    tune: TuningConfig | None = None
+    """Keys that each arm chooses for itself beforehand, from one grid, by validation pairs."""
 
     @property
     def root(self) -> Path:
@@ -90,6 +93,19 @@ class ComparisonConfig(Configuration):
             raise ValueError("seeds: name one or more different seeds, or how many there are to be")
         return self
 
+    @model_validator(mode="after")
+    def _tuning_is_apart(self) -> "ComparisonConfig":
+        if self.tune is None:
+            return self
+        if shared := sorted(set(self.seeds) & set(self.tune.seeds)):
+            raise ValueError(
+                f"tune.seeds: {shared} are seeds of the comparison, which must not choose for it"
+            )
+        for arm, changes in self.arms.items():
+            for key in sorted(flat(changes).keys() & self.tune.grid.keys()):
+                raise ValueError(f"arms.{arm}: {key} is what arms differ in, so it cannot be tuned")
+        return self
+
 
 @dataclass(frozen=True)
 class Cell(Generic[Experiment]):
@@ -98,6 +114,8 @@ class Cell(Generic[Experiment]):
     arm: str
     seed: int
     experiment: Experiment
+    setting: int | None = None
+    """Number of the setting that it tries, where it is one of the tuning's."""
 
     @property
     def name(self) -> str:
@@ -121,7 +139,10 @@ def load_comparison(file: str | Path, overrides: Sequence[str] = ()) -> Comparis
 
 
 def cells(
-    config: ComparisonConfig, kind: type[Experiment], defaults: Mapping[str, Mapping[str, Any]]
+    config: ComparisonConfig,
+    kind: type[Experiment],
+    defaults: Mapping[str, Mapping[str, Any]],
+    chosen: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Cell[Experiment]]:
     """All cells, the arms of a seed together, so that a seed's shared work is done once and early.
 
@@ -129,16 +150,38 @@ def cells(
         config: the comparison.
         kind: the class of a cell's configuration.
         defaults: section of it → keys that are others than elsewhere by default.
+        chosen: arm → the setting that it chose, where the comparison has been tuned.
 
     Raises:
         ConfigError: an arm's keys are unknown or out of range, or arms differ in a key that must be the same.
     """
-    found = [
-        Cell(arm, seed, _experiment(config, kind, defaults, arm, seed))
+    _check_matched([Cell(arm, 0, _experiment(config, kind, defaults, arm, 0)) for arm in config.arms])
+    return [
+        Cell(arm, seed, _experiment(config, kind, defaults, arm, seed, (chosen or {}).get(arm)))
         for seed in config.seeds
         for arm in config.arms
     ]
-    first, *others = found[: len(config.arms)]
+
+
+def tuning_cells(
+    config: ComparisonConfig, kind: type[Experiment], defaults: Mapping[str, Mapping[str, Any]]
+) -> list[Cell[Experiment]]:
+    """The cells that try every setting of the grid in every arm; none where nothing is tuned.
+
+    Raises:
+        ConfigError: a setting's keys are unknown or out of range.
+    """
+    return [
+        Cell(arm, seed, _experiment(config, kind, defaults, arm, seed, setting, f"-setting{number}"), number)
+        for seed in (config.tune.seeds if config.tune else ())
+        for number, setting in enumerate(config.tune.settings if config.tune else ())
+        for arm in config.arms
+    ]
+
+
+def _check_matched(arms: Sequence[Cell[Any]]) -> None:
+    """Raise ConfigError if arms differ in what must be the same."""
+    first, *others = arms
     for other in others:
         for key, here, there in _differences(first, other):
             if any(key == matched or key.startswith(f"{matched}.") for matched in MATCHED):
@@ -146,7 +189,6 @@ def cells(
                     f"arms {first.arm} and {other.arm} differ in {key} ({here!r} and {there!r}), "
                     "which a fair comparison keeps the same: set it under experiment"
                 )
-    return found
 
 
 def _experiment(
@@ -155,9 +197,11 @@ def _experiment(
     defaults: Mapping[str, Mapping[str, Any]],
     arm: str,
     seed: int,
+    setting: Mapping[str, Any] | None = None,
+    suffix: str = "",
 ) -> Experiment:
     values: dict[str, Any] = copy.deepcopy(config.experiment)
-    changes = flat(config.arms[arm])
+    changes = flat(config.arms[arm]) | dict(setting or {})
     for name, field in kind.model_fields.items():
         section = section_of(field)
         if section and issubclass(section, PluginSection) and f"{name}.{section.choice()[0]}" in changes:
@@ -169,7 +213,7 @@ def _experiment(
     put(values, "evaluation.benchmark_rounds", "last")
     folder = f"{config.folder}/{config.name}"
     values |= {
-        "name": f"{arm}-seed{seed}",
+        "name": f"{arm}{suffix}-seed{seed}",
         "folder": folder,
         "shared_steps": f"{folder}/.shared",
         "seed": seed,

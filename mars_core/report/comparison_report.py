@@ -30,6 +30,7 @@ from mars_core.evaluation.evaluation_config import Suite
 from mars_core.evaluation.statistics import SeedMean
 from mars_core.report.score_sections import scores_of
 from mars_core.report.wording import ABSENT, count, interval, number, p_value, share, signed, table
+from mars_core.tuning import Tuning
 
 COLUMNS = {
     "heldout/accuracy": ("held-out", share),
@@ -77,6 +78,8 @@ class ComparisonReport:
     """One row for each round of a finished cell: arm, seed, round, heldout/accuracy."""
     failed: dict[str, str]
     """Name of each failed cell → its error."""
+    tuning: Tuning | None = None
+    """What the arms chose their settings by."""
 
     @property
     def suite(self) -> Suite:
@@ -129,6 +132,19 @@ def differences_table(report: ComparisonReport, figure: str) -> tuple[list[str],
     return ["", "seeds", "difference", "p", "Holm's p", ""], rows
 
 
+def tuning_table(tuning: Tuning) -> tuple[list[str], list[list[str]]]:
+    """Headers, and a row for every setting: validation accuracy of each arm; what an arm chose is bold."""
+    rows = []
+    for column, setting in enumerate(tuning.settings):
+        told = ", ".join(f"`{key}={value}`" for key, value in setting.items())
+        shown = [
+            f"**{share(of_arm[column])}**" if tuning.chosen[str(arm)] == setting else share(of_arm[column])
+            for arm, of_arm in tuning.accuracies.iterrows()
+        ]
+        rows.append([told, *shown])
+    return ["setting", *map(str, tuning.accuracies.index)], rows
+
+
 def rounds_table(report: ComparisonReport) -> tuple[list[str], list[list[str]]]:
     """Headers, and a row for every arm: mean held-out accuracy over seeds after each round."""
     means = report.curves.pivot_table("heldout/accuracy", "arm", "round", sort=False)
@@ -148,6 +164,7 @@ def markdown(report: ComparisonReport) -> str:
         f"the same last round ({first.rounds}), fixed beforehand. {_matched(report.results)}",
         "## What differs between the arms",
         table(["", *differs.columns], [[f"`{key}`", *map(str, row)] for key, *row in differs.itertuples()]),
+        *_tuning(report.tuning),
         "## Means",
         table(*means_table(report)),
         f"{LEGEND} Brackets are 95% t-intervals over seeds.",
@@ -212,8 +229,23 @@ def write(report: ComparisonReport, folder: Path) -> None:
     )  # fmt: skip
     tables = {"cells": report.results, "curves": report.curves, "differences": tested}
     values = {name: json.loads(rows.to_json(orient="records")) for name, rows in tables.items()}
-    text = json.dumps(values | {"failed": report.failed}, indent=2)
+    chosen = {"chosen": report.tuning.chosen} if report.tuning else {}
+    text = json.dumps(values | {"failed": report.failed} | chosen, indent=2)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _tuning(tuning: Tuning | None) -> list[str]:
+    """What each arm chose, and by what."""
+    if tuning is None:
+        return []
+    return [
+        "## What each arm chose",
+        table(*tuning_table(tuning)),
+        "Validation accuracy after the last round, pooled over the tuning seeds. An arm takes the bold "
+        "setting into the comparison, whose seeds are others. On the "
+        f"{count(tuning.pairs)} pairs of one seed an accuracy has a standard error of up to "
+        f"{share(0.5 / tuning.pairs**0.5)}: between settings that are nearer to one another luck chose.",
+    ]
 
 
 def _matched(results: pd.DataFrame) -> str:

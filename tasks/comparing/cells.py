@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from mars_core.comparison import Cell, ComparisonConfig, arm_means
 from mars_core.comparison import cells as cells_as
+from mars_core.comparison import tuning_cells as tuning_cells_as
 from mars_core.config import scientific, to_yaml
 from mars_core.errors import MarsError
 from mars_core.files import digest, write_whole
@@ -25,6 +26,7 @@ from mars_core.report.comparison_report import (
     write,
 )
 from mars_core.report.wording import without_figures
+from mars_core.tuning import Tuning, pooled
 from tasks.run.prefect_api import tolerate_outage
 from tasks.run.round_metrics import read_metrics
 from tasks.run.run_config import RunConfig
@@ -38,15 +40,55 @@ class ComparisonError(MarsError, RuntimeError):
 
 
 RunCell = Cell[RunConfig]
+DEFAULTS = {"tracking": {"models": "none"}}
+"""Models of cells are not logged to MLflow unless the experiment says so."""
 
 
-def cells_of(config: ComparisonConfig) -> list[RunCell]:
-    """The cells of a comparison; their models are not logged to MLflow unless the experiment says so.
+def cells_of(
+    config: ComparisonConfig, chosen: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[RunCell]:
+    """The cells of a comparison, whose arms have the settings that they chose.
 
     Raises:
         ConfigError: an arm's keys are unknown or out of range, or arms differ in a key that must be the same.
     """
-    return cells_as(config, RunConfig, {"tracking": {"models": "none"}})
+    return cells_as(config, RunConfig, DEFAULTS, chosen)
+
+
+def tuning_cells_of(config: ComparisonConfig) -> list[RunCell]:
+    """The cells that try every setting in every arm; none where nothing is tuned.
+
+    Raises:
+        ConfigError: a setting's keys are unknown or out of range.
+    """
+    return tuning_cells_as(config, RunConfig, DEFAULTS)
+
+
+def tuned(root: Path, config: ComparisonConfig, found: Sequence[RunCell], failed: dict[str, str]) -> Tuning:
+    """What the finished cells of a tuning say.
+
+    Raises:
+        ComparisonError: a cell failed, or settings took different numbers of steps.
+    """
+    if failed:
+        name, why = next(iter(failed.items()))
+        raise ComparisonError(
+            f"{len(failed)} cells of the tuning failed, so no arm can choose; {name}: {why}"
+        )
+    assert config.tune
+    rows = []
+    for cell in found:
+        record = json.loads(_record(root, cell).read_text())
+        last = record["rounds"][-1]
+        right = last["validation/accuracy"] * last["validation/n"]
+        named = {"arm": cell.arm, "setting": cell.setting, "right": right, "pairs": last["validation/n"]}
+        rows.append(named | record["trained"])
+    results = pd.DataFrame(rows)
+    if len(steps := results["optimizer_steps"].unique()) > 1:
+        raise ComparisonError(
+            f"settings took different numbers of optimizer steps: {sorted(map(int, steps))}"
+        )
+    return pooled(config.tune.settings, results)
 
 
 def finished(root: Path, cell: RunCell) -> bool:
@@ -69,13 +111,19 @@ def experiment_file(root: Path, cell: RunCell, parent: str | None) -> Path:
     shown = tracking.model_copy(
         update={
             "parent": parent,
-            "tags": tracking.tags | {"mars.arm": cell.arm, "mars.seed": str(cell.seed)},
+            "tags": tracking.tags | _tags(cell),
         }
     )
     experiment = cell.experiment.model_copy(update={"tracking": shown})
     file = root / CELLS / f"{cell.name}.yaml"
     write_whole(file, lambda path: path.write_text(to_yaml(experiment), encoding="utf-8"))
     return file
+
+
+def _tags(cell: RunCell) -> dict[str, str]:
+    """What MLflow knows a cell by."""
+    tags = {"mars.arm": cell.arm, "mars.seed": str(cell.seed)}
+    return tags if cell.setting is None else tags | {"mars.setting": str(cell.setting)}
 
 
 def keep(root: Path, cell: RunCell, key: str) -> None:
@@ -91,20 +139,26 @@ def drop_models_between(root: Path, cells_of_a_seed: Sequence[RunCell]) -> None:
 
     They take most of a comparison's disk space. Other arms start from round 0's model. A comparison that gets
     another round, or whose steps have a new version, fits the removed ones again. A run whose
-    `tracking.models` is all keeps all of them.
+    `tracking.models` is all keeps all of them. Of a cell that tried a setting the last one goes, too.
     """
     for cell in cells_of_a_seed:
         run = existing_run(root / cell.name)
-        models = [run.path(run.of_round(t).model) for t in range(1, run.config.rounds)]
+        end = run.config.rounds + (cell.setting is not None)
+        models = [run.path(run.of_round(t).model) for t in range(1, end)]
         there = [model for model in models if model.exists()]
         if there and run.config.tracking.models != "all":
-            tell("%s: removed the models of %d rounds in between.", cell.name, len(there))
+            tell("%s: removed the models of %d rounds.", cell.name, len(there))
             for model in there:
                 shutil.rmtree(model)
 
 
 def gather(
-    root: Path, config: ComparisonConfig, command: str, found: Sequence[RunCell], failed: dict[str, str]
+    root: Path,
+    config: ComparisonConfig,
+    command: str,
+    found: Sequence[RunCell],
+    failed: dict[str, str],
+    tuning: Tuning | None = None,
 ) -> ComparisonReport:
     """The report of all finished cells.
 
@@ -127,7 +181,8 @@ def gather(
     if not results:
         name, why = next(iter(failed.items()))
         raise ComparisonError(f"no cell of {config.name} came to its end; {name}: {why}")
-    return ComparisonReport(config, command, found, pd.DataFrame(results), pd.DataFrame(curves), failed)
+    tables = pd.DataFrame(results), pd.DataFrame(curves)
+    return ComparisonReport(config, command, found, *tables, failed, tuning)
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)

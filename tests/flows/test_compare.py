@@ -284,6 +284,27 @@ def test_a_cell_that_fails_once_is_tried_again(compared, monkeypatch):
     assert len(report.results) == 4
 
 
+def test_each_arm_is_compared_under_the_setting_that_it_chose_on_validation_pairs(compared):
+    from flows.compare import compare as flow
+
+    folder, _, _, _ = compared
+    rates = [1.0e-5, 3.0e-3]
+    tune = f"tune={{grid: {{fit.learning_rate: {rates}}}, seeds: [9]}}"
+    report = flow(str(folder / "compare.yaml"), ("seeds=[0]", tune))
+    for arm in ARMS:
+        tried = [
+            pd.read_parquet(folder / f"runs/tiny/{arm}-setting{n}-seed9/round-2/validation_rewards.parquet")
+            for n in range(2)
+        ]
+        accuracies = [(rewards["margin"] > 0).mean() for rewards in tried]
+        chosen = rates[accuracies.index(max(accuracies))]
+        assert report.tuning.chosen[arm] == {"fit.learning_rate": chosen}
+        config = yaml.safe_load((folder / f"runs/tiny/{arm}-seed0/config.yaml").read_text())
+        assert config["fit"]["learning_rate"] == chosen
+    assert "## What each arm chose" in (folder / "runs/tiny/results.md").read_text()
+    assert not list(folder.glob("runs/tiny/*-setting*/round-2/model"))
+
+
 def test_a_cell_is_kept_by_the_data_that_it_began_with(compared, monkeypatch):
     from flows import compare as flow
 
