@@ -446,9 +446,9 @@ def align(
         bool, typer.Option("--dry-run", help="Estimate requests, tokens and texts to score; run nothing.")
     ] = False,
 ) -> None:
-    """Sample a policy, and measure what choosing its responses by reward models does; started again, go on.
+    """Sample a policy, measure the choice of the best of n by reward models, train; started again, go on.
 
-    With a second reward model as gold it tells whether the best of n gets better, or only pleases the first.
+    With a second reward model as gold it tells whether responses get better, or only please the first.
     """
     with _told_errors():
         from tasks.run.align_config import load_alignment
@@ -463,13 +463,16 @@ def align(
             from flows.align import align as align_flow
 
             report = align_flow(str(file), tuple(overrides or ()))
-        from mars_core.report.alignment_report import rows
+        from mars_core.report import alignment_report, training_section
 
-        headers, table_rows = rows(report.found, report.metrics)
-        table = Table(*headers, title=report.name, title_justify="left")
-        for row in table_rows:
-            table.add_row(*row)
-        console.print(table)
+        tables = [(report.name, *alignment_report.rows(report.found, report.metrics))]
+        if report.trained:
+            tables.append((report.trained.method, *training_section.rows(report.trained)))
+        for title, headers, table_rows in tables:
+            table = Table(*headers, title=title, title_justify="left")
+            for row in table_rows:
+                table.add_row(*row)
+            console.print(table)
         _say(report.sentence)
         _say(f"\nReport: {config.run_folder / 'report.md'}")
 

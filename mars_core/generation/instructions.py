@@ -18,7 +18,7 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import get_args
+from typing import Any, get_args
 
 from mars_core.data.dialogue import turns
 from mars_core.errors import MarsError
@@ -103,6 +103,15 @@ class Prompts:
 def continues(messages: Sequence[Message]) -> bool:
     """Whether the last message is the beginning of the reply, which the model goes on with."""
     return messages[-1]["role"] == "assistant"
+
+
+def chat_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """The token ids that a chat model with this tokenizer goes on from."""
+    begun = continues(messages)
+    chat = tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=not begun, continue_final_message=begun, tokenize=False
+    )
+    return list(tokenizer(chat, add_special_tokens=False).input_ids)
 
 
 def ends_at(messages: Sequence[Message]) -> str | None:

@@ -1,6 +1,6 @@
 """The page of `mars align`: what choosing by the reward models does to their rewards, and to gold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ def markdown(
     found: OverOptimisation,
     metrics: Mapping[str, float],
     examples: list[dict[str, Any]],
+    training: Sequence[str] = (),
 ) -> str:
     """The page; the picture is `PICTURE` beside it.
 
@@ -59,6 +60,7 @@ def markdown(
         found: what is measured.
         metrics: of all steps.
         examples: some prompts with the response that is chosen and another one, and their rewards.
+        training: the parts of its section on the trained policy.
     """
     headers, table = rows(found, metrics)
     cells = [
@@ -72,6 +74,7 @@ def markdown(
         "Intervals are 95% intervals over prompts, each paired with itself. The Kullback–Leibler divergence "
         "of the best of n from the policy is at most ln n − (n − 1)/n.",
         f"![Rewards over n]({PICTURE})",
+        *training,
         "## What was measured",
         "\n".join(f"- {what}: {value}" for what, value in about.items()),
         "\n".join(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from mars_core.alignment.methods.method import TrainingConfig
 from mars_core.alignment.rewards import Combination
 from mars_core.config import Configuration, Operational, origin, read, validated
 from mars_core.experiment import FolderConfig
@@ -54,6 +55,9 @@ class AlignConfig(FolderConfig):
     """How texts go through the reward models; its `backbone` is each one's own."""
     generation: SerializeAsAny[GenerationConfig] = Field(default_factory=GenerationConfig)
     """How the policy is sampled; `generation.respond` has temperature and length."""
+    training: SerializeAsAny[TrainingConfig | None] = None
+    """How the policy is trained on its scored responses; by default it is not, and the best of n is measured
+    alone."""
     compute: Annotated[SerializeAsAny[ComputeConfig], Operational()] = Field(default_factory=ComputeConfig)
     """Where responses are scored."""
     tracking: TrackingConfig = TrackingConfig()
@@ -76,6 +80,25 @@ class AlignConfig(FolderConfig):
                 "generation.backend to vllm or transformers"
             )
         return self
+
+    @model_validator(mode="after")
+    def _it_can_be_trained(self) -> "AlignConfig":
+        if self.training is None:
+            return self
+        if not self.runs_the_policy:
+            raise ValueError(
+                f"training.method={self.training.method} changes the policy, and the server at "
+                "generation.options.base_url serves another one: set generation.launch={}, or "
+                "generation.backend to transformers"
+            )
+        if self.training.stop_on_gold and self.rewards.gold is None:  # type: ignore[attr-defined]
+            raise ValueError("training.stop_on_gold needs a gold model: set rewards.gold")
+        return self
+
+    @property
+    def runs_the_policy(self) -> bool:
+        """Whether the policy runs here, and not on a server of someone else's."""
+        return "server" not in self.generation.capabilities or self.generation.launch is not None
 
 
 def load_alignment(file: str | Path, overrides: Sequence[str] = ()) -> AlignConfig:

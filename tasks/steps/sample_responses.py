@@ -25,11 +25,22 @@ def prepare_prompts(run: RunFolder[AlignConfig], round: int, content: str) -> Ma
 
 @step("responses", version=1, reads=("generation", "policy", "samples"), works_with=("generator",))
 def sample_responses(
-    run: RunFolder[AlignConfig], round: int, prompts: ArtifactRef, generator: Generator
+    run: RunFolder[AlignConfig],
+    round: int,
+    prompts: ArtifactRef,
+    generator: Generator,
+    trained: ArtifactRef | None = None,
 ) -> Made[ArtifactRef]:
     """Sample the policy: a row for each response, with whether it was cut off.
 
     A request that failed has no rows; so has a response without text.
+
+    Args:
+        run: the folder.
+        round: 0, or that of the evaluation.
+        prompts: what the policy is asked.
+        generator: of the policy.
+        trained: the policy, where it is a trained one.
     """
     asked = run.table(prompts)
     requests = [Request("respond", prompt, "", "", n=run.config.samples) for prompt in asked["prompt"]]

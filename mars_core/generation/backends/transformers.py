@@ -22,7 +22,7 @@ from mars_core.config import Configuration, Operational
 from mars_core.files import digest, sha256_of
 from mars_core.generation import GenerationConfig
 from mars_core.generation.backends.backend import Backend
-from mars_core.generation.instructions import continues, ends_at
+from mars_core.generation.instructions import chat_tokens, ends_at
 from mars_core.generation.interface import Answer, GenerationError, Message, Request
 from mars_core.model.batching import token_batches
 from mars_core.model.checkpoints import content_of_checkpoint, locate
@@ -177,12 +177,7 @@ class TransformersBackend(Backend):
                 f"the model {self.config.model} has no chat template, like most base models: use an "
                 "instruction-tuned one"
             )
-        asked = list(self._asked(request))
-        begun = continues(asked)
-        chat = self._tokenizer.apply_chat_template(
-            asked, add_generation_prompt=not begun, continue_final_message=begun, tokenize=False
-        )
-        return list(self._tokenizer(chat, add_special_tokens=False).input_ids)
+        return chat_tokens(self._tokenizer, self._asked(request))
 
     def _settings(self, request: Request) -> dict[str, Any]:
         """Arguments of `generate`: all of those for which a checkpoint may set defaults."""

@@ -1,0 +1,1 @@
+"""Alignment methods that train a policy: one file each."""

@@ -1,0 +1,202 @@
+"""`mars align` with a training method: a tiny chat model is trained, sampled again, and compared."""
+
+import json
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.cli import app
+
+SAMPLES, PROMPTS = 4, 4
+BARE = "policy={bare}"
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+@dataclass
+class Aligned:
+    """The folder of alignments."""
+
+    folder: Path
+    report: object = None
+
+    @property
+    def root(self):
+        return self.folder / "runs/tiny"
+
+    def start(self, *overrides):
+        from flows.align import align
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            return align("align.yaml", overrides)
+
+    def asked(self):
+        """The requests that were bought."""
+        lines = [line for file in self.folder.glob("generations/*.jsonl") for line in file.open()]
+        return sorted(json.loads(line)["key"] for line in lines)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, mlflow_store, tiny_chat_model, tiny_decoder, tiny_chat_decoder):
+    """A folder with the configuration of an alignment whose policy has a template of whole chats."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copy(mlflow_store, folder)
+    shutil.copytree(tiny_chat_model, folder / "policy")
+    (folder / "policy/chat_template.jinja").write_text(TEMPLATE)
+    values = {
+        "name": "tiny",
+        "policy": str(folder / "policy"),
+        "prompts": {"source": "sample://preferences", "number": PROMPTS},
+        "samples": SAMPLES,
+        "rewards": {"models": [str(tiny_decoder)], "gold": str(tiny_chat_decoder)},
+        "reward_model": {"max_length": 64, "precision": "float32"},
+        "generation": {"backend": "transformers", "respond": {"max_tokens": 8}},
+        "training": {"method": "dpo", "steps": 4, "batch": 4, "learning_rate": 1e-2, "evaluations": 2},
+    }
+    (folder / "align.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def aligned(folder, prefect_server):
+    made = Aligned(folder)
+    made.report = made.start()
+    return made
+
+
+def test_each_evaluation_compares_the_trained_policy_with_the_untrained_on_the_same_prompts(aligned):
+    assert list(aligned.report.trained.evaluations) == [2, 4]
+    rewards = pd.read_parquet(aligned.root / "round-0/response_rewards.parquet")
+    for number in (1, 2):
+        table = pd.read_parquet(aligned.root / f"round-{number}/policy_by_prompt.parquet").set_index(
+            "prompt_id"
+        )
+        before = rewards.groupby("prompt_id")[["reward", "gold"]].mean().loc[table.index]
+        assert table["reward_before"].to_numpy() == pytest.approx(before["reward"])
+        assert table["gold_before"].to_numpy() == pytest.approx(before["gold"])
+        assert (table["kl"] != 0).all()
+
+
+def test_the_page_and_the_summary_tell_what_training_did(aligned):
+    page = (aligned.root / "report.md").read_text()
+    assert aligned.report.sentence.endswith("nats from the untrained one.")
+    assert all(part in page for part in ("## The trained policy", "![Over training](training.png)"))
+    summary = json.loads((aligned.root / "summary.json").read_text())
+    assert set(summary["training"]) == {"2", "4"}
+    assert summary["training"]["4"]["policy/kl"] is not None
+
+
+def test_the_policy_that_is_kept_can_be_loaded_and_asked(aligned):
+    import transformers
+
+    policy = aligned.root / "policy"
+    assert {file.suffix for file in policy.iterdir()} <= {".json", ".jinja", ".safetensors"}
+    transformers.AutoModelForCausalLM.from_pretrained(policy)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(policy)
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+    assert chat.startswith("user: ?")
+
+
+def test_mlflow_has_what_was_measured_by_optimizer_step(aligned):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{aligned.folder}/mlflow.db")
+    [run] = client.search_runs([client.get_experiment_by_name("mars").experiment_id])
+    steps = {
+        name: [one.step for one in client.get_metric_history(run.info.run_id, name)]
+        for name in run.data.metrics
+    }
+    assert sorted(steps["policy/gold"]) == [2, 4]
+    assert sorted(steps["training/loss"]) == [1, 2, 3, 4]
+
+
+def test_a_second_start_trains_and_asks_nothing(aligned):
+    asked = aligned.asked()
+    assert len(asked) == 3 * PROMPTS  # of the untrained policy, and at each evaluation
+    before = {path: path.stat().st_mtime_ns for path in (aligned.root / ".steps").glob("*.json")}
+    assert aligned.start().sentence == aligned.report.sentence
+    assert {path: path.stat().st_mtime_ns for path in (aligned.root / ".steps").glob("*.json")} == before
+    assert aligned.asked() == asked
+
+
+def test_training_that_is_killed_goes_on_from_its_last_snapshot_and_buys_nothing_twice(aligned):
+    killed, asked = aligned.folder / "runs/killed", aligned.asked()
+    keys = ("name=killed", "training.steps=40", "training.evaluations=1", "training.snapshot_minutes=0")
+    thread = threading.Thread(target=kill_the_trainer, args=(killed,))
+    thread.start()
+    with pytest.raises(Exception, match="SIGKILL"):
+        aligned.start(*keys)
+    thread.join()
+    reached = max(map(step_of, killed.glob(".training/*/checkpoint-*")))
+    assert 2 <= reached < 40
+    assert aligned.asked() == asked
+    aligned.start(*keys, "training.snapshot_minutes=10")
+    record = json.loads((killed / ".steps/round-1-training.json").read_text())
+    assert record["metrics"]["training/resumed_at"] == reached
+    assert len(aligned.asked()) == len(asked) + PROMPTS  # of the trained policy alone
+    curve = [json.loads(line)["step"] for line in (killed / "round-1/training.jsonl").open()]
+    assert curve == list(range(1, 41))
+
+
+def kill_the_trainer(root):
+    """End the process that trains, which is the last that was forked, after its second snapshot."""
+    while max(map(step_of, root.glob(".training/*/checkpoint-*/trainer_state.json")), default=0) < 2:
+        time.sleep(0.01)
+    forked = [
+        one for one in psutil.Process().children(recursive=True) if "fork_server" in " ".join(one.cmdline())
+    ]
+    [trainer] = [one for one in forked if not one.children() and one.parent() in forked]
+    trainer.kill()
+
+
+def step_of(path):
+    [number] = [part for part in path.parts if part.startswith("checkpoint-")]
+    return int(number.removeprefix("checkpoint-"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.method=ppo", "there is no alignment method 'ppo'"),
+        ("training.step=1", "training.step: no such key; the nearest is training.steps"),
+        ("training={method: grpo, group_size: 1}", "training.group_size"),
+        ("training={method: dpo, group_size: 4}", "training.group_size: no such key"),
+        ("training={stop_on_gold: true} & rewards.gold=null", "needs a gold model"),
+        ("generation={backend: vllm}", "set generation.launch={}"),
+        ("generation.respond.max_tokens=2000", "longer than the 2,048 tokens"),
+        (BARE, "has no chat template"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_any_work(folder, tiny_decoder, monkeypatch, change, said):
+    monkeypatch.chdir(folder)
+    changes = change.format(bare=tiny_decoder) if change == BARE else change
+    done = CliRunner().invoke(app, ["align", "align.yaml", "name=none", *changes.split(" & "), "--dry-run"])
+    assert done.exit_code == 1
+    assert said in " ".join(done.stderr.split())
+
+
+def test_without_the_package_that_trains_the_command_that_installs_it_is_told(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = CliRunner().invoke(app, ["align", "align.yaml", "--dry-run"])
+    assert 'pip install "mars[align]"' in done.stderr
+
+
+def test_a_dry_run_counts_the_steps_and_what_is_sampled_in_training(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    keys = ["training={method: grpo, steps: 10, batch: 4, group_size: 8, evaluations: 2}"]
+    done = CliRunner().invoke(app, ["align", "align.yaml", *keys, "--dry-run"])
+    said = " ".join(done.output.replace("│", " ").split())
+    assert "10 optimizer steps of grpo, in which 320 responses are sampled and scored" in said
+    assert f"{3 * PROMPTS} to transformers" in said
