@@ -1,0 +1,121 @@
+"""What training did to a policy, paired by prompt."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers
+
+from mars_core.alignment.policy import log_likelihoods, policy_tokenizer, prompt_tokens, response_tokens
+from mars_core.alignment.policy_changes import (
+    Trained,
+    best_by_gold,
+    by_prompt,
+    changes,
+    gold_fell,
+    measured,
+    repetition,
+)
+from mars_core.report.training_section import sentence
+
+
+def test_repetition_is_the_share_of_n_grams_that_were_there_before():
+    assert repetition("a b c d e f g") == 0
+    assert repetition("a b c") == 0
+    assert repetition("a b a b a b a b") == pytest.approx(3 / 5)  # 2 distinct of 5
+    assert repetition("x x x x x x", n=2) == pytest.approx(4 / 5)
+
+
+def evaluated(gold, reward=lambda draw: draw, kl=0.3, prompts=80):
+    draw = np.random.default_rng(1).normal(size=prompts)
+    before = pd.DataFrame({"prompt_id": range(prompts), "reward": 0.0, "gold": 0.0, "characters": 10.0})
+    noise = np.random.default_rng(2).normal(size=prompts)
+    after = before.assign(reward=reward(draw), gold=gold(noise), characters=12.0)
+    return by_prompt(before, after, [kl] * prompts)
+
+
+def test_changes_are_paired_by_prompt_and_prompts_without_a_partner_are_left_out():
+    before = pd.DataFrame({"prompt_id": ["a", "a", "b", "c"], "reward": [1.0, 3.0, 5.0, 9.0]})
+    after = pd.DataFrame({"prompt_id": ["b", "a", "a"], "reward": [6.0, 4.0, 6.0]})
+    table = by_prompt(before, after, [0.5, 1.0, 2.0])
+    found = changes(table)
+    assert found["reward"].value == pytest.approx(np.mean([6 - 5, 5 - 2]))
+    assert found["kl"].value == pytest.approx(np.mean([0.5, 1.5]))
+
+
+def test_lengths_and_cut_off_responses_are_measured():
+    responses = pd.DataFrame(
+        {
+            "prompt_id": ["a", "a"],
+            "sample": [0, 1],
+            "response": ["four", "sixsix"],
+            "is_cut_off": [True, False],
+        }
+    )
+    table = measured(
+        responses, pd.DataFrame({"prompt_id": ["a"] * 2, "sample": [1, 0], "reward": [2.0, 1.0]})
+    )
+    assert table["characters"].tolist() == [4, 6]
+    assert table["cut_off"].tolist() == [1, 0]
+    assert table["reward"].tolist() == [1, 2]
+    assert "gold" not in table
+
+
+def test_gold_fell_only_where_it_is_shown_to_be_lower_than_the_highest_before():
+    high, low = evaluated(lambda noise: 1 + noise), evaluated(lambda noise: 0.2 - noise)
+    assert gold_fell([high, low])
+    assert not gold_fell([low, high])
+    assert not gold_fell([evaluated(lambda noise: noise - noise.mean())])
+    assert gold_fell([evaluated(lambda noise: -1 + noise)])  # below the untrained policy's
+
+
+def test_the_best_evaluation_by_gold_may_be_the_untrained_policy():
+    high, low = evaluated(lambda noise: 1 + noise), evaluated(lambda noise: 0.2 - noise)
+    assert best_by_gold({5: low, 10: high, 15: low}) == 10
+    assert best_by_gold({5: evaluated(lambda noise: noise - 1)}) is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "reward", "said"),
+    [
+        (lambda noise: 1 + noise, lambda draw: 1 + draw, "training made responses better by both"),
+        (lambda noise: noise - 1, lambda draw: 1 + draw, "the reward model is over-optimised"),
+        (
+            lambda noise: noise - noise.mean(),
+            lambda draw: 1 + draw,
+            "nothing shows that responses are better",
+        ),
+        (lambda noise: 1 + noise, lambda draw: draw - draw.mean(), "the untrained policy's within noise"),
+    ],
+)
+def test_the_sentence_calls_nothing_within_noise_a_rise(gold, reward, said):
+    assert said in sentence(Trained("dpo", {20: evaluated(gold, reward)}, 20, None, False))
+
+
+def test_the_sentence_tells_why_training_ended():
+    table = evaluated(lambda noise: 1 + noise)
+    broken = sentence(Trained("dpo", {7: table}, 7, 9, False))
+    assert (
+        "the gradient of step 9 is NaN or infinite, and the last good state is that after 7 steps" in broken
+    )
+    stopped = sentence(Trained("dpo", {5: table, 10: table}, 5, None, True))
+    assert "ended after 10 steps, because gold is shown to have fallen" in stopped
+    assert "After 5 steps" in stopped
+
+
+def test_likelihoods_of_responses_are_those_of_the_model_in_double_precision(tiny_chat_model):
+    tokenizer = policy_tokenizer(str(tiny_chat_model))
+    prompts = [prompt_tokens(tokenizer, text) for text in ("What is a lark?", "Name a river, please.")]
+    responses = [
+        response_tokens(tokenizer, text, is_cut_off=cut) for text, cut in (("A bird.", False), ("It", True))
+    ]
+    assert [ids[-1] == tokenizer.eos_token_id for ids in responses] == [True, False]
+    found = log_likelihoods(str(tiny_chat_model), prompts, responses, "cpu")
+    network = transformers.AutoModelForCausalLM.from_pretrained(tiny_chat_model).double()
+    for prompt, response, total in zip(prompts, responses, found, strict=True):
+        with torch.no_grad():
+            log_probabilities = network(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        expected = sum(
+            float(log_probabilities[len(prompt) + place - 1, token]) for place, token in enumerate(response)
+        )
+        assert total == pytest.approx(expected, abs=1e-3)
