@@ -28,7 +28,7 @@ from transformers.trainer_callback import TrainerState
 
 from mars_core.alignment.methods.method import TrainingConfig
 from mars_core.alignment.policy import policy_tokenizer, prompt_tokens, response_tokens
-from mars_core.alignment.rewards import Combination, combined
+from mars_core.alignment.rewards import OptimisedReward
 from mars_core.alignment.trainer_setup import Setup, TrainingError
 from mars_core.config import ByContent, Configuration, Operational
 from mars_core.errors import MarsError
@@ -52,8 +52,8 @@ class TrainingSpec(Configuration):
     """Parquet file: prompt_id, prompt, response, is_cut_off, reward, and reward_0, … of each model."""
     models: tuple[str, ...]
     """References of the reward models, for methods that score in training."""
-    combine: Combination
-    """What several of them say together."""
+    rewards: OptimisedReward = OptimisedReward()
+    """What they say together."""
     reward_model: ModelConfig = ModelConfig()
     """How texts go through them, and where policy and reward models run."""
     sampling: ResponseSampling = ResponseSampling()
@@ -219,7 +219,7 @@ class _Scorer:
         if not self.models:
             self.models = [RewardModel.load(name, self.spec.reward_model) for name in self.spec.models]
         rewards = [model.score(prompts, responses) for model in self.models]
-        return list(map(float, combined(rewards, prompts, self.spec.combine)))
+        return list(map(float, self.spec.rewards.of(rewards, prompts, responses)))
 
 
 def _snapshots(folder: Path) -> dict[int, Path]:

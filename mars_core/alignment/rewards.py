@@ -1,14 +1,44 @@
 """The reward that a policy is optimised for: of one reward model, or of several together."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from mars_core.config import Configuration, Later
 
 Combination = Literal["mean", "minimum"]
 
 
-def combined(rewards: ArrayLike, prompts: ArrayLike, how: Combination) -> NDArray[np.float64]:
+class OptimisedReward(Configuration):
+    """What reward models say together, and what is taken off."""
+
+    combine: Combination = "mean"
+    """What several of them say together: their mean, or the pessimistic minimum."""
+    spread_penalty: Annotated[float, Later()] = Field(0.0, ge=0)
+    """k of mean − k·sd, with the standard deviation over several models, of which `combine` is the mean."""
+    length_penalty: Annotated[float, Later()] = Field(0.0, ge=0)
+    """What each character of a response takes off its reward."""
+
+    def of(self, rewards: ArrayLike, prompts: ArrayLike, responses: Sequence[str]) -> NDArray[np.float64]:
+        """One reward for each response.
+
+        Args:
+            rewards: [k, m] of k models.
+            prompts: [m] which prompt each response answers.
+            responses: [m] the responses.
+        """
+        lengths = np.array(list(map(len, responses)), np.float64)
+        together = combined(rewards, prompts, self.combine, self.spread_penalty)
+        less: NDArray[np.float64] = together - self.length_penalty * lengths
+        return less
+
+
+def combined(
+    rewards: ArrayLike, prompts: ArrayLike, how: Combination, spread_penalty: float = 0.0
+) -> NDArray[np.float64]:
     """One reward for each response, from those of several models.
 
     Preferences fix a reward but for a constant of each prompt, and its scale differs between models. So each
@@ -20,6 +50,7 @@ def combined(rewards: ArrayLike, prompts: ArrayLike, how: Combination) -> NDArra
         rewards: [k, m] of k models.
         prompts: [m] which prompt each response answers.
         how: `mean` or `minimum` over the models.
+        spread_penalty: standard deviations over the models that are taken off their mean.
     """
     given: NDArray[np.float64] = np.asarray(rewards, np.float64)
     if len(given) == 1:
@@ -31,5 +62,8 @@ def combined(rewards: ArrayLike, prompts: ArrayLike, how: Combination) -> NDArra
     centred = given - means[:, places]
     spread = np.sqrt((centred**2).mean(axis=1, keepdims=True))
     alike = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
-    together: NDArray[np.float64] = alike.mean(axis=0) if how == "mean" else alike.min(axis=0)
+    if how == "minimum":
+        least: NDArray[np.float64] = alike.min(axis=0)
+        return least
+    together: NDArray[np.float64] = alike.mean(axis=0) - spread_penalty * alike.std(axis=0)
     return together

@@ -7,6 +7,9 @@ import pandas as pd
 
 from mars_core.alignment.trainer_setup import TrainingError
 
+PAIR_TOKENS = ["prompt_tokens_chosen", "response_tokens_chosen", "response_tokens_rejected"]
+"""Columns of pairs of responses, where these have prompt_tokens and response_tokens."""
+
 
 def best(responses: pd.DataFrame) -> pd.DataFrame:
     """The response with the greatest reward of each prompt; the first of equal ones.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, SerializeAsAny, model_validator
 
 from mars_core.alignment.methods.method import TrainingConfig
-from mars_core.alignment.rewards import Combination
+from mars_core.alignment.rewards import OptimisedReward
 from mars_core.config import Configuration, Operational, origin, read, validated
 from mars_core.experiment import FolderConfig
 from mars_core.generation import GenerationConfig
@@ -25,17 +25,21 @@ class PromptsConfig(Configuration):
     """Draw so many of its distinct prompts; by default all."""
 
 
-class RewardsConfig(Configuration):
+class RewardsConfig(OptimisedReward):
     """Who judges the policy's responses."""
 
     models: tuple[str, ...] = Field(min_length=1)
     """The reward models that are optimised for: folders, hub/name@revision, or models:/NAME@ALIAS in
     MLflow."""
-    combine: Combination = "mean"
-    """What several of them say together: their mean, or the pessimistic minimum."""
     gold: str | None = None
     """A reward model that is not optimised for, of other data, size or seed: it tells whether the responses
     get better, or only please `models`."""
+
+    @model_validator(mode="after")
+    def _models_can_differ(self) -> "RewardsConfig":
+        if self.spread_penalty and (len(self.models) == 1 or self.combine != "mean"):
+            raise ValueError("spread_penalty is of the mean of several models: name them, with combine=mean")
+        return self
 
 
 class AlignConfig(FolderConfig):

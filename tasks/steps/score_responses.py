@@ -2,7 +2,6 @@
 
 import pyarrow as pa
 
-from mars_core.alignment.rewards import combined
 from mars_core.model.scoring import ScoreSpec, TextsSpec
 from tasks.run.align_config import AlignConfig
 from tasks.run.compute_rewards import scored
@@ -36,9 +35,9 @@ def score_responses(
         )
         with scored(run.config.compute.open(), spec, f"rewards by {name}", len(rows)) as results:
             found[name] = pa.array(results.texts(NAME)["rewards"])
-    known = rows.read("prompt_id", "sample")
+    known, texts = rows.read("prompt_id", "sample"), rows.read("response")["response"].to_pylist()
     optimised = [values.to_numpy() for name, values in found.items() if name != GOLD]
-    reward = combined(optimised, known["prompt_id"].to_numpy(), run.config.rewards.combine)
+    reward = run.config.rewards.of(optimised, known["prompt_id"].to_numpy(), texts)
     table = known.append_column(PROXY, pa.array(reward))
     for name, values in found.items():
         table = table.append_column(name, values)

@@ -6,6 +6,7 @@ import sys
 from accelerate.utils.memory import clear_device_cache
 
 from mars_core.alignment.policy_trainer import TrainingSpec
+from mars_core.alignment.rewards import OptimisedReward
 from mars_core.files import digest
 from mars_core.model.reward_model import device_of
 from tasks.processes.child_process import run_child, run_forked
@@ -21,7 +22,17 @@ SNAPSHOTS = ".training"
 
 
 @step(
-    "training", version=1, reads=("seed", "training", "reward_model", "rewards.combine", "generation.respond")
+    "training",
+    version=1,
+    reads=(
+        "seed",
+        "training",
+        "reward_model",
+        "generation.respond",
+        "rewards.combine",
+        "rewards.spread_penalty",
+        "rewards.length_penalty",
+    ),
 )
 def train_policy(
     run: RunFolder[AlignConfig],
@@ -49,7 +60,7 @@ def train_policy(
         policy=policy.reference,
         responses=run.path(run.write(paths.scored_responses, both.to_parquet)),
         models=tuple(model.reference for model in optimised.values()),
-        combine=config.rewards.combine,
+        rewards=OptimisedReward(**config.rewards.model_dump(include=set(OptimisedReward.model_fields))),
         reward_model=config.reward_model,
         sampling=config.generation.respond,
         training=config.training,

@@ -13,6 +13,7 @@ import torch
 import yaml
 from datasets import Dataset
 
+from mars_core.alignment.policy_trainer import TrainingSpec, train
 from mars_core.config import ConfigError, to_yaml, validated
 from mars_core.data.reading import read
 from mars_core.data.samples import preferences
@@ -109,6 +110,38 @@ def fitted(folder, headless):
 
 
 # Configuration
+
+
+def test_the_alignment_method_of_the_page_trains_a_policy(folder, tiny_chat_model, tmp_path):
+    values = yaml.safe_load(next(block for block in blocks("text") if "Ipo" in block))["training"]
+    rows = [
+        {
+            "prompt_id": row["pair_id"],
+            "prompt": row["prompt"],
+            "response": row[side],
+            "is_cut_off": False,
+            "reward": reward,
+        }
+        for row in PAIRS[:4]
+        for side, reward in (("chosen", 1.0), ("rejected", 0.0))
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "responses.parquet")
+    spec = TrainingSpec(
+        policy=str(tiny_chat_model),
+        responses=tmp_path / "responses.parquet",
+        models=(),
+        reward_model=FLOAT32,
+        training=values | {"steps": 2, "batch": 2},
+        seed=0,
+        until=2,
+        snapshots=tmp_path / "snapshots",
+        output=tmp_path / "policy",
+        log=tmp_path / "training.jsonl",
+    )
+    losses = []
+    train(spec, lambda logs: losses.append(logs["loss"]))
+    assert losses[0] == pytest.approx((1 / (2 * 0.2)) ** 2)  # equal policies have log ratios of 0
+    assert (spec.output / "model.safetensors").exists()
 
 
 def test_the_format_of_the_page_reads_its_pairs(folder):

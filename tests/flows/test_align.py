@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
+from mars_core.alignment.methods.method import METHODS
 
 SAMPLES, PROMPTS = 5, 6
 
@@ -139,7 +140,7 @@ def test_what_cannot_work_is_told_before_any_work(aligned, monkeypatch, change, 
     assert said in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize("name", ["align", "align_llama"])
+@pytest.mark.parametrize("name", ["align", "align_llama", "align_training"])
 def test_the_configurations_that_come_with_the_project_are_valid(name):
     file = Path(__file__).parents[2] / f"deployments/experiments/{name}.yaml"
     done = CliRunner().invoke(
@@ -148,3 +149,12 @@ def test_the_configurations_that_come_with_the_project_are_valid(name):
     assert done.exit_code == 0, done.output
     assert "at most" in done.output
     assert "policy:" in CliRunner().invoke(app, ["config", str(file)]).output
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_the_configuration_for_a_gpu_passes_its_dry_run_with_each_training_method(method):
+    file = Path(__file__).parents[2] / "deployments/experiments/align_llama.yaml"
+    keys = ["prompts.source=sample://preferences", "prompts.number=9", f"training={{method: {method}}}"]
+    done = CliRunner().invoke(app, ["align", str(file), *keys, "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert f"100 optimizer steps of {method}" in done.output

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mars_core.alignment.methods.method import Method
-from mars_core.alignment.sampled_pairs import best_and_worst
+from mars_core.alignment.sampled_pairs import PAIR_TOKENS, best_and_worst
 from mars_core.alignment.trainer_setup import Setup
 
 
@@ -32,6 +32,6 @@ class Dpo(Method):
         return DpoOnTokens.of(
             setup,
             self.config,
-            pairs[["prompt_tokens_chosen", "response_tokens_chosen", "response_tokens_rejected"]],
+            pairs[PAIR_TOKENS],
             f_divergence_type=self.config.divergence,
         )

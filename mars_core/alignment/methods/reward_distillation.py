@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from mars_core.alignment.methods.method import Method
-from mars_core.alignment.sampled_pairs import drawn_pairs
+from mars_core.alignment.sampled_pairs import PAIR_TOKENS, drawn_pairs
 from mars_core.alignment.trainer_setup import Setup
 
 
@@ -37,7 +37,6 @@ class RewardDistillation(Method):
         pairs = drawn_pairs(setup.responses, self.config.pairs, setup.arguments["seed"])
         differences = [pairs[f"{name}_chosen"] - pairs[f"{name}_rejected"] for name in columns]
         pairs["reward_differences"] = list(zip(*differences, strict=True))
-        tokens = ["prompt_tokens_chosen", "response_tokens_chosen", "response_tokens_rejected"]
-        trainer = DistillationOnTokens.of(setup, self.config, pairs[[*tokens, "reward_differences"]])
+        trainer = DistillationOnTokens.of(setup, self.config, pairs[[*PAIR_TOKENS, "reward_differences"]])
         trainer.pessimism = self.config.pessimism or 0.0
         return trainer

@@ -49,7 +49,7 @@ def spec(tmp_path, tiny_chat_model, tiny_decoder, tiny_chat_decoder):
                 "policy": str(tiny_chat_model),
                 "responses": tmp_path / "responses.parquet",
                 "models": (str(tiny_decoder), str(tiny_chat_decoder)),
-                "combine": "minimum",
+                "rewards": {"combine": "minimum", "length_penalty": 0.01},
                 "reward_model": {"max_length": 64, "precision": "float32", "device": "cpu"},
                 "sampling": {"max_tokens": 8},
                 "training": keys,

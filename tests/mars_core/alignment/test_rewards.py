@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_core.alignment.over_optimisation import over_optimisation
-from mars_core.alignment.rewards import combined
+from mars_core.alignment.rewards import OptimisedReward, combined
 from mars_core.report.alignment_report import sentence
 
 PROMPTS = np.repeat(["a", "b", "c"], 4)
@@ -28,6 +28,16 @@ def test_a_models_scale_and_a_constant_of_each_prompt_change_nothing(rewards, sc
 @given(st.lists(REWARDS, min_size=2, max_size=3))
 def test_the_minimum_is_never_above_the_mean(rewards):
     assert (combined(rewards, PROMPTS, "minimum") <= combined(rewards, PROMPTS, "mean") + 1e-12).all()
+
+
+def test_penalties_take_off_spread_over_models_and_characters():
+    rewards = np.array([[1.0, 2.0, 3.0, 6.0], [6.0, 3.0, 2.0, 1.0]])
+    prompts, responses = ["a"] * 4, ["", "x", "xx", "xxxx"]
+    centred = [(one - one.mean()) / one.std() for one in rewards]
+    spread = np.abs(centred[0] - centred[1]) / 2
+    expected = np.mean(centred, axis=0) - 0.5 * spread - 0.1 * np.array([0, 1, 2, 4])
+    found = OptimisedReward(spread_penalty=0.5, length_penalty=0.1).of(rewards, prompts, responses)
+    assert found == pytest.approx(expected)
 
 
 def judged(gold_of, prompts=60, responses=8):
