@@ -13,13 +13,13 @@ from mars_core.alignment.trainer_setup import TrainingError
 from mars_core.data.dialogue import turns
 from mars_core.errors import ModelError
 from mars_core.generation.instructions import chat_tokens
-from mars_core.model.batching import token_batches
+from mars_core.model.batching import padded, token_batches
 from mars_core.model.checkpoints import locate
 from mars_core.model.loading import load_tokenizer
 from mars_core.model.next_tokens import NextTokens
 
-BATCH_TOKENS = 4096
-"""Padded tokens of a forward pass when likelihoods are computed."""
+BATCH_TOKENS = 1024
+"""Padded tokens of a forward pass when divergences are computed: the whole vocabulary counts at each."""
 
 
 def policy_tokenizer(reference: str) -> Any:
@@ -90,25 +90,38 @@ def response_tokens(tokenizer: Any, response: str, *, is_cut_off: bool) -> list[
     return ids if is_cut_off else [*ids, int(tokenizer.eos_token_id)]
 
 
-def log_likelihoods(
-    reference: str, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: str
+def divergences(
+    policy: str,
+    reference: str,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    device: str,
 ) -> NDArray[np.float64]:
-    """ln π(y | x), [n], the sum over the tokens of each response.
+    """Σ_t KL(π(· | x, y_<t) ‖ π_ref(· | x, y_<t)) over the tokens of each response y, [n], in nats.
+
+    Its mean over responses that π was sampled for is an unbiased estimate of KL(π ‖ π_ref), which is never
+    negative and varies less than ln π(y)/π_ref(y) does (arXiv 2504.10637).
 
     Args:
-        reference: of the policy.
+        policy: reference of π.
+        reference: that of π_ref, whose tokenizer is also π's.
         prompts: [n] token ids.
         responses: [n] token ids.
         device: where it is computed, as torch names it.
 
     Raises:
-        ModelError: the policy cannot be loaded.
+        ModelError: a policy cannot be loaded.
     """
-    network = NextTokens(reference, policy_tokenizer(reference), torch.device(device))
+    tokenizer = policy_tokenizer(reference)
+    networks = [NextTokens(name, tokenizer, torch.device(device)).network for name in (policy, reference)]
     texts = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
     found = np.empty(len(texts))
     for batch in token_batches(list(map(len, texts)), BATCH_TOKENS):
-        log_probabilities = network([texts[place] for place in batch]).double().cpu().numpy()
-        for place, of_text in zip(batch, log_probabilities, strict=True):
-            found[place] = of_text[len(prompts[place]) : len(texts[place])].sum()
+        inputs = padded([texts[place] for place in batch], tokenizer.eos_token_id)
+        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+        with torch.inference_mode():
+            log_p, log_q = (network(**inputs).logits.float().log_softmax(-1) for network in networks)
+            terms = (log_p.exp() * (log_p - log_q)).sum(-1).double().cpu().numpy()
+        for place, of_text in zip(batch, terms, strict=True):
+            found[place] = of_text[len(prompts[place]) - 1 : len(texts[place]) - 1].sum()
     return found

@@ -51,18 +51,18 @@ def measured(responses: pd.DataFrame, rewards: pd.DataFrame) -> pd.DataFrame:
     return both[["prompt_id", *(name for name in MEASURES if name in both)]]
 
 
-def by_prompt(before: pd.DataFrame, after: pd.DataFrame, log_ratios: Sequence[float]) -> pd.DataFrame:
-    """A row for each prompt that both have responses to: means of both, and of ln π(y)/π_ref(y).
+def by_prompt(before: pd.DataFrame, after: pd.DataFrame, divergences: Sequence[float]) -> pd.DataFrame:
+    """A row for each prompt that both have responses to: means of both, and of the divergence.
 
     Args:
         before: `measured` of the untrained policy π_ref.
         after: `measured` of the trained policy π.
-        log_ratios: ln π(y)/π_ref(y) of each response in `after`.
+        divergences: from the untrained policy, along each response in `after`.
 
     Returns:
         prompt_id, `kl`, and of each measure NAME_before and NAME.
     """
-    after = after.assign(**{KL: log_ratios})
+    after = after.assign(**{KL: divergences})
     return (
         after.groupby("prompt_id", sort=False)
         .mean()
@@ -72,10 +72,9 @@ def by_prompt(before: pd.DataFrame, after: pd.DataFrame, log_ratios: Sequence[fl
 
 
 def changes(table: pd.DataFrame) -> dict[str, Interval]:
-    """By how much each measure rose, paired by prompt, and `kl`, an estimate of KL(π ‖ π_ref) in nats.
+    """By how much each measure rose, paired by prompt, and `kl`, the estimate of KL(π ‖ π_ref) in nats.
 
-    The estimate is the mean of ln π(y)/π_ref(y) over responses that π was sampled for: unbiased, and of
-    single prompts it may be negative. Intervals are over prompts.
+    Intervals are over prompts.
 
     Args:
         table: as `by_prompt` gives it.

@@ -76,8 +76,9 @@ def section(trained: Trained, temperature: float, top_p: float) -> list[str]:
         sentence(trained),
         wording.table(*rows(trained)),
         f"Differences to the untrained policy on the same prompts, with 95% intervals over prompts. "
-        f"{untrained(trained)} KL(π ‖ π_ref) is estimated by the mean of ln π(y)/π_ref(y) over the responses "
-        f"y that were sampled of π{biased}; their tokens are those of their texts.",
+        f"{untrained(trained)} KL(π ‖ π_ref) is estimated by the divergences of the next token's "
+        f"distributions, summed along the responses that were sampled of π{biased}; a response's tokens are "
+        "those of its text.",
         f"![Over training]({PICTURE})",
     ]
 

@@ -3,7 +3,7 @@
 from datasets import Dataset
 
 from mars_core.alignment.policy import (
-    log_likelihoods,
+    divergences,
     policy_tokenizer,
     prompt_tokens,
     response_tokens,
@@ -11,7 +11,6 @@ from mars_core.alignment.policy import (
 from mars_core.alignment.policy_changes import by_prompt, measured, metrics_of_changes
 from mars_core.model.reward_model import device_of
 from tasks.run.align_config import AlignConfig
-from tasks.run.progress import progress
 from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Checkpoint, Made, step
 
@@ -43,15 +42,13 @@ def measure_policy(
         response_tokens(tokenizer, text, is_cut_off=bool(cut_off))
         for text, cut_off in zip(responses["response"], responses["is_cut_off"], strict=True)
     ]
-    device, found = device_of(run.config.reward_model), []
-    with progress("likelihoods", 2 * len(written), "responses") as advance:
-        for model in (str(run.verified(policy)), reference.reference):
-            found.append(log_likelihoods(model, prompts, written, device))
-            advance(len(written))
+    found = divergences(
+        str(run.verified(policy)), reference.reference, prompts, written, device_of(run.config.reward_model)
+    )
     table = by_prompt(
         measured(run.table(before["responses"]), run.table(before["rewards"])),
         measured(responses, rewards),
-        list(found[0] - found[1]),
+        list(found),
     )
     compared = run.write_table(run.of_round(round).policy_by_prompt, Dataset.from_pandas(table))
     return Made(compared, metrics_of_changes(table))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from mars_core.alignment.policy import log_likelihoods, policy_tokenizer, prompt_tokens, response_tokens
+from mars_core.alignment.policy import divergences, policy_tokenizer, prompt_tokens, response_tokens
 from mars_core.alignment.policy_changes import (
     Trained,
     best_by_gold,
@@ -103,19 +103,25 @@ def test_the_sentence_tells_why_training_ended():
     assert "After 5 steps" in stopped
 
 
-def test_likelihoods_of_responses_are_those_of_the_model_in_double_precision(tiny_chat_model):
+def test_the_divergence_is_that_of_the_next_tokens_in_double_precision(tiny_chat_model, tmp_path):
+    network = transformers.AutoModelForCausalLM.from_pretrained(tiny_chat_model)
+    with torch.no_grad():
+        network.model.norm.weight += 0.5
+    network.save_pretrained(tmp_path)
     tokenizer = policy_tokenizer(str(tiny_chat_model))
+    tokenizer.save_pretrained(tmp_path)
     prompts = [prompt_tokens(tokenizer, text) for text in ("What is a lark?", "Name a river, please.")]
-    responses = [
-        response_tokens(tokenizer, text, is_cut_off=cut) for text, cut in (("A bird.", False), ("It", True))
-    ]
+    written = (("A bird.", False), ("It", True))
+    responses = [response_tokens(tokenizer, text, is_cut_off=is_cut_off) for text, is_cut_off in written]
     assert [ids[-1] == tokenizer.eos_token_id for ids in responses] == [True, False]
-    found = log_likelihoods(str(tiny_chat_model), prompts, responses, "cpu")
-    network = transformers.AutoModelForCausalLM.from_pretrained(tiny_chat_model).double()
+    found = divergences(str(tmp_path), str(tiny_chat_model), prompts, responses, "cpu")
+    policies = [
+        transformers.AutoModelForCausalLM.from_pretrained(one).double() for one in (tmp_path, tiny_chat_model)
+    ]
     for prompt, response, total in zip(prompts, responses, found, strict=True):
         with torch.no_grad():
-            log_probabilities = network(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
-        expected = sum(
-            float(log_probabilities[len(prompt) + place - 1, token]) for place, token in enumerate(response)
-        )
-        assert total == pytest.approx(expected, abs=1e-3)
+            p, q = (one(torch.tensor([prompt + response])).logits[0].softmax(-1) for one in policies)
+        before = slice(len(prompt) - 1, len(prompt) + len(response) - 1)
+        assert total == pytest.approx(float((p * (p / q).log())[before].sum()), rel=1e-4)
+    same = divergences(str(tiny_chat_model), str(tiny_chat_model), prompts, responses, "cpu")
+    assert same == pytest.approx([0, 0], abs=1e-6)
