@@ -267,11 +267,12 @@ def _totals(config: RunConfig, parents: Sequence[Parent], listened: Listened, or
         tokens[kind] += answer.completion_tokens
     kept = sum(parent.kept.total() for parent in parents)
     sent, seconds = listened.counts.completion_tokens, time.monotonic() - listened.first_heard
+    stored = "; the others were in the store" if sent < tokens.total() else ""
     lines = [
         "## In all",
         f"{samples['rewrite']} samples of rewrites, {tokens['rewrite']:,} tokens; {samples['paraphrase']} of "
         f"paraphrases, {tokens['paraphrase']:,} tokens, of which {kept} could be used. {sent:,} tokens were "
-        f"written now, in {seconds:.0f} s; the others were in the store.",
+        f"written now, in {seconds:.0f} s{stored}.",
     ]
     if kept and tokens["paraphrase"]:
         wanted = config.rounds * paraphrases_a_round(config, originals)
