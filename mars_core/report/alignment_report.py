@@ -24,11 +24,11 @@ def sentence(found: OverOptimisation) -> str:
         return f"{chosen}; without rewards.gold nothing says whether it is better."
     gold = found.gold[n]
     if gold.low > 0:
-        verdict = "so the choice is one of better responses"
+        verdict = "so gold agrees with the choice"
     elif gold.high < 0:
         verdict = "so the reward model is over-optimised: what it prefers, gold likes less"
     else:
-        verdict = "within noise: nothing shows that the choice is one of better responses"
+        verdict = "within noise: nothing shows that gold agrees with the choice"
     peak = max(found.gold, key=lambda one: found.gold[one].value)
     fell = f" Gold is highest at n = {peak}." if peak != n else ""
     return f"{chosen}, and gold {shown(*gold)}, {verdict}.{fell}"

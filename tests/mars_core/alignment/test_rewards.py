@@ -50,7 +50,7 @@ def judged(gold_of, prompts=60, responses=8):
 @pytest.mark.parametrize(
     ("gold_of", "said"),
     [
-        (lambda rewards, noise: rewards + noise, "so the choice is one of better responses"),
+        (lambda rewards, noise: rewards + noise, "so gold agrees with the choice"),
         (lambda rewards, noise: noise, "within noise"),
         (lambda rewards, noise: noise - rewards, "the reward model is over-optimised"),
     ],
