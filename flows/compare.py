@@ -64,8 +64,8 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
             if trials := tuning_cells_of(config):
                 failed = _run_missing(trials, config, tracked.parent)
                 tuning = tuned(config.root, config, trials, failed)
-                for arm, setting in tuning.chosen.items():
-                    tell("%s takes %s.", arm, setting)
+                for arm, number in tuning.chosen.items():
+                    tell("%s takes %s.", arm, tuning.settings[number])
             found = cells_of(config, tuning.chosen if tuning else None)
             failed = _run_missing(found, config, tracked.parent)
             command = shlex.join(["mars", "compare", file, *overrides])

@@ -97,6 +97,8 @@ class ComparisonConfig(Configuration):
     def _tuning_is_apart(self) -> "ComparisonConfig":
         if self.tune is None:
             return self
+        if not self.tune.grid:
+            raise ValueError("tune.grid: name the keys that are to be tuned, each with its values")
         if shared := sorted(set(self.seeds) & set(self.tune.seeds)):
             raise ValueError(
                 f"tune.seeds: {shared} are seeds of the comparison, which must not choose for it"
@@ -142,7 +144,7 @@ def cells(
     config: ComparisonConfig,
     kind: type[Experiment],
     defaults: Mapping[str, Mapping[str, Any]],
-    chosen: Mapping[str, Mapping[str, Any]] | None = None,
+    chosen: Mapping[str, int] | None = None,
 ) -> list[Cell[Experiment]]:
     """All cells, the arms of a seed together, so that a seed's shared work is done once and early.
 
@@ -150,7 +152,7 @@ def cells(
         config: the comparison.
         kind: the class of a cell's configuration.
         defaults: section of it → keys that are others than elsewhere by default.
-        chosen: arm → the setting that it chose, where the comparison has been tuned.
+        chosen: arm → the number of the setting that it chose, where the comparison has been tuned.
 
     Raises:
         ConfigError: an arm's keys are unknown or out of range, or arms differ in a key that must be the same.
@@ -172,9 +174,9 @@ def tuning_cells(
         ConfigError: a setting's keys are unknown or out of range.
     """
     return [
-        Cell(arm, seed, _experiment(config, kind, defaults, arm, seed, setting, f"-setting{number}"), number)
+        Cell(arm, seed, _experiment(config, kind, defaults, arm, seed, setting), setting)
         for seed in (config.tune.seeds if config.tune else ())
-        for number, setting in enumerate(config.tune.settings if config.tune else ())
+        for setting in range(len(config.tune.settings) if config.tune else 0)
         for arm in config.arms
     ]
 
@@ -197,11 +199,12 @@ def _experiment(
     defaults: Mapping[str, Mapping[str, Any]],
     arm: str,
     seed: int,
-    setting: Mapping[str, Any] | None = None,
-    suffix: str = "",
+    setting: int | None = None,
 ) -> Experiment:
     values: dict[str, Any] = copy.deepcopy(config.experiment)
-    changes = flat(config.arms[arm]) | dict(setting or {})
+    changes = flat(config.arms[arm])
+    if tried := config.tune is not None and setting is not None:
+        changes |= config.tune.settings[setting]
     for name, field in kind.model_fields.items():
         section = section_of(field)
         if section and issubclass(section, PluginSection) and f"{name}.{section.choice()[0]}" in changes:
@@ -213,7 +216,7 @@ def _experiment(
     put(values, "evaluation.benchmark_rounds", "last")
     folder = f"{config.folder}/{config.name}"
     values |= {
-        "name": f"{arm}{suffix}-seed{seed}",
+        "name": f"{arm}-setting{setting}-seed{seed}" if tried else f"{arm}-seed{seed}",
         "folder": folder,
         "shared_steps": f"{folder}/.shared",
         "seed": seed,

@@ -7,7 +7,7 @@ tuning seeds, which the comparison itself does not use. Held-out pairs play no p
 
 import itertools
 import math
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 from pydantic import Field, JsonValue, field_validator
@@ -27,7 +27,7 @@ pairs."""
 class TuningConfig(Configuration):
     """One grid for every arm alike, from which each takes its best setting by validation accuracy."""
 
-    grid: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(min_length=1)
+    grid: dict[str, list[JsonValue]] = Field(default_factory=dict)
     """Dotted key of the experiment → its values; their combinations are the settings, at most 8."""
     seeds: Annotated[list[int], Operational()] = Field(default=[1000, 1001, 1002], min_length=1)
     """Seeds over which a setting's accuracy is pooled; none of the comparison's own."""
@@ -60,12 +60,9 @@ class Tuning(NamedTuple):
     """Validation pairs of one seed, at least; those of another may be the same."""
 
     @property
-    def chosen(self) -> dict[str, dict[str, Any]]:
-        """Arm → the setting with the greatest accuracy; the first of several."""
-        return {
-            str(arm): self.settings[int(number)]
-            for arm, number in self.accuracies.idxmax(axis="columns").items()
-        }
+    def chosen(self) -> dict[str, int]:
+        """Arm → the number of the setting with the greatest accuracy; the first of several."""
+        return {str(arm): int(number) for arm, number in self.accuracies.idxmax(axis="columns").items()}
 
 
 def pooled(settings: list[dict[str, JsonValue]], results: pd.DataFrame) -> Tuning:

@@ -138,7 +138,7 @@ def tuning_table(tuning: Tuning) -> tuple[list[str], list[list[str]]]:
     for column, setting in enumerate(tuning.settings):
         told = ", ".join(f"`{key}={value}`" for key, value in setting.items())
         shown = [
-            f"**{share(of_arm[column])}**" if tuning.chosen[str(arm)] == setting else share(of_arm[column])
+            f"**{share(of_arm[column])}**" if tuning.chosen[str(arm)] == column else share(of_arm[column])
             for arm, of_arm in tuning.accuracies.iterrows()
         ]
         rows.append([told, *shown])
@@ -229,7 +229,11 @@ def write(report: ComparisonReport, folder: Path) -> None:
     )  # fmt: skip
     tables = {"cells": report.results, "curves": report.curves, "differences": tested}
     values = {name: json.loads(rows.to_json(orient="records")) for name, rows in tables.items()}
-    chosen = {"chosen": report.tuning.chosen} if report.tuning else {}
+    chosen = (
+        {"chosen": {arm: report.tuning.settings[n] for arm, n in report.tuning.chosen.items()}}
+        if report.tuning
+        else {}
+    )
     text = json.dumps(values | {"failed": report.failed} | chosen, indent=2)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
 

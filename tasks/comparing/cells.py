@@ -44,9 +44,7 @@ DEFAULTS = {"tracking": {"models": "none"}}
 """Models of cells are not logged to MLflow unless the experiment says so."""
 
 
-def cells_of(
-    config: ComparisonConfig, chosen: Mapping[str, Mapping[str, Any]] | None = None
-) -> list[RunCell]:
+def cells_of(config: ComparisonConfig, chosen: Mapping[str, int] | None = None) -> list[RunCell]:
     """The cells of a comparison, whose arms have the settings that they chose.
 
     Raises:

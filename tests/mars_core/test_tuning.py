@@ -44,10 +44,10 @@ def test_every_arm_tries_every_combination_under_every_tuning_seed():
 
 
 def test_an_arm_takes_what_it_chose_into_the_comparison_under_other_seeds():
-    chosen = {"mars": {"fit.learning_rate": 1e-4}, "uniform": {"fit.learning_rate": 1e-5}}
-    found = cells(comparison(), ExperimentConfig, {}, chosen)
-    assert [(cell.arm, cell.seed, cell.experiment.fit.learning_rate) for cell in found] == [
-        ("uniform", 0, 1e-5), ("mars", 0, 1e-4), ("uniform", 1, 1e-5), ("mars", 1, 1e-4),
+    found = cells(comparison(), ExperimentConfig, {}, {"mars": 2, "uniform": 0})
+    assert [(cell.name, cell.experiment.fit.learning_rate) for cell in found] == [
+        ("uniform-setting0-seed0", 1e-5), ("mars-setting2-seed0", 1e-4),
+        ("uniform-setting0-seed1", 1e-5), ("mars-setting2-seed1", 1e-4),
     ]  # fmt: skip
 
 
@@ -57,13 +57,13 @@ def test_the_choice_is_by_accuracy_over_all_seeds_pairs_and_each_arms_own():
         ("uniform", 0, 8, 10), ("uniform", 1, 6, 10),
     )  # fmt: skip
     tuning = pooled([{"fit.learning_rate": 1e-5}, {"fit.learning_rate": 1e-4}], rows)
-    assert tuning.chosen == {"mars": {"fit.learning_rate": 1e-4}, "uniform": {"fit.learning_rate": 1e-5}}
+    assert tuning.chosen == {"mars": 1, "uniform": 0}
     assert tuning.accuracies.loc["mars"].tolist() == [0.59, 0.77]
 
 
 def test_of_settings_that_are_equally_good_the_first_is_taken():
     rows = results(("mars", 1, 5, 10), ("mars", 0, 5, 10))
-    assert pooled([{"a": 1}, {"a": 2}], rows).chosen == {"mars": {"a": 1}}
+    assert pooled([{"a": 1}, {"a": 2}], rows).chosen == {"mars": 0}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,8 @@ def test_of_settings_that_are_equally_good_the_first_is_taken():
     [
         ({"grid": {"fit.learning_rate": [1e-5, 1e-4, 1e-3], "fit.weight_decay": [0, 0.1, 1]}}, "9 settings"),
         ({"grid": {"fit.learning_rate": [1e-5]}}, "1 settings"),
+        ({"grid": {"fit.learning_rate": []}}, "0 settings"),
+        ({"grid": {}}, "1 settings"),
         ({"grid": {"fit.epochs": [1, 2]}}, r"fit\.epochs cannot be tuned"),
         ({"grid": {"data.subset": [1, 2]}}, r"data\.subset cannot be tuned"),
         ({"grid": {"selection.tau": [0, 1]}}, r"arms\.uniform: selection\.tau is what arms differ in"),
