@@ -92,8 +92,12 @@ def measure(
     for name, part in measured.items():
         if name not in pairs:
             key = f"{name}/{suite[name].headline}" if name in suite else robustness.HEADLINE
-            ends = (part.metrics.get(f"{key}{end}", math.nan) for end in ("", "_low", "_high"))
-            tell("%s %.3f [%.3f, %.3f].", suite[name].title if name in suite else "Robust accuracy", *ends)
+            ends = [part.metrics.get(f"{key}{end}", math.nan) for end in ("", "_low", "_high")]
+            called = suite[name].title if name in suite else "Robust accuracy"
+            if math.isnan(ends[0]):
+                tell("%s has no score: what it needs is missing.", called)
+            else:
+                tell("%s %.3f [%.3f, %.3f].", called, *ends)
         else:
             _tell_accuracy(name, part)
         for note in part.notes:
