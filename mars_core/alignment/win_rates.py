@@ -147,7 +147,8 @@ def _minimal(pairs: pd.DataFrame) -> float:
     as_long = known[["not_gamed_baseline"]].assign(std_delta_len=0)
     form = glm.GLM_INFO[MINIMAL]
     train, test = glm.make_dmatrix_for_model(known, as_long, formula=form["formula"])
-    fitted = glm.fit_LogisticRegressionCV(train, "preference", is_ytrue_proba=True, **form["kwargs"])
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the package's arguments are old
+        fitted = glm.fit_LogisticRegressionCV(train, "preference", is_ytrue_proba=True, **form["kwargs"])
     return float(fitted.predict_proba(test)[:, 1].mean())
 
 
