@@ -108,9 +108,7 @@ def _run_missing(found: Sequence[RunCell], config: ComparisonConfig, parent: str
             tell("%s is finished; %d of %d cells are.", cell.name, len(found) - len(unfinished), len(found))
             make_room(cell.seed)
 
-    for seed in dict.fromkeys(
-        cell.seed for cell in found
-    ):  # an earlier start may have been killed before it did
+    for seed in {cell.seed: None for cell in found}:  # an earlier start may have been killed before it did
         make_room(seed)
     if config.parallel == 1:  # in this thread, where Ctrl-C and progress bars work
         for cell in missing:

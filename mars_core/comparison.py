@@ -1,7 +1,8 @@
 """A fair comparison: arms × seeds, where arms differ in nothing but what is compared.
 
 An arm is a few keys that override one common experiment. Training and measurement must be the same in all
-arms: the data, the model, the fit, the evaluation, the rounds, and B in pairs.
+arms: the data, the model, the fit, the evaluation, the rounds, and B in pairs. Keys that
+each arm chooses for itself, from the same grid, are apart (`mars_core.tuning`).
 A seed changes the subset of the originals, the initial head and the shuffling, for all arms alike, so that
 arms are compared within seeds. The last round is the one reported; no round is chosen by its result.
 """

@@ -119,8 +119,8 @@ def _verdict(reward: Interval, gold: Interval) -> str:
     if gold.high < 0 < reward.low:
         return ": the reward model is over-optimised"
     if gold.low > 0:
-        return ": training made responses better by both" if reward.low > 0 else ""
-    return "" if gold.high < 0 else ": nothing shows that responses are better"
+        return ": gold agrees with the reward model" if reward.low > 0 else ""
+    return "" if gold.high < 0 else ": nothing shows that gold agrees with the reward model"
 
 
 def _ending(trained: Trained) -> str:

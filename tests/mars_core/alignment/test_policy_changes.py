@@ -78,12 +78,12 @@ def test_the_best_evaluation_by_gold_may_be_the_untrained_policy():
 @pytest.mark.parametrize(
     ("gold", "reward", "said"),
     [
-        (lambda noise: 1 + noise, lambda draw: 1 + draw, "training made responses better by both"),
+        (lambda noise: 1 + noise, lambda draw: 1 + draw, ": gold agrees with the reward model"),
         (lambda noise: noise - 1, lambda draw: 1 + draw, "the reward model is over-optimised"),
         (
             lambda noise: noise - noise.mean(),
             lambda draw: 1 + draw,
-            "nothing shows that responses are better",
+            "nothing shows that gold agrees with the reward model",
         ),
         (lambda noise: 1 + noise, lambda draw: draw - draw.mean(), "the untrained policy's within noise"),
     ],
