@@ -152,6 +152,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Installed packages."
 
+$(PEERS) $(SITE_TOOLS) $(RAY): EXTRA = $(patsubst $(VENV)/%-installed,%,$@)
 $(PEERS) $(SITE_TOOLS) $(RAY): $(INSTALLED)
-	@$(BIN)/pip install --quiet --no-compile --editable ".[$(patsubst $(VENV)/%-installed,%,$@)]" --constraint constraints.txt >&2
+	@echo "Installing the extra $(EXTRA)... log: $(VENV)/$(EXTRA).log" >&2
+	@{ $(call logged,$(BIN)/pip install --no-compile --editable ".[$(EXTRA)]" --constraint constraints.txt,$(VENV)/$(EXTRA).log); } >&2
 	@touch $@
