@@ -112,6 +112,23 @@ def tiny_chat_model(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="session")
+def tiny_embedder(tmp_path_factory):
+    """Folder of a sentence embedder with a random vector for each token: texts are close that share many."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    from mars_core.data.samples import preferences
+
+    folder = tmp_path_factory.mktemp("tiny-embedder")
+    bpe = _byte_pairs((pair["chosen"] for pair in preferences()), 2000, [END])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        SentenceTransformer(modules=[StaticEmbedding(bpe, embedding_dim=64)], device="cpu").save(str(folder))
+    return folder
+
+
 @pytest.fixture
 def write(tmp_path):
     """Write rows to a file in the format that its name says."""

@@ -153,9 +153,13 @@ class Embedder:
         vectors = self._model.encode(
             texts, batch_size=self.config.batch_texts, normalize_embeddings=True, show_progress_bar=False
         )
-        whole = self._model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
         limit = self._model.max_seq_length or np.inf
-        return np.column_stack([vectors, [len(ids) > limit for ids in whole]]).astype(np.float32)
+        if np.isinf(limit):  # such as static embeddings, whose tokenizer cannot be called either
+            is_cut = [False] * len(texts)
+        else:
+            whole = self._model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+            is_cut = [len(ids) > limit for ids in whole]
+        return np.column_stack([vectors, is_cut]).astype(np.float32)
 
     @property
     def _store(self) -> VectorStore | None:

@@ -182,11 +182,17 @@ def markdown(report: RunReport) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(report: RunReport, folder: Path) -> None:
-    """Write report.md and its figures, in figures/, into a folder, which is made if necessary."""
+def write(report: RunReport, folder: Path) -> str:
+    """Write report.md and its figures, in figures/, into a folder, which is made if necessary.
+
+    Returns:
+        The page.
+    """
     for name, figure in figures(report).items():
         write_whole(folder / "figures" / f"{name}.png", partial(figure.savefig, dpi=150, format="png"))
-    write_whole(folder / "report.md", lambda path: path.write_text(markdown(report), encoding="utf-8"))
+    page = markdown(report)
+    write_whole(folder / "report.md", lambda path: path.write_text(page, encoding="utf-8"))
+    return page
 
 
 def _result(report: RunReport) -> list[str]:

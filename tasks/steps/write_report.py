@@ -11,7 +11,7 @@ from mars_core.evaluation import robustness
 from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.statistics import PairedDifference, paired_difference
 from mars_core.model.reward_model import renderer_of
-from mars_core.report.run_report import RunReport, markdown, rounds_table, write
+from mars_core.report.run_report import RunReport, rounds_table, write
 from mars_core.report.text_sections import RoundTexts, hardest
 from mars_core.report.wording import without_figures
 from mars_core.tables import Table
@@ -138,10 +138,9 @@ def _robustness_difference(run: RunFolder, compared: int) -> PairedDifference | 
 def write_report(run: RunFolder) -> RunReport:
     """Write report.md and its figures, and show the table of rounds and the page in Prefect."""
     report = run_report(run)
-    write(report, run.root)
+    page = without_figures(write(report, run.root))
     headers, rows = rounds_table(report)
     table = [dict(zip(headers, row, strict=True)) for row in rows]
-    page = without_figures(markdown(report))
     with tolerate_outage():
         create_table_artifact(key="rounds", table=table, description=f"Rounds of {report.name}")
         create_markdown_artifact(key="report", markdown=page, description=f"Report of {report.name}")

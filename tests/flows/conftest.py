@@ -120,7 +120,7 @@ def killed_when(prefect_server):
 
 
 @pytest.fixture(scope="session")
-def experiment(tmp_path_factory, headless, mlflow_store):
+def experiment(tmp_path_factory, headless, tiny_embedder, mlflow_store):
     """Write a folder with an experiment that differs from `EXPERIMENT` by some keys of some sections."""
 
     def write(**changes):
@@ -128,6 +128,7 @@ def experiment(tmp_path_factory, headless, mlflow_store):
         file = folder / "experiment.yaml"
         values = copy.deepcopy(EXPERIMENT)
         values["model"]["backbone"] = str(headless)
+        values["semantics"] = {"embedder": str(tiny_embedder)}
         for key, value in changes.items():
             values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
         file.write_text(yaml.safe_dump(values), encoding="utf-8")

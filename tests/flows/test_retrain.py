@@ -108,13 +108,14 @@ class Retraining:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, headless, mlflow_store):
+def written(tmp_path_factory, headless, tiny_embedder, mlflow_store):
     """Write a retraining into a folder."""
 
     def write():
         made = Retraining(tmp_path_factory.mktemp("retraining"))
         values = json.loads(json.dumps(RETRAINING))
         values["refine"]["model"]["backbone"] = str(headless)
+        values["refine"]["semantics"] = {"embedder": str(tiny_embedder)}
         made.file.write_text(yaml.safe_dump(values))
         made.deliver("first.jsonl", rows(FIRST))
         shutil.copy(mlflow_store, made.folder)
