@@ -1,19 +1,15 @@
 """Fit the reward model, in a child process (docs/method.md, step 6)."""
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-
-from accelerate.utils.memory import clear_device_cache
 
 from mars_core.experiment import ExperimentConfig
 from mars_core.fit.specification import FitError, FitSpec
 from mars_core.model.reward_model import device_of
-from tasks.processes.child_process import run_child, run_forked
+from tasks.processes.trainer import run_trainer
 from tasks.run.progress import progress
 from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Checkpoint, Made, step, tell
@@ -56,33 +52,16 @@ def fit_reward_model(
     )
     file = run.path(run.write(paths.fit, lambda path: path.write_text(spec.model_dump_json(indent=2))))
     total = run.config.fit.epochs * sum(part.rows or 0 for part in (train, *synthetic))
-    result: dict[str, float] = {}
-    seen = 0
     with progress(f"round {round} · fit", total, "pairs") as advance:
-
-        def on_line(line: str) -> None:
-            nonlocal seen
-            if not line.startswith("{"):  # a library's, such as NCCL's
-                with log.open("a") as lines:
-                    lines.write(line)
-                return
-            reported = json.loads(line)
-            if "result" in reported:
-                result.update(reported["result"])
-            else:
-                advance(reported["pairs_seen"] - seen)
-                seen = reported["pairs_seen"]
-
-        run_trainer: Callable[..., None] = run_child if command else partial(run_forked, TRAINER)
-        followed = partial(
-            run_trainer,
+        result = run_trainer(
+            TRAINER,
+            file,
+            command,
             log=log,
-            on_line=on_line,
-            deadline_seconds=3600 * run.config.fit.deadline_hours,
+            deadline_hours=run.config.fit.deadline_hours,
+            counts="pairs_seen",
+            advance=advance,
         )
-        if command:  # this process may still hold the GPU memory that scoring used
-            clear_device_cache(garbage_collection=True)
-        followed([*command, "-m", TRAINER, str(file)] if command else file)
     tell(
         "Fitted in %.0f steps on %s pairs: loss %.4f and accuracy %.3f over the last epoch.",
         result["steps"], f"{result['pairs']:,.0f}", result["loss"], result["accuracy"],

@@ -1,15 +1,12 @@
 """Train the policy on its scored responses, in a child process."""
 
-import json
 import sys
-
-from accelerate.utils.memory import clear_device_cache
 
 from mars_core.alignment.policy_trainer import TrainingSpec
 from mars_core.alignment.rewards import OptimisedReward
 from mars_core.files import digest
 from mars_core.model.reward_model import device_of
-from tasks.processes.child_process import run_child, run_forked
+from tasks.processes.trainer import run_trainer
 from tasks.run.align_config import AlignConfig
 from tasks.run.progress import progress
 from tasks.run.run_folder import ArtifactRef, RunFolder
@@ -73,29 +70,16 @@ def train_policy(
     file = run.path(
         run.write(paths.policy_spec, lambda path: path.write_text(spec.model_dump_json(indent=2)))
     )
-    log, result, seen = run.path(paths.policy_log), dict[str, float](), 0
     with progress(config.training.method, until, "steps") as advance:
-
-        def on_line(line: str) -> None:
-            nonlocal seen
-            if not line.startswith("{"):  # a library's
-                with log.open("a") as lines:
-                    lines.write(line)
-                return
-            reported = json.loads(line)
-            if "result" in reported:
-                result.update(reported["result"])
-            else:
-                advance(reported["step"] - seen)
-                seen = reported["step"]
-
-        hours = config.training.deadline_hours  # type: ignore[attr-defined]
-        followed = {"log": log, "on_line": on_line, "deadline_seconds": 3600 * hours}
-        if device_of(config.reward_model) == "cpu":
-            run_forked(TRAINER, file, **followed)
-        else:
-            clear_device_cache(garbage_collection=True)  # this process may hold memory that scoring used
-            run_child([sys.executable, "-m", TRAINER, str(file)], **followed)
+        result = run_trainer(
+            TRAINER,
+            file,
+            [] if device_of(config.reward_model) == "cpu" else [sys.executable],
+            log=run.path(paths.policy_log),
+            deadline_hours=config.training.deadline_hours,  # type: ignore[attr-defined]
+            counts="step",
+            advance=advance,
+        )
     if "broken_at" in result:
         tell(
             "The gradient of step %.0f is NaN or infinite: training ends, and the policy is that of step "
