@@ -1,6 +1,7 @@
 """One small experiment, run to its end in process, which the tests of the flow and of the command look at."""
 
 import copy
+import json
 import os
 import shutil
 import signal
@@ -33,6 +34,11 @@ EXPERIMENT = {
     "selection": {"tau": 0.5, "budget": 40},
     "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8},
     "evaluation": {"benchmarks": {"rewardbench": "sample://rewardbench"}},
+}
+ALIGNMENT = {
+    "name": "tiny",
+    "reward_model": {"max_length": 64, "precision": "float32"},
+    "generation": {"backend": "transformers", "respond": {"max_tokens": 8}},
 }
 
 
@@ -90,6 +96,38 @@ class Run:
         return {path.stem: (path.read_text(), path.stat().st_mtime_ns) for path in records}
 
 
+@dataclass
+class Alignment:
+    """align.yaml in a folder of its own, where its runs, generations and numbers go too."""
+
+    folder: Path
+    report: object = None
+
+    @property
+    def root(self):
+        return self.folder / "runs/tiny"
+
+    def start(self, *overrides):
+        """Run the flow in this process; what it returns."""
+        from flows.align import align
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            return align("align.yaml", overrides)
+
+    def table(self, name):
+        return pd.read_parquet(self.root / f"{name}.parquet")
+
+    def steps(self):
+        """When every step's record was written."""
+        return {path.stem: path.stat().st_mtime_ns for path in (self.root / ".steps").glob("*.json")}
+
+    def asked(self):
+        """The requests that were bought."""
+        lines = [line for file in self.folder.glob("generations/*.jsonl") for line in file.open()]
+        return sorted(json.loads(line)["key"] for line in lines)
+
+
 @pytest.fixture(scope="session")
 def killed_when(prefect_server):
     """Start `mars ARGUMENTS` in a folder, and signal it as soon as a file is there; its exit status."""
@@ -134,6 +172,25 @@ def experiment(tmp_path_factory, headless, tiny_embedder, mlflow_store):
         file.write_text(yaml.safe_dump(values), encoding="utf-8")
         shutil.copy(mlflow_store, folder)
         return Experiment(folder, file)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def alignment(tmp_path_factory, mlflow_store, tiny_chat_model, tiny_decoder, tiny_chat_decoder):
+    """Write a folder with an alignment of some prompts, each with as many samples, and further keys."""
+
+    def write(prompts, samples, **changes):
+        folder = tmp_path_factory.mktemp("alignment")
+        values = ALIGNMENT | {
+            "policy": str(tiny_chat_model),
+            "prompts": {"source": "sample://preferences", "number": prompts},
+            "samples": samples,
+            "rewards": {"models": [str(tiny_decoder)], "gold": str(tiny_chat_decoder)},
+        }
+        (folder / "align.yaml").write_text(yaml.safe_dump(values | changes))
+        shutil.copy(mlflow_store, folder)
+        return Alignment(folder)
 
     return write
 

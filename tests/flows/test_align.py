@@ -1,15 +1,11 @@
 """`mars align`: a tiny chat model sampled in this process, and judged by two tiny reward models."""
 
 import json
-import shutil
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -18,51 +14,15 @@ from mars_core.alignment.methods.method import METHODS
 SAMPLES, PROMPTS = 5, 6
 
 
-@dataclass
-class Aligned:
-    """The folder of an alignment, and how its first start ended."""
-
-    folder: Path
-    report: object = None
-
-    @property
-    def root(self):
-        return self.folder / "runs/tiny"
-
-    def start(self, *overrides):
-        from flows.align import align
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(self.folder)
-            return align("align.yaml", overrides)
-
-    def table(self, name):
-        return pd.read_parquet(self.root / "round-0" / f"{name}.parquet")
-
-    def steps(self):
-        return {path.stem: path.stat().st_mtime_ns for path in (self.root / ".steps").glob("*.json")}
-
-
 @pytest.fixture(scope="module")
-def aligned(tmp_path_factory, prefect_server, mlflow_store, tiny_chat_model, tiny_decoder, tiny_chat_decoder):
-    made = Aligned(tmp_path_factory.mktemp("aligned"))
-    shutil.copy(mlflow_store, made.folder)
-    values = {
-        "name": "tiny",
-        "policy": str(tiny_chat_model),
-        "prompts": {"source": "sample://preferences", "number": PROMPTS},
-        "samples": SAMPLES,
-        "rewards": {"models": [str(tiny_decoder)], "gold": str(tiny_chat_decoder)},
-        "reward_model": {"max_length": 64, "precision": "float32"},
-        "generation": {"backend": "transformers", "respond": {"max_tokens": 8}},
-    }
-    (made.folder / "align.yaml").write_text(yaml.safe_dump(values))
+def aligned(prefect_server, alignment):
+    made = alignment(PROMPTS, SAMPLES)
     made.report = made.start()
     return made
 
 
 def test_every_prompt_has_its_responses_with_a_reward_and_gold(aligned):
-    responses, rewards = aligned.table("responses"), aligned.table("response_rewards")
+    responses, rewards = aligned.table("round-0/responses"), aligned.table("round-0/response_rewards")
     assert responses["prompt_id"].nunique() == PROMPTS
     assert responses.groupby("prompt_id").size().max() <= SAMPLES
     assert rewards[["prompt_id", "sample"]].equals(responses[["prompt_id", "sample"]])
@@ -71,7 +31,7 @@ def test_every_prompt_has_its_responses_with_a_reward_and_gold(aligned):
 
 
 def test_the_best_of_n_has_the_greatest_reward_and_says_what_gold_makes_of_it(aligned):
-    best, most = aligned.table("best_of_n"), aligned.report.found.most
+    best, most = aligned.table("round-0/best_of_n"), aligned.report.found.most
     expected = [
         np.mean([max(some) for some in combinations(row, most)]) - np.mean(row) for row in best["rewards"]
     ]
@@ -84,13 +44,10 @@ def test_the_best_of_n_has_the_greatest_reward_and_says_what_gold_makes_of_it(al
 
 
 def test_a_second_start_computes_nothing_and_asks_nothing(aligned):
-    before, asked = (
-        aligned.steps(),
-        {path: path.read_bytes() for path in aligned.folder.glob("generations/*.jsonl")},
-    )
+    before, asked = aligned.steps(), aligned.asked()
     assert aligned.start().sentence == aligned.report.sentence
     assert aligned.steps() == before
-    assert asked == {path: path.read_bytes() for path in aligned.folder.glob("generations/*.jsonl")}
+    assert aligned.asked() == asked
 
 
 def test_another_reward_model_samples_nothing_anew(aligned, tiny_chat_decoder):

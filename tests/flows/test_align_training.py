@@ -4,13 +4,9 @@ import json
 import shutil
 import threading
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -23,65 +19,35 @@ TEMPLATE = (
 )
 
 
-@dataclass
-class Aligned:
-    """The folder of alignments."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, alignment, tiny_chat_model):
+    """An alignment of a policy with a template of whole chats; it was never started."""
+    policy = shutil.copytree(tiny_chat_model, tmp_path_factory.mktemp("policy") / "policy")
+    (policy / "chat_template.jinja").write_text(TEMPLATE)
+    return alignment(
+        PROMPTS,
+        SAMPLES,
+        policy=str(policy),
+        training={"method": "dpo", "steps": 4, "batch": 4, "learning_rate": 1e-2, "evaluations": 2},
+    )
 
-    folder: Path
-    report: object = None
 
-    @property
-    def root(self):
-        return self.folder / "runs/tiny"
-
-    def start(self, *overrides):
-        from flows.align import align
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(self.folder)
-            return align("align.yaml", overrides)
-
-    def asked(self):
-        """The requests that were bought."""
-        lines = [line for file in self.folder.glob("generations/*.jsonl") for line in file.open()]
-        return sorted(json.loads(line)["key"] for line in lines)
+@pytest.fixture
+def folder(trained):
+    return trained.folder
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, mlflow_store, tiny_chat_model, tiny_decoder, tiny_chat_decoder):
-    """A folder with the configuration of an alignment whose policy has a template of whole chats."""
-    folder = tmp_path_factory.mktemp("trained")
-    shutil.copy(mlflow_store, folder)
-    shutil.copytree(tiny_chat_model, folder / "policy")
-    (folder / "policy/chat_template.jinja").write_text(TEMPLATE)
-    values = {
-        "name": "tiny",
-        "policy": str(folder / "policy"),
-        "prompts": {"source": "sample://preferences", "number": PROMPTS},
-        "samples": SAMPLES,
-        "rewards": {"models": [str(tiny_decoder)], "gold": str(tiny_chat_decoder)},
-        "reward_model": {"max_length": 64, "precision": "float32"},
-        "generation": {"backend": "transformers", "respond": {"max_tokens": 8}},
-        "training": {"method": "dpo", "steps": 4, "batch": 4, "learning_rate": 1e-2, "evaluations": 2},
-    }
-    (folder / "align.yaml").write_text(yaml.safe_dump(values))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def aligned(folder, prefect_server):
-    made = Aligned(folder)
-    made.report = made.start()
-    return made
+def aligned(trained, prefect_server):
+    trained.report = trained.start()
+    return trained
 
 
 def test_each_evaluation_compares_the_trained_policy_with_the_untrained_on_the_same_prompts(aligned):
     assert list(aligned.report.trained.evaluations) == [2, 4]
-    rewards = pd.read_parquet(aligned.root / "round-0/response_rewards.parquet")
+    rewards = aligned.table("round-0/response_rewards")
     for number in (1, 2):
-        table = pd.read_parquet(aligned.root / f"round-{number}/policy_by_prompt.parquet").set_index(
-            "prompt_id"
-        )
+        table = aligned.table(f"round-{number}/policy_by_prompt").set_index("prompt_id")
         before = rewards.groupby("prompt_id")[["reward", "gold"]].mean().loc[table.index]
         assert table["reward_before"].to_numpy() == pytest.approx(before["reward"])
         assert table["gold_before"].to_numpy() == pytest.approx(before["gold"])
@@ -124,9 +90,9 @@ def test_mlflow_has_what_was_measured_by_optimizer_step(aligned):
 def test_a_second_start_trains_and_asks_nothing(aligned):
     asked = aligned.asked()
     assert len(asked) == 3 * PROMPTS  # of the untrained policy, and at each evaluation
-    before = {path: path.stat().st_mtime_ns for path in (aligned.root / ".steps").glob("*.json")}
+    before = aligned.steps()
     assert aligned.start().sentence == aligned.report.sentence
-    assert {path: path.stat().st_mtime_ns for path in (aligned.root / ".steps").glob("*.json")} == before
+    assert aligned.steps() == before
     assert aligned.asked() == asked
 
 
