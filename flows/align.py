@@ -59,7 +59,7 @@ def align(file: str, overrides: tuple[str, ...] = ()) -> AlignmentReport:
             check_policy(config.policy, asked, config.generation.respond.max_tokens)
         with generator_of(config.generation, run.path("vllm.log")) as generator:
             responses = sample_responses(run, 0, prompts, generator)
-        rewards = score_responses(run, 0, responses, models)
+        rewards = score_responses(run, 0, responses, responses, models)
         best = measure_best_of_n(run, 0, responses, rewards)
         trained = _train(run, prompts, responses, rewards, models) if config.training else None
         report = write_alignment_report(run, 0, best, trained)
@@ -87,7 +87,7 @@ def _train(
             served = config.generation.model_copy(update={"model": str(run.path(policy))})
             with generator_of(served, run.path("vllm.log")) as generator:
                 answers = sample_responses(run, number, prompts, generator, policy)
-            scores = score_responses(run, number, answers, models)
+            scores = score_responses(run, number, answers, responses, models)
             after = {"responses": answers, "rewards": scores}
             before = {"responses": responses, "rewards": rewards}
             measured = measure_policy(run, number, before, after, reference, policy)

@@ -87,6 +87,18 @@ def headless(tmp_path_factory, tiny_decoder):
 
 
 @pytest.fixture(scope="session")
+def bottleneck(tmp_path_factory, headless):
+    """Folder of the tiny decoder with an information bottleneck of two dimensions before its reward."""
+    from mars_core.model.reward_model import ModelConfig, RewardModel
+    from mars_core.objectives.objective import ObjectiveConfig
+
+    folder = tmp_path_factory.mktemp("bottleneck")
+    objective = ObjectiveConfig(name="information_bottleneck", dimensions=2)
+    RewardModel.load(str(headless), ModelConfig(precision="float32"), objective).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_chat_decoder(tmp_path_factory):
     """The same with a beginning-of-sequence token and a chat template that writes it."""
     return _save_reward_model(

@@ -10,8 +10,9 @@ from mars_core.evaluation.statistics import Interval, stratified_bootstrap
 
 GRAM = 4
 """Words of the n-grams whose repetition is measured."""
-MEASURES = ("reward", "gold", "characters", "repetition", "cut_off")
-"""What is measured of each response; `gold` where there is a gold model."""
+MEASURES = ("reward", "gold", "distance", "characters", "repetition", "cut_off")
+"""What is measured of each response; `gold` where there is a gold model, `distance` where outliers are
+penalised."""
 KL = "kl"
 
 
@@ -42,7 +43,7 @@ def measured(responses: pd.DataFrame, rewards: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         responses: rows with prompt_id, sample, response, is_cut_off.
-        rewards: rows with prompt_id, sample, reward and maybe gold.
+        rewards: rows with prompt_id, sample, reward and maybe gold and distance.
     """
     both = responses.merge(rewards, on=["prompt_id", "sample"])
     both["characters"] = both["response"].str.len()

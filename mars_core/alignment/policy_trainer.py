@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from pydantic import Field, SerializeAsAny, ValidationError
 from transformers.trainer_callback import TrainerState
 
 from mars_core.alignment.methods.method import TrainingConfig
+from mars_core.alignment.outlier_distances import OutlierDistances
 from mars_core.alignment.policy import policy_tokenizer, prompt_tokens, response_tokens
 from mars_core.alignment.rewards import OptimisedReward
 from mars_core.alignment.trainer_setup import Setup, TrainingError
@@ -152,6 +154,7 @@ def _setup(spec: TrainingSpec) -> Setup:
     training: Any = spec.training
     tokenizer, (path, revision) = policy_tokenizer(spec.policy), locate(spec.policy)
     device = device_of(spec.reward_model)
+    responses = _responses(spec, tokenizer)
     loading = {"dtype": "float32", "use_safetensors": True}
     arguments = {
         "output_dir": str(spec.snapshots),
@@ -177,9 +180,9 @@ def _setup(spec: TrainingSpec) -> Setup:
         arguments=arguments,
         tokenizer=tokenizer,
         adapters=_adapters(training),
-        responses=_responses(spec, tokenizer),
+        responses=responses,
         models=tuple(f"reward_{number}" for number in range(len(spec.models))),
-        reward=_Scorer(spec),
+        reward=_Scorer(spec, responses),
         sampling=spec.sampling,
     )
 
@@ -211,15 +214,22 @@ def _responses(spec: TrainingSpec, tokenizer: Any) -> pd.DataFrame:
 class _Scorer:
     """The rewards of responses by the reward models, which are loaded when the first are asked for."""
 
-    def __init__(self, spec: TrainingSpec) -> None:
+    def __init__(self, spec: TrainingSpec, usual: pd.DataFrame) -> None:
         self.spec = spec
-        self.models: list[RewardModel] = []
+        self.usual = usual
+
+    @cached_property
+    def models(self) -> list[RewardModel]:
+        return [RewardModel.load(name, self.spec.reward_model) for name in self.spec.models]
+
+    @cached_property
+    def outliers(self) -> OutlierDistances:
+        return OutlierDistances(self.models, list(self.usual["prompt"]), list(self.usual["response"]))
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-        if not self.models:
-            self.models = [RewardModel.load(name, self.spec.reward_model) for name in self.spec.models]
         rewards = [model.score(prompts, responses) for model in self.models]
-        return list(map(float, self.spec.rewards.of(rewards, prompts, responses)))
+        distances = self.outliers.of(prompts, responses) if self.spec.rewards.outlier_penalty else None
+        return list(map(float, self.spec.rewards.of(rewards, prompts, responses, distances)))
 
 
 def _snapshots(folder: Path) -> dict[int, Path]:

@@ -21,18 +21,31 @@ class OptimisedReward(Configuration):
     """k of mean − k·sd, with the standard deviation over several models, of which `combine` is the mean."""
     length_penalty: Annotated[float, Later()] = Field(0.0, ge=0)
     """What each character of a response takes off its reward."""
+    outlier_penalty: Annotated[float, Later()] = Field(0.0, ge=0)
+    """γ of r − γ·D, with the distance D of a response's latent to those of the untrained policy's responses;
+    for reward models whose objective has latents, such as `information_bottleneck`."""
 
-    def of(self, rewards: ArrayLike, prompts: ArrayLike, responses: Sequence[str]) -> NDArray[np.float64]:
+    def of(
+        self,
+        rewards: ArrayLike,
+        prompts: ArrayLike,
+        responses: Sequence[str],
+        distances: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
         """One reward for each response.
 
         Args:
             rewards: [k, m] of k models.
             prompts: [m] which prompt each response answers.
             responses: [m] the responses.
+            distances: [k, m] of the latents by each model, of which the mean counts; needed where
+                `outlier_penalty` is not 0.
         """
         lengths = np.array(list(map(len, responses)), np.float64)
         together = combined(rewards, prompts, self.combine, self.spread_penalty)
         less: NDArray[np.float64] = together - self.length_penalty * lengths
+        if self.outlier_penalty:
+            less -= self.outlier_penalty * np.mean(distances, axis=0)
         return less
 
 

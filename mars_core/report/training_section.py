@@ -14,6 +14,7 @@ from mars_core.report.figures import PALETTE
 TITLES = {
     "reward": "reward",
     "gold": "gold",
+    "distance": "distance of latents",
     "characters": "characters",
     "repetition": "repeated 4-grams",
     "cut_off": "cut off",

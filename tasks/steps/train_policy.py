@@ -29,6 +29,7 @@ SNAPSHOTS = ".training"
         "rewards.combine",
         "rewards.spread_penalty",
         "rewards.length_penalty",
+        "rewards.outlier_penalty",
     ),
 )
 def train_policy(

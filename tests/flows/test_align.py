@@ -5,11 +5,14 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
 from mars_core.alignment.methods.method import METHODS
+from mars_core.evaluation.outliers import distances, latents_of, reference_of
+from mars_core.model.reward_model import ModelConfig, RewardModel
 
 SAMPLES, PROMPTS = 5, 6
 
@@ -56,6 +59,17 @@ def test_another_reward_model_samples_nothing_anew(aligned, tiny_chat_decoder):
     assert "without rewards.gold nothing says whether it is better" in changed.sentence
     assert changed.metrics["responses/cached"] == PROMPTS
     assert aligned.steps() == before
+
+
+def test_a_penalty_of_outliers_is_of_the_distance_from_the_untrained_policys_responses(aligned, bottleneck):
+    aligned.start("name=near", f"rewards.models=[{bottleneck}]", "rewards.outlier_penalty=0.5")
+    rewards = pd.read_parquet(aligned.folder / "runs/near/round-0/response_rewards.parquet")
+    assert rewards["reward"].to_numpy() == pytest.approx(rewards["reward_0"] - 0.5 * rewards["distance"])
+    responses = aligned.table("round-0/responses")
+    model = RewardModel.load(str(bottleneck), ModelConfig(max_length=64, precision="float32"))
+    latents = latents_of(model, list(responses["prompt"]), list(responses["response"]))
+    expected = distances(latents, reference_of(latents))
+    assert rewards["distance"].to_numpy() == pytest.approx(expected, rel=1e-4)
 
 
 def test_mlflow_has_one_run_with_the_page(aligned):

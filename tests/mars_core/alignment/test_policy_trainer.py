@@ -87,6 +87,19 @@ def test_rejection_sampling_makes_the_best_responses_likelier(spec):
     assert losses[-1] < losses[0]
 
 
+def test_what_is_sampled_in_training_is_penalised_by_its_distance_from_usual_responses(
+    spec, bottleneck, tmp_path
+):
+    def first_reward(penalty):
+        places = {name: tmp_path / f"{name}-{penalty}" for name in ("snapshots", "output", "log")}
+        keys = {"models": (str(bottleneck),), "rewards": {"outlier_penalty": penalty}, "until": 1} | places
+        rewards = []
+        train(spec({"method": "rloo", "group_size": 2}, **keys), lambda logs: rewards.append(logs["reward"]))
+        return rewards[0]
+
+    assert first_reward(1.0) < first_reward(0.5) < first_reward(0.0)
+
+
 def test_training_goes_on_from_a_snapshot_to_the_same_policy(spec, tmp_path):
     whole = spec({"method": "dpo", "steps": 4})
     train(whole, lambda logs: None)

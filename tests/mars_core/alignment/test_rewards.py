@@ -40,6 +40,12 @@ def test_penalties_take_off_spread_over_models_and_characters():
     assert found == pytest.approx(expected)
 
 
+def test_a_distance_from_usual_responses_takes_off_its_mean_over_models():
+    distances = [[1.0, 2.0, 3.0, 0.0], [3.0, 2.0, 1.0, 0.0]]
+    penalised = OptimisedReward(outlier_penalty=0.5).of([np.arange(4.0)], ["a"] * 4, [""] * 4, distances)
+    assert penalised == pytest.approx(np.arange(4.0) - [1, 1, 1, 0])
+
+
 def judged(gold_of, prompts=60, responses=8):
     random = np.random.default_rng(0)
     rewards = random.normal(size=(prompts, responses))
