@@ -32,6 +32,7 @@ from scipy.stats import norm
 
 from mars_core.config import Configuration, PairsSource
 from mars_core.evaluation.benchmarks.benchmark import Benchmark, check_same_rows
+from mars_core.evaluation.benchmarks.best_of_n import gold_of_choices
 from mars_core.evaluation.robustness import robust_margins, robustness_interval
 from mars_core.evaluation.statistics import (
     CONFIDENCE,
@@ -43,6 +44,7 @@ from mars_core.evaluation.statistics import (
 
 DECIDING, REPORTED = "held-out accuracy", "held-out accuracy of the new delivery"
 ROBUST = "robust accuracy"
+BEST = "gold prefers its best of n"
 CHANCE = 0.5
 """Accuracy of a coin."""
 
@@ -62,6 +64,10 @@ class GateConfig(Configuration):
     robustness_margin: float | None = Field(None, ge=0, le=1)
     """The candidate is refused unless its robust accuracy, where `evaluation.robustness` measures it, is
     shown to fall by less than this; by default it is reported and decides nothing."""
+    best_of_n_margin: float | None = Field(None, ge=0, le=1)
+    """Of the prompts of the benchmark `best_of_n`, take the share in which gold prefers the response that the
+    candidate chooses, less the share in which it prefers the champion's: the candidate is refused unless this
+    is shown to be above minus the margin. By default it is reported and decides nothing."""
     pairs: PairsSource | None = None
     """Source of trusted pairs that are held out of training and decide beside those of earlier deliveries; of
     the first cycle they alone decide."""
@@ -119,6 +125,7 @@ def decide(
     benchmarks: Sequence[tuple[Benchmark, pd.DataFrame, pd.DataFrame]] = (),
     *,
     robustness: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+    best_of_n: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     prompts: ArrayLike | None = None,
     look: int = 1,
 ) -> Decision:
@@ -131,11 +138,13 @@ def decide(
         trusted: [n] whether a pair decides: whether it came before the candidate's delivery.
         benchmarks: each benchmark that was run, with its table of results of candidate and champion.
         robustness: the tables of changed pairs of candidate and champion, if they were measured on some.
+        best_of_n: the tables of the benchmark `best_of_n` of candidate and champion, if it was run.
         prompts: [n] a label for each pair's prompt; by default each pair has a prompt of its own.
         look: how many candidates, this one included, have been compared with this champion.
 
     Raises:
-        ValueError: there is a champion and no trusted pair, or the arrays are not of the same pairs.
+        ValueError: there is a champion and no trusted pair, or the arrays are not of the same pairs; there is
+            a margin for the best of n, and no gold.
     """
     margins = as_sample(candidate, "candidate")
     decides = np.asarray(trusted, dtype=bool)
@@ -162,6 +171,8 @@ def decide(
         checks += _benchmark(config, confidence, *results)
     if robustness is not None:
         checks.append(_robustness(config, confidence, *robustness))
+    if best_of_n is not None:
+        checks += _best_of_n(config, confidence, *best_of_n)
     failed = [check for check in checks if not check.passed]
     if not failed:
         return Decision(
@@ -211,14 +222,18 @@ def _accuracy(
         candidate > 0, champion > 0, clusters=prompts, confidence=confidence
     )
     passed = margin is None or difference.low > -margin
-    note = ""
-    if margin and not passed and difference.high >= 0:
-        needed = pairs_needed(difference, candidate.size, margin, confidence)
-        if needed > candidate.size:
-            note = f"{candidate.size:,} pairs show too little; about {needed:,} would do"
+    note = "" if passed or not margin else _too_few(difference, candidate.size, "pairs", margin, confidence)
     accuracies = float((candidate > 0).mean()), float((champion > 0).mean())
     bound = None if margin is None else -margin
     return Check(name, candidate.size, *accuracies, *difference, bound, passed, note=note)
+
+
+def _too_few(difference: Interval, n: int, what: str, margin: float, confidence: float) -> str:
+    """How many it would take, where a check failed for a lack of evidence."""
+    needed = pairs_needed(difference, n, margin, confidence)
+    if difference.high < 0 or needed <= n:
+        return ""
+    return f"{n:,} {what} show too little; about {needed:,} would do"
 
 
 def _benchmark(
@@ -256,6 +271,27 @@ def _robustness(
     passed = bound is None or difference.low > bound
     shares = [float((robust_margins(table) > 0).mean()) for table in (candidate, champion)]
     return Check(ROBUST, len(candidate), shares[0], shares[1], *difference, bound, passed)
+
+
+def _best_of_n(
+    config: GateConfig, confidence: float, candidate: pd.DataFrame, champion: pd.DataFrame
+) -> list[Check]:
+    check_same_rows(candidate, champion)
+    found, other = gold_of_choices(candidate), gold_of_choices(champion)
+    known, margin = ~np.isnan(found), config.best_of_n_margin
+    n = int(known.sum())
+    if not n:
+        if margin is None:
+            return []
+        raise ValueError("gate.best_of_n_margin decides by gold, which no row of the benchmark best_of_n has")
+    wins, losses = found[known] > other[known], found[known] < other[known]
+    difference = paired_accuracy_difference(
+        wins, losses, clusters=candidate["prompt"][known], confidence=confidence
+    )
+    passed = margin is None or difference.low > -margin
+    note = "" if passed or not margin else _too_few(difference, n, "prompts", margin, confidence)
+    bound, shares = None if margin is None else -margin, (float(wins.mean()), float(losses.mean()))
+    return [Check(BEST, n, *shares, *difference, bound, passed, note=note)]
 
 
 def _said(check: Check) -> str:

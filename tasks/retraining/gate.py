@@ -14,6 +14,7 @@ from prefect.events import emit_event
 from pydantic import TypeAdapter
 
 from mars_core.evaluation import robustness
+from mars_core.evaluation.benchmarks import best_of_n
 from mars_core.evaluation.contamination import prompt_numbers
 from mars_core.evaluation.gate_decision import Decision, GateConfig, decide, table
 from mars_core.files import write_whole
@@ -98,14 +99,18 @@ def _compared(
         raise ValueError(f"{run.root}: rounds 0 and {round} were measured on different held-out pairs")
     suite = run.config.evaluation.suite
     benchmarks = [(one, candidate[key], incumbent[key]) for key, one in suite.items() if key in candidate]
-    changed = [results[robustness.KEY] for results in (candidate, incumbent) if robustness.KEY in results]
+
+    def of_both(key: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+        return (candidate[key], incumbent[key]) if key in candidate and key in incumbent else None
+
     return decide(
         config,
         margins,
         incumbent["heldout"]["margin"],
         is_trusted,
         benchmarks,
-        robustness=(changed[0], changed[1]) if len(changed) == 2 else None,
+        robustness=of_both(robustness.KEY),
+        best_of_n=of_both(best_of_n.KEY),
         prompts=prompts,
         look=look,
     )

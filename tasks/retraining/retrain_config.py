@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue, SerializeAsAny
 
 from mars_core.config import ConfigError, Configuration, Operational, origin, put, read, validated
 from mars_core.data.deliveries import IntakeConfig
+from mars_core.evaluation.benchmarks import best_of_n
 from mars_core.evaluation.gate_decision import GateConfig
 from tasks.run.run_config import RunConfig
 
@@ -64,7 +65,12 @@ def load_retraining(file: str | Path, overrides: Sequence[str] = ()) -> RetrainC
             section = section.get(part) if isinstance(section, dict) else None
         if section is not None:
             raise ConfigError(f"{told}: refine.{key}: is the retraining's own to set; leave it out")
-    cycle_experiment(config, 1, None)
+    suite = cycle_experiment(config, 1, None).evaluation.suite
+    if config.gate.best_of_n_margin is not None and best_of_n.KEY not in suite:
+        raise ConfigError(
+            f"{told}: gate.best_of_n_margin: needs responses to choose from; name their source in "
+            "refine.evaluation.benchmarks.best_of_n"
+        )
     return config
 
 

@@ -3,14 +3,11 @@
 import pandas as pd
 from datasets import Dataset
 
-from mars_core.evaluation.benchmarks.best_of_n import BestOfN
+from mars_core.evaluation.benchmarks.best_of_n import KEY, BestOfN
 from tasks.run.align_config import AlignConfig
 from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Made, step
 from tasks.steps.score_responses import GOLD, PROXY
-
-KEY = "best_of_n"
-"""Begins the names of the metrics, as where it is a benchmark."""
 
 
 @step("best of n", version=1)

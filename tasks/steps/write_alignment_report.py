@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from mars_core.alignment.over_optimisation import OverOptimisation, over_optimisation
 from mars_core.alignment.policy_changes import Trained, metrics_of_changes
+from mars_core.evaluation.benchmarks.best_of_n import KEY
 from mars_core.files import write_whole
 from mars_core.report import training_section
 from mars_core.report.alignment_report import markdown, sentence, write
@@ -20,7 +21,6 @@ from mars_core.report.wording import without_figures
 from tasks.run.align_config import AlignConfig
 from tasks.run.prefect_api import tolerate_outage
 from tasks.run.run_folder import ArtifactRef, RunFolder
-from tasks.steps.measure_best_of_n import KEY
 
 EXAMPLES = 5
 SUMMARY = "summary.json"

@@ -280,6 +280,32 @@ def test_a_good_delivery_is_promoted(second):
     assert "RewardBench total" in checked
 
 
+def test_a_candidate_that_chooses_what_gold_likes_less_is_held_back(retraining, tmp_path):
+    from tasks.tracking.logged_models import registered_checkpoint
+
+    champion = registered_checkpoint(retraining.tracking, "models:/tiny@champion", tmp_path / "fetched")
+    model = RewardModel.load(str(champion), ModelConfig(max_length=64, precision="float32"))
+    responses = [row["chosen"] for row in rows(range(8))]
+    judged = [
+        {
+            "prompt": row["prompt"],
+            "responses": responses,
+            "gold": model.score([row["prompt"]] * len(responses), responses).tolist(),
+        }
+        for row in rows(LATER)
+    ]
+    Path("judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in judged))
+    retraining.deliver("second.jsonl", rows(SECOND))
+    outcome = retraining.start(
+        "gate.best_of_n_margin=0.1", "refine.evaluation.benchmarks.best_of_n=judged.jsonl"
+    )
+    assert outcome.name == "Refused", outcome.message
+    [failed] = [check for check in retraining.decision(2)["checks"] if not check["passed"]]
+    assert failed["name"] == "gold prefers its best of n"
+    assert (failed["n"], failed["candidate"]) == (len(LATER), 0)
+    assert retraining.registry.aliases() == {CHAMPION: "1", CHALLENGER: "2"}
+
+
 def test_what_is_promoted_is_the_model_that_was_trained_and_not_the_champion_again(second, tmp_path):
     from tasks.tracking.logged_models import registered_checkpoint
 
@@ -524,8 +550,9 @@ def test_what_is_held_out_may_not_change(retraining):
         ("refine.rouns=3", "rouns: no such key; the nearest is rounds"),
         ("refine.data.train=elsewhere", "refine.data.train: is the retraining's own to set"),
         ("gate.margn=0.1", "gate.margn: no such key; the nearest is gate.margin"),
+        ("gate.best_of_n_margin=0.1", r"name their source in refine\.evaluation\.benchmarks\.best_of_n"),
     ],
-    ids=["experiment", "own", "gate"],
+    ids=["experiment", "own", "gate", "benchmark"],
 )
 def test_a_wrong_key_is_told_before_any_work(first, override, message):
     with pytest.raises(ConfigError, match=message):

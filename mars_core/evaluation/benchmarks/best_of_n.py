@@ -32,6 +32,8 @@ from mars_core.evaluation.benchmarks.benchmark import (
 from mars_core.evaluation.contamination import Texts
 from mars_core.evaluation.statistics import PairedDifference, paired_score_difference
 
+KEY = "best_of_n"
+"""Begins the names of its metrics and of its table."""
 N = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """The numbers of responses to choose from; a curve ends where a prompt has fewer."""
 EVERY = {"all": 1.0}
@@ -153,6 +155,16 @@ def _log_ways(of: ArrayLike, n: int) -> NDArray[np.float64]:
     total = np.asarray(of)
     ways: NDArray[np.float64] = gammaln(total + 1) - gammaln(n + 1) - gammaln(total - n + 1)
     return ways
+
+
+def gold_of_choices(table: pd.DataFrame) -> NDArray[np.float64]:
+    """[n] gold of the most rewarded of all responses to each prompt; nan where there is no gold."""
+    return np.array(
+        [
+            math.nan if gold is None else best_of(gold, rewards, len(rewards))
+            for gold, rewards in zip(table["gold"], table["rewards"], strict=True)
+        ]
+    )
 
 
 def gains(table: pd.DataFrame) -> NDArray[np.float64]:

@@ -63,6 +63,42 @@ def test_a_limit_on_the_fall_of_robust_accuracy_decides_where_there_is_one(limit
     assert ("reported" in table(decision)) == (limit is None)
 
 
+def choices(best, n=400, gold=(0, 1)):
+    """The table of the best of two of a model that prefers what gold does on the first prompts."""
+    rows = [{"id": str(i), "subset": "all", "prompt": f"{i}", "gold": gold} for i in range(n)]
+    return pd.DataFrame([row | {"rewards": [0, 1] if i < best else [1, 0]} for i, row in enumerate(rows)])
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "promoted", "blamed"),
+    [(None, 0, True, False), (0.1, 300, True, False), (0.1, 200, False, True), (0.01, 298, False, False)],
+    ids=["reported", "holds", "worse", "undecided"],
+)
+def test_a_limit_on_a_worse_choice_of_the_best_of_n_decides_where_there_is_one(limit, best, promoted, blamed):
+    good = margins(900, 1000)
+    tables = choices(best), choices(300)
+    decision = decide(GateConfig(best_of_n_margin=limit), good, good, np.ones(1000), best_of_n=tables)
+    check = decision.checks[-1]
+    assert (decision.promoted, decision.blames_data) == (promoted, blamed)
+    assert (check.n, check.candidate, check.champion) == (400, 0, max(0, 300 - best) / 400)
+    assert ("reported" in table(decision)) == (limit is None)
+
+
+def test_equal_choices_on_a_few_prompts_are_no_evidence_and_the_number_that_would_do_is_told():
+    good, few = margins(900, 1000), choices(5, 10)
+    config = GateConfig(best_of_n_margin=0.1)
+    decision = decide(config, good, good, np.ones(1000), best_of_n=(few, few))
+    assert not decision.promoted
+    assert "10 prompts show too little; about" in decision.reason
+
+
+def test_a_margin_of_the_best_of_n_is_not_passed_over_where_there_is_no_gold():
+    good, unjudged = margins(900, 1000), choices(5, gold=None)
+    assert len(decide(GateConfig(), good, good, np.ones(1000), best_of_n=(unjudged, unjudged)).checks) == 1
+    with pytest.raises(ValueError, match="decides by gold"):
+        decide(GateConfig(best_of_n_margin=0.1), good, good, np.ones(1000), best_of_n=(unjudged, unjudged))
+
+
 def test_a_first_candidate_that_beats_a_coin_is_promoted_and_says_that_there_was_nothing_to_compare_with():
     decision = decide(GateConfig(), margins(70, 100), None, np.zeros(100))
     assert decision.promoted
