@@ -48,7 +48,7 @@ test: install ## Run all tests that need no server of their own.
 
 .PHONY: bad-days
 bad-days: $(RAY) ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk; a day of bad deliveries.
-	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/flows/test_resume.py
+	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/flows/test_resume.py tests/flows/test_align_resume.py
 	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/services/test_operations.py tests/services/test_ray.py -m services
 
 .PHONY: services-test

@@ -4,11 +4,11 @@ import copy
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,10 @@ import yaml
 # The commands under test run elsewhere, and find the packages whether or not they are installed.
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 
+MARK = "MARS_TEST_COMMAND"
+"""Environment variable by which every process of a command is known, whoever its parent is by now."""
 PATIENCE_SECONDS = 180
-FAREWELL_SECONDS = 20
+FAREWELL_SECONDS = 10
 EXPERIMENT = {
     "name": "tiny",
     "rounds": 2,
@@ -35,6 +37,10 @@ EXPERIMENT = {
     "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8},
     "evaluation": {"benchmarks": {"rewardbench": "sample://rewardbench"}},
 }
+CHATS = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 ALIGNMENT = {
     "name": "tiny",
     "reward_model": {"max_length": 64, "precision": "float32"},
@@ -115,6 +121,9 @@ class Alignment:
             patch.chdir(self.folder)
             return align("align.yaml", overrides)
 
+    def run(self):
+        return Run(self.root)
+
     def table(self, name):
         return pd.read_parquet(self.root / f"{name}.parquet")
 
@@ -128,33 +137,78 @@ class Alignment:
         return sorted(json.loads(line)["key"] for line in lines)
 
 
-@pytest.fixture(scope="session")
-def killed_when(prefect_server):
-    """Start `mars ARGUMENTS` in a folder, and signal it as soon as a file is there; its exit status."""
-    from prefect.settings import get_current_settings
+class Command:
+    """`mars ARGUMENTS` in a folder, as a process of its own."""
 
-    def start_and_kill(folder, arguments, awaited, number=signal.SIGKILL):
-        log = folder / "killed.log"
-        command = subprocess.Popen(
+    def __init__(self, folder, name, *arguments, **environment):
+        self.mark = f"{folder}:{name}:{time.monotonic_ns()}"
+        self.log = folder / f"{name}.log"
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", *arguments],
             cwd=folder,
-            env=os.environ | {"PREFECT_API_URL": get_current_settings().api.url},
-            stdout=log.open("w"),
+            env=os.environ | {MARK: self.mark} | environment,
+            stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
         )
-        began = time.monotonic()
-        try:
-            while not awaited.exists():
-                assert command.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() - began < PATIENCE_SECONDS
-                time.sleep(0.01)
-            command.send_signal(number)
-            return command.wait(FAREWELL_SECONDS)
-        finally:
-            command.kill()
-            command.wait()
 
-    return start_and_kill
+    def wait_until(self, seen):
+        started = time.monotonic()
+        while not seen():
+            assert self.process.poll() is None, f"ended too early:\n{self.log.read_text()[-3000:]}"
+            assert time.monotonic() - started < PATIENCE_SECONDS, "what the kill waits for never came"
+            time.sleep(0.002)
+
+    def kill(self):
+        """End the command, and it alone, by SIGKILL; the command lines of its processes that live on."""
+        self.process.kill()
+        self.process.wait()
+        killed = time.monotonic()
+        while (left := self.processes()) and time.monotonic() - killed < FAREWELL_SECONDS:
+            time.sleep(0.1)
+        return left
+
+    def ends(self):
+        assert self.process.wait(PATIENCE_SECONDS) == 0, self.log.read_text()[-3000:]
+
+    def processes(self):
+        """Command lines of its living processes."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+        return found
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Start a command with a folder, a name for its log, and arguments; none outlives the tests."""
+    commands = []
+
+    def begin(*arguments, **environment):
+        commands.append(Command(*arguments, **environment))
+        return commands[-1]
+
+    yield begin
+    for command in commands:
+        command.kill()
+
+
+@pytest.fixture(scope="session")
+def held_up():
+    """Let whoever writes an artifact wait for ever: where it writes first is a pipe that nobody reads."""
+
+    @contextmanager
+    def hold(place):
+        pipe = place.with_name(f".{place.name}.partial")
+        pipe.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(pipe)
+        yield
+        pipe.unlink()
+
+    return hold
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +228,14 @@ def experiment(tmp_path_factory, headless, tiny_embedder, mlflow_store):
         return Experiment(folder, file)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(tmp_path_factory, tiny_chat_model):
+    """The tiny chat model with a template of whole chats, which training needs."""
+    policy = shutil.copytree(tiny_chat_model, tmp_path_factory.mktemp("policy") / "policy")
+    (policy / "chat_template.jinja").write_text(CHATS)
+    return policy
 
 
 @pytest.fixture(scope="session")

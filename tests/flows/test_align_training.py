@@ -1,11 +1,7 @@
 """`mars align` with a training method: a tiny chat model is trained, sampled again, and compared."""
 
 import json
-import shutil
-import threading
-import time
 
-import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -13,21 +9,15 @@ from flows.cli import app
 
 SAMPLES, PROMPTS = 4, 4
 BARE = "policy={bare}"
-TEMPLATE = (
-    "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, alignment, tiny_chat_model):
-    """An alignment of a policy with a template of whole chats; it was never started."""
-    policy = shutil.copytree(tiny_chat_model, tmp_path_factory.mktemp("policy") / "policy")
-    (policy / "chat_template.jinja").write_text(TEMPLATE)
+def trained(alignment, tiny_policy):
+    """An alignment that was never started."""
     return alignment(
         PROMPTS,
         SAMPLES,
-        policy=str(policy),
+        policy=str(tiny_policy),
         training={"method": "dpo", "steps": 4, "batch": 4, "learning_rate": 1e-2, "evaluations": 2},
     )
 
@@ -94,41 +84,6 @@ def test_a_second_start_trains_and_asks_nothing(aligned):
     assert aligned.start().sentence == aligned.report.sentence
     assert aligned.steps() == before
     assert aligned.asked() == asked
-
-
-def test_training_that_is_killed_goes_on_from_its_last_snapshot_and_buys_nothing_twice(aligned):
-    killed, asked = aligned.folder / "runs/killed", aligned.asked()
-    keys = ("name=killed", "training.steps=40", "training.evaluations=1", "training.snapshot_minutes=0")
-    thread = threading.Thread(target=kill_the_trainer, args=(killed,))
-    thread.start()
-    with pytest.raises(Exception, match="SIGKILL"):
-        aligned.start(*keys)
-    thread.join()
-    reached = max(map(step_of, killed.glob(".training/*/checkpoint-*")))
-    assert 2 <= reached < 40
-    assert aligned.asked() == asked
-    aligned.start(*keys, "training.snapshot_minutes=10")
-    record = json.loads((killed / ".steps/round-1-training.json").read_text())
-    assert record["metrics"]["training/resumed_at"] == reached
-    assert len(aligned.asked()) == len(asked) + PROMPTS  # of the trained policy alone
-    curve = [json.loads(line)["step"] for line in (killed / "round-1/training.jsonl").open()]
-    assert curve == list(range(1, 41))
-
-
-def kill_the_trainer(root):
-    """End the process that trains, which is the last that was forked, after its second snapshot."""
-    while max(map(step_of, root.glob(".training/*/checkpoint-*/trainer_state.json")), default=0) < 2:
-        time.sleep(0.01)
-    forked = [
-        one for one in psutil.Process().children(recursive=True) if "fork_server" in " ".join(one.cmdline())
-    ]
-    [trainer] = [one for one in forked if not one.children() and one.parent() in forked]
-    trainer.kill()
-
-
-def step_of(path):
-    [number] = [part for part in path.parts if part.startswith("checkpoint-")]
-    return int(number.removeprefix("checkpoint-"))
 
 
 @pytest.mark.parametrize(

@@ -222,12 +222,16 @@ def test_a_second_start_gives_the_same_numbers(compared):
     assert len(written["cells"]) == 4
 
 
-def test_cells_at_once_end_when_they_are_asked_to(compared, killed_when):
+def test_cells_at_once_end_when_they_are_asked_to(compared, start):
+    from prefect.settings import get_current_settings
+
     folder, _, _, _ = compared
     arguments = ["compare", str(folder / "compare.yaml"), "name=asked", "parallel=2"]
-    begun = folder / f"runs/asked/{FIRST}/config.yaml"
-    assert killed_when(folder, arguments, begun, signal.SIGTERM) == 128 + signal.SIGINT
-    assert "mars: interrupted; the same command continues." in (folder / "killed.log").read_text()
+    command = start(folder, "asked", *arguments, PREFECT_API_URL=get_current_settings().api.url)
+    command.wait_until((folder / f"runs/asked/{FIRST}/config.yaml").exists)
+    command.process.terminate()
+    assert command.process.wait(20) == 128 + signal.SIGINT
+    assert "mars: interrupted; the same command continues." in command.log.read_text()
     assert not list(folder.glob("runs/asked/cells/*.json"))
 
 

@@ -7,12 +7,10 @@ MARS_BAD_DAYS=1 (`make bad-days`) every kind of step.
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,66 +18,6 @@ import httpx
 import pytest
 
 pytestmark = pytest.mark.timeout(600)
-
-MARK = "MARS_TEST_COMMAND"
-"""Environment variable by which every process of a command is known, whoever its parent is by now."""
-PATIENCE_SECONDS = 180
-FAREWELL_SECONDS = 10
-
-
-class Command:
-    """`mars refine` in an experiment's folder, as a process of its own."""
-
-    def __init__(self, made, name, **environment):
-        self.mark = f"{made.folder}:{name}:{time.monotonic_ns()}"
-        self.log = made.folder / f"{name}.log"
-        arguments = ["refine", str(made.file), f"name={name}", f"generation.store=generations-{name}"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *arguments],
-            cwd=made.folder,
-            env=os.environ | {MARK: self.mark} | environment,
-            stdout=self.log.open("w"),
-            stderr=subprocess.STDOUT,
-        )
-
-    def wait_until(self, seen):
-        started = time.monotonic()
-        while not seen():
-            assert self.process.poll() is None, f"ended too early:\n{self.log.read_text()[-3000:]}"
-            assert time.monotonic() - started < PATIENCE_SECONDS, "what the kill waits for never came"
-            time.sleep(0.002)
-
-    def kill(self):
-        """End the command, and it alone, by SIGKILL; the command lines of its processes that live on."""
-        self.process.kill()
-        self.process.wait()
-        killed = time.monotonic()
-        while (left := processes(self.mark)) and time.monotonic() - killed < FAREWELL_SECONDS:
-            time.sleep(0.1)
-        return left
-
-    def server(self):
-        """The address of the Prefect server that the command starts, once it answers."""
-        self.wait_until(lambda: re.search(r"Prefect: (http://\S+)", self.log.read_text()))
-        address = re.search(r"Prefect: (http://\S+)", self.log.read_text())[1]
-        assert httpx.get(f"{address}/api/health").is_success
-        assert any("prefect server start" in line for line in processes(self.mark))
-        return address
-
-    def ends(self):
-        assert self.process.wait(PATIENCE_SECONDS) == 0, self.log.read_text()[-3000:]
-
-
-def processes(mark):
-    """Command lines of the living processes that bear a mark."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
 
 
 class Kill(NamedTuple):
@@ -140,32 +78,22 @@ def kills(root, store, log):
 KINDS = list(kills(Path(), Path(), Path())) if os.environ.get("MARS_BAD_DAYS") else ["fit"]
 
 
-@contextmanager
-def held_up(place):
-    """Let whoever writes this artifact wait for ever: where it writes first is a pipe that nobody reads."""
-    pipe = place.with_name(f".{place.name}.partial")
-    pipe.parent.mkdir(parents=True, exist_ok=True)
-    os.mkfifo(pipe)
-    yield
-    pipe.unlink()
+def refined(made, name):
+    """The arguments by which `start` refines in an experiment's folder."""
+    return made.folder, name, "refine", str(made.file), f"name={name}", f"generation.store=generations-{name}"
+
+
+def server_of(command):
+    """The address of the Prefect server that a command starts, once it answers."""
+    command.wait_until(lambda: re.search(r"Prefect: (http://\S+)", command.log.read_text()))
+    address = re.search(r"Prefect: (http://\S+)", command.log.read_text())[1]
+    assert httpx.get(f"{address}/api/health").is_success
+    assert any("prefect server start" in line for line in command.processes())
+    return address
 
 
 @pytest.fixture(scope="module")
-def start():
-    """Start a command; none of them outlives the tests."""
-    commands = []
-
-    def begin(*arguments, **environment):
-        commands.append(Command(*arguments, **environment))
-        return commands[-1]
-
-    yield begin
-    for command in commands:
-        command.kill()
-
-
-@pytest.fixture(scope="module")
-def runs(start, prefect_server, experiment, tiny_decoder):
+def runs(start, held_up, prefect_server, experiment, tiny_decoder):
     """A run that nothing disturbed, and one whose command was killed in the middle of steps.
 
     The third value says for each kill what lived on after it, and which steps were finished.
@@ -181,12 +109,12 @@ def runs(start, prefect_server, experiment, tiny_decoder):
     for kind in KINDS:
         kill = kills(*places)[kind]
         with held_up(killed.root / kill.held_up) if kill.held_up else nullcontext():
-            command = start(made[1], "killed", **(own if kind == "fit" else shared))
-            server = command.server() if kind == "fit" else None
+            command = start(*refined(made[1], "killed"), **(own if kind == "fit" else shared))
+            server = server_of(command) if kind == "fit" else None
             command.wait_until(kill.seen)
             time.sleep(kill.seconds)
             aftermath[kind] = Aftermath(server, command.kill(), set(killed.steps()))
-    again = start(made[1], "killed", **own)
+    again = start(*refined(made[1], "killed"), **own)
     again.ends()
     return made[0], made[1], aftermath, again
 
@@ -231,4 +159,4 @@ def test_a_server_of_its_own_ends_with_a_killed_command_and_the_next_start_has_a
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{runs[2]['fit'].server}/api/health")
     assert "Prefect: http://" in runs[3].log.read_text()
-    assert processes(runs[3].mark) == []
+    assert runs[3].processes() == []
