@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mars_core.evaluation.statistics import Interval, stratified_bootstrap
 
@@ -13,7 +14,7 @@ GRAM = 4
 MEASURES = ("reward", "gold", "distance", "characters", "repetition", "cut_off")
 """What is measured of each response; `gold` where there is a gold model, `distance` where outliers are
 penalised."""
-KL = "kl"
+KL, WIN_RATE = "kl", "win_rate"
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,31 @@ def by_prompt(before: pd.DataFrame, after: pd.DataFrame, divergences: Sequence[f
         divergences: from the untrained policy, along each response in `after`.
 
     Returns:
-        prompt_id, `kl`, and of each measure NAME_before and NAME.
+        prompt_id, `kl`, of each measure NAME_before and NAME, and with gold `win_rate`: the share of pairs of
+        a response of π and one of π_ref in which gold prefers that of π, ties counted half.
     """
     after = after.assign(**{KL: divergences})
-    return (
+    table = (
         after.groupby("prompt_id", sort=False)
         .mean()
         .join(before.groupby("prompt_id").mean(), how="inner", rsuffix="_before")
-        .reset_index()
     )
+    if "gold" in before and "gold" in after:
+        golds = [responses.groupby("prompt_id")["gold"] for responses in (after, before)]
+        table[WIN_RATE] = [
+            _win_rate(*(gold.get_group(prompt).to_numpy() for gold in golds)) for prompt in table.index
+        ]
+    return table.reset_index()
+
+
+def _win_rate(values: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Share of pairs in which the first is greater, ties counted half."""
+    return float((np.sign(np.subtract.outer(values, others)) + 1).mean() / 2)
 
 
 def changes(table: pd.DataFrame) -> dict[str, Interval]:
-    """By how much each measure rose, paired by prompt, and `kl`, the estimate of KL(π ‖ π_ref) in nats.
+    """By how much each measure rose, paired by prompt; `win_rate` where there is gold; `kl`, the estimate of
+    KL(π ‖ π_ref) in nats.
 
     Intervals are over prompts.
 
@@ -83,7 +96,7 @@ def changes(table: pd.DataFrame) -> dict[str, Interval]:
     found = {
         name: _mean(table[name] - table[f"{name}_before"]) for name in MEASURES if f"{name}_before" in table
     }
-    return found | {KL: _mean(table[KL])}
+    return found | {name: _mean(table[name]) for name in (WIN_RATE, KL) if name in table}
 
 
 def metrics_of_changes(table: pd.DataFrame) -> dict[str, float]:

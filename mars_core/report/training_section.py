@@ -6,7 +6,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from mars_core.alignment.policy_changes import KL, Trained, changes
+from mars_core.alignment.policy_changes import KL, WIN_RATE, Trained, changes
 from mars_core.evaluation.statistics import Interval
 from mars_core.report import wording
 from mars_core.report.figures import PALETTE
@@ -18,6 +18,7 @@ TITLES = {
     "characters": "characters",
     "repetition": "repeated 4-grams",
     "cut_off": "cut off",
+    WIN_RATE: "win rate by gold",
     KL: "KL, nats",
 }
 """Measure → heading of its column."""
@@ -72,6 +73,12 @@ def section(trained: Trained, temperature: float, top_p: float) -> list[str]:
     """
     plain = temperature == 1 and top_p == 1
     biased = "" if plain else ", here of a policy that is sampled with another temperature or top_p than 1"
+    rate = (
+        " The win rate is the share of pairs of a response of the trained policy and one of the untrained in "
+        "which gold prefers the former; ties count half."
+        if any(WIN_RATE in table for table in trained.evaluations.values())
+        else ""
+    )
     return [
         "## The trained policy",
         sentence(trained),
@@ -79,7 +86,7 @@ def section(trained: Trained, temperature: float, top_p: float) -> list[str]:
         f"Differences to the untrained policy on the same prompts, with 95% intervals over prompts. "
         f"{untrained(trained)} KL(π ‖ π_ref) is estimated by the divergences of the next token's "
         f"distributions, summed along the responses that were sampled of π{biased}; a response's tokens are "
-        "those of its text.",
+        f"those of its text.{rate}",
         f"![Over training]({PICTURE})",
     ]
 
@@ -93,17 +100,18 @@ def picture(trained: Trained) -> Figure:
     for panel in panels[len(measures) :]:
         panel.remove()
     for panel, name in zip(panels, measures, strict=False):
-        _draw(panel, {steps: found[name] for steps, found in by_step.items()})
-        change = "" if name == KL else ", change"
+        begins = 0.5 if name == WIN_RATE else 0.0
+        _draw(panel, {steps: found[name] for steps, found in by_step.items()}, begins)
+        change = "" if name in (WIN_RATE, KL) else ", change"
         panel.set(xlabel="optimizer steps", ylabel=f"{TITLES[name]}{change}")
     return figure
 
 
-def _draw(panel: object, intervals: Mapping[int, Interval]) -> None:
-    steps, values = [0, *intervals], [0.0, *(one.value for one in intervals.values())]
+def _draw(panel: object, intervals: Mapping[int, Interval], untrained: float) -> None:
+    steps, values = [0, *intervals], [untrained, *(one.value for one in intervals.values())]
     below = [0.0, *(one.value - one.low for one in intervals.values())]
     above = [0.0, *(one.high - one.value for one in intervals.values())]
-    panel.axhline(0, color="0.7", linewidth=1)  # type: ignore[attr-defined]
+    panel.axhline(untrained, color="0.7", linewidth=1)  # type: ignore[attr-defined]
     panel.errorbar(steps, values, [below, above], marker="o", capsize=3, color=PALETTE[0])  # type: ignore[attr-defined]
 
 

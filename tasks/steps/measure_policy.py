@@ -15,7 +15,7 @@ from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Checkpoint, Made, step
 
 
-@step("policy", version=1)
+@step("policy", version=2)
 def measure_policy(
     run: RunFolder[AlignConfig],
     round: int,

@@ -43,6 +43,14 @@ def test_changes_are_paired_by_prompt_and_prompts_without_a_partner_are_left_out
     assert found["kl"].value == pytest.approx(np.mean([0.5, 1.5]))
 
 
+def test_the_win_rate_is_over_all_pairs_of_a_prompts_responses_with_ties_half():
+    before = pd.DataFrame({"prompt_id": ["a", "a", "b"], "gold": [0.0, 1.0, 5.0]})
+    after = pd.DataFrame({"prompt_id": ["b", "a", "a"], "gold": [4.0, 1.0, 2.0]})
+    table = by_prompt(before, after, [0.0] * 3)
+    assert dict(zip(table["prompt_id"], table["win_rate"], strict=True)) == {"b": 0, "a": 3.5 / 4}
+    assert changes(table)["win_rate"].value == pytest.approx(3.5 / 8)
+
+
 def test_lengths_and_cut_off_responses_are_measured():
     responses = pd.DataFrame(
         {
