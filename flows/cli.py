@@ -560,6 +560,7 @@ def config(
     with _told_errors():
         from mars_core.comparison import load_comparison
         from mars_core.config import explained, read, to_yaml
+        from tasks.comparing.alignments import alignment_of
         from tasks.comparing.cells import cells_of
         from tasks.retraining.retrain_config import cycle_experiment, load_retraining
         from tasks.run.align_config import load_alignment
@@ -574,6 +575,8 @@ def config(
             first = cells_of(comparison)[0]
             heading = f"\n# With what a comparison sets itself, as of arm {first.arm}, seed {first.seed}:\n\n"
             experiments["experiment."] = first.experiment
+            if comparison.align is not None:
+                experiments["align."] = alignment_of(comparison, first)
         elif "refine" in values:
             resolved = retraining = load_retraining(file, changes)
             experiments["refine."] = cycle_experiment(retraining, 1, None)

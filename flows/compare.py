@@ -11,9 +11,11 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.align import align, estimate_alignment
 from flows.refine import refine
 from mars_core.comparison import ComparisonConfig, load_comparison
 from mars_core.report.comparison_report import ComparisonReport
+from tasks.comparing.alignments import alignment_file, alignment_of, metrics_of_alignment
 from tasks.comparing.cells import (
     RunCell,
     cell_key,
@@ -44,7 +46,8 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
 
     A cell is a run of self-refinement. One that fails is tried again, then reported as failed; the others
     go on. Where there is something to tune, cells that try the settings come first, and each arm then has the
-    one that it chose. Started again, the flow runs what is not finished.
+    one that it chose. With `align`, the last reward model of each cell then aligns the same policy. Started
+    again, the flow runs what is not finished.
 
     Args:
         file: path of the comparison's configuration.
@@ -53,9 +56,13 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
     Raises:
         RunFolderError: another process owns the comparison's folder, or it is a run's.
         ComparisonError: no cell came to its end, or one of the tuning's did not.
+        ModelError, PairsError, TrainingError: the policy or its prompts are not fit for an alignment.
     """
     config = load_comparison(file, overrides)
-    tracking = cells_of(config)[0].experiment.tracking
+    first = cells_of(config)[0]
+    if config.align is not None:
+        estimate_alignment(alignment_of(config, first))  # what is wrong with it is told before the work
+    tracking = first.experiment.tracking
     with owned(config.root) as identity:
         if (config.root / "config.yaml").exists():
             raise RunFolderError(f"{config.root} is the folder of a run: give this comparison another name")
@@ -68,8 +75,9 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
                     tell("%s takes %s.", arm, tuning.settings[number])
             found = cells_of(config, tuning.chosen if tuning else None)
             failed = _run_missing(found, config, tracked.parent)
+            aligned = _align_all(found, config, tracked.parent, failed) if config.align is not None else None
             command = shlex.join(["mars", "compare", file, *overrides])
-            report = gather(config.root, config, command, found, failed, tuning)
+            report = gather(config.root, config, command, found, failed, tuning, aligned)
             write_comparison(config.root, report)
             runs = [existing_run(config.root / cell.name) for cell in found if finished(config.root, cell)]
             cells_trained = [(run, trained(run)) for run in runs]
@@ -127,3 +135,30 @@ def _run_missing(found: Sequence[RunCell], config: ComparisonConfig, parent: str
             waiting.pop_all()  # cells are threads, which nothing can interrupt: they end with the process
             raise
     return failed
+
+
+@task(name="alignment", task_run_name="{cell.name} · alignment", cache_policy=NO_CACHE, persist_result=False)
+def align_cell(config: ComparisonConfig, cell: RunCell, parent: str | None) -> dict[str, float]:
+    """Align the policy by the last reward model of a finished cell; the metrics that are compared."""
+    return metrics_of_alignment(align(str(alignment_file(config, cell, parent))))
+
+
+def _align_all(
+    found: Sequence[RunCell], config: ComparisonConfig, parent: str | None, failed: dict[str, str]
+) -> dict[str, dict[str, float]]:
+    """Name of each finished cell → the metrics of its alignment; adds to `failed` those that failed.
+
+    One after the other, so that all find the responses that the first has sampled.
+    """
+    attempt = align_cell.with_options(retries=config.attempts - 1)
+    aligned = {}
+    for cell in found:
+        if not finished(config.root, cell):
+            continue
+        state = attempt(config, cell, parent, return_state=True)
+        outcome = state.result(raise_on_failure=False)
+        if isinstance(outcome, BaseException):
+            failed[f"{cell.name}, alignment"] = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
+        else:
+            aligned[cell.name] = outcome
+    return aligned

@@ -74,6 +74,9 @@ class ComparisonConfig(Configuration):
     """Arms that every other arm is compared with."""
     tune: TuningConfig | None = None
     """Keys that each arm chooses for itself beforehand, from one grid, by validation pairs."""
+    align: dict[str, JsonValue] | None = None
+    """Keys of an alignment, as in an alignment's own file, by which the last reward model of each cell aligns
+    the same policy; `rewards.gold` measures what comes of it. By default nothing is aligned."""
 
     @property
     def root(self) -> Path:

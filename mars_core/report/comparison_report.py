@@ -32,12 +32,19 @@ from mars_core.report.score_sections import scores_of
 from mars_core.report.wording import ABSENT, count, interval, number, p_value, share, signed, table
 from mars_core.tuning import Tuning
 
+BEST, POLICY = "align/gold_of_best", "align/policy"
+"""Metrics of a cell's alignment: gold of the best of n, and the beginning of those of the trained policy."""
 COLUMNS = {
     "heldout/accuracy": ("held-out", share),
     robustness.HEADLINE: ("robust accuracy", share),
     "heldout/snr": ("SNR", number),
     "heldout/calibration_error": ("calibration error", share),
     "curvature/gamma_curv/0.5": ("γ_curv", number),
+    BEST: ("best of n: gold", number),
+    f"{POLICY}/gold": ("policy: change of gold", number),
+    f"{POLICY}/win_rate": ("policy: win rate", share),
+    f"{POLICY}/characters": ("policy: change of characters", number),
+    f"{POLICY}/kl": ("policy: KL", number),
     "selection/largest_budget": ("largest budget", number),
     "augmentation/largest": ("most of one pair", number),
     "augmentation/moved": ("moved", number),
@@ -168,6 +175,7 @@ def markdown(report: ComparisonReport) -> str:
         "## Means",
         table(*means_table(report)),
         f"{LEGEND} Brackets are 95% t-intervals over seeds.",
+        *_alignment(report),
         "LLM tokens and seconds are reported, not matched. What one cell computes of a text costs later ones "
         "nothing, so seconds depend on the order of the cells. Where an arm with τ > 0 has the mean budget "
         "for its largest, its margins were too even for τ to select by.",
@@ -252,6 +260,26 @@ def _tuning(tuning: Tuning | None) -> list[str]:
     ]
 
 
+def _alignment(report: ComparisonReport) -> list[str]:
+    """What was done with the reward models of the cells."""
+    align: Any = report.config.align
+    if align is None or BEST not in report.columns:
+        return []
+    told = (
+        "The last reward model of each cell chose among the same responses of the same policy "
+        f"(`{align['policy']}`) to the same prompts: best of n is the mean gold, by "
+        f"`{align['rewards']['gold']}`, of the response that it prefers among all of a prompt."
+    )
+    if f"{POLICY}/gold" in report.columns:
+        told += (
+            " It also trained the policy, for the same number of steps with the same seed, and the result "
+            "was sampled for the same prompts. Gold and characters are differences to the untrained policy, "
+            "the win rate is the share of pairs of a response of each in which gold prefers the trained "
+            "policy's, and KL is its divergence from the untrained one in nats."
+        )
+    return [f"{told} Seeds differ in the reward model alone."]
+
+
 def _matched(results: pd.DataFrame) -> str:
     """Whether all cells took equally many optimizer steps on equally many pairs."""
     trained = results[list(TRAINED)]
@@ -266,7 +294,8 @@ def _matched(results: pd.DataFrame) -> str:
 def _tested(report: ComparisonReport) -> list[str]:
     """The metrics whose differences are tested, each a family of its own."""
     headlines = (f"{key}/{one.headline}" for key, one in report.suite.items())
-    tested = ("heldout/accuracy", robustness.HEADLINE, *headlines)
+    aligned = (BEST, f"{POLICY}/gold", f"{POLICY}/win_rate")
+    tested = ("heldout/accuracy", robustness.HEADLINE, *headlines, *aligned)
     return [name for name in tested if name in report.columns]
 
 

@@ -27,6 +27,7 @@ from mars_core.report.comparison_report import (
 )
 from mars_core.report.wording import without_figures
 from mars_core.tuning import Tuning, pooled
+from tasks.comparing.alignments import alignment_of
 from tasks.run.prefect_api import tolerate_outage
 from tasks.run.round_metrics import read_metrics
 from tasks.run.run_config import RunConfig
@@ -48,9 +49,13 @@ def cells_of(config: ComparisonConfig, chosen: Mapping[str, int] | None = None) 
     """The cells of a comparison, whose arms have the settings that they chose.
 
     Raises:
-        ConfigError: an arm's keys are unknown or out of range, or arms differ in a key that must be the same.
+        ConfigError: an arm's keys are unknown or out of range, or arms differ in a key that must be the same;
+            or as `alignment_of`.
     """
-    return cells_as(config, RunConfig, DEFAULTS, chosen)
+    found = cells_as(config, RunConfig, DEFAULTS, chosen)
+    if config.align is not None:
+        alignment_of(config, found[0])  # a wrong key is told before the work
+    return found
 
 
 def tuning_cells_of(config: ComparisonConfig) -> list[RunCell]:
@@ -157,8 +162,9 @@ def gather(
     found: Sequence[RunCell],
     failed: dict[str, str],
     tuning: Tuning | None = None,
+    aligned: Mapping[str, dict[str, float]] | None = None,
 ) -> ComparisonReport:
-    """The report of all finished cells.
+    """The report of all finished cells; `aligned` has the metrics of their alignments.
 
     Raises:
         ComparisonError: there is none.
@@ -171,7 +177,8 @@ def gather(
         rounds = record["rounds"]
         ran_with = record.get("packages", "versions that were not noted")
         named = {"arm": cell.arm, "seed": cell.seed, "packages": ran_with}
-        results.append(named | record["trained"] | _of_the_whole_run(rounds))
+        of_alignment = (aligned or {}).get(cell.name, {})
+        results.append(named | record["trained"] | _of_the_whole_run(rounds) | of_alignment)
         curves += [
             {"arm": cell.arm, "seed": cell.seed, "round": t, "heldout/accuracy": figures["heldout/accuracy"]}
             for t, figures in enumerate(rounds)

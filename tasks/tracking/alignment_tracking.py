@@ -43,6 +43,8 @@ def track_alignment(
         found = find_run(client, experiment_id, tags)
         if found is None:
             described = tags | {"mars.folder": str(run.root)} | run.config.tracking.tags
+            if run.config.tracking.parent:
+                described["mlflow.parentRunId"] = run.config.tracking.parent
             found = client.create_run(experiment_id, run_name=run.config.name, tags=described)
         run_id = found.info.run_id
         # The time of what was measured: MLflow keeps equal rows once, however often it is sent.

@@ -6,6 +6,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from mars_core.comparison import load_comparison
+from mars_core.config import ConfigError
 from mars_core.method.semantics import Embedder
 from mars_core.model.reward_model import pair_rewards
 from tasks.comparing.cells import cells_of, drop_models_between, experiment_file, finished
@@ -316,6 +318,38 @@ def test_each_arm_is_compared_under_the_setting_that_it_chose_on_validation_pair
         assert (run.fit.learning_rate, run.seed) == (rates[number], 0)
     assert "| `fit.learning_rate=0.03` | **1.000** | .500 |" in (config.root / "results.md").read_text()
     assert not list(config.root.glob("*-seed9/round-2/model"))
+
+
+def test_the_reward_models_of_arms_align_one_policy_alike_and_gold_compares_what_comes_of_it(
+    compared, monkeypatch, tiny_policy, tiny_decoder
+):
+    from flows.compare import compare
+
+    folder, config, _, _ = compared
+    monkeypatch.chdir(folder)
+    align = {
+        "policy": str(tiny_policy),
+        "prompts": {"source": "sample://preferences", "number": 3},
+        "samples": 4,
+        "rewards": {"gold": str(tiny_decoder)},
+        "generation": {"backend": "transformers", "respond": {"max_tokens": 8}},
+        "training": {"method": "dpo", "steps": 2, "batch": 2},
+    }
+    with pytest.raises(ConfigError, match=r"set rewards\.gold"):
+        compare("compare.yaml", (f"align={json.dumps(align | {'rewards': {}})}",))
+    report = compare("compare.yaml", ("seeds=[0]", f"align={json.dumps(align)}"))
+    assert report.failed == {}
+    for row in report.results.to_dict("records"):
+        run = config.root / f"{row['arm']}-seed{row['seed']}-aligned"
+        best = pd.read_parquet(run / "round-0/best_of_n.parquet")
+        chosen = [gold[np.argmax(own)] for gold, own in zip(best["gold"], best["rewards"], strict=True)]
+        assert row["align/gold_of_best"] == pytest.approx(np.mean(chosen))
+        policy = pd.read_parquet(run / "round-1/policy_by_prompt.parquet")
+        assert row["align/policy/gold"] == pytest.approx((policy["gold"] - policy["gold_before"]).mean())
+        assert row["align/policy/win_rate"] == pytest.approx(policy["win_rate"].mean())
+    sampled = [config.root / f"{arm}-seed0-aligned/round-0/responses.parquet" for arm in ARMS]
+    assert sampled[0].samefile(sampled[1])
+    assert "## Paired differences: best of n: gold" in (config.root / "results.md").read_text()
 
 
 def test_a_cell_is_kept_by_the_data_that_it_began_with(compared, monkeypatch):
