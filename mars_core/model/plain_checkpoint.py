@@ -1,11 +1,15 @@
-"""A reward model as plain transformers, TRL and vLLM load it: whole, in safetensors, with one linear output.
+"""A reward model as plain transformers, TRL, vLLM and rewardbench load it: whole, in safetensors, with one
+linear output.
 
 Adapters are merged and a chat template's date is pinned, as in every checkpoint that is saved here. Where the
-objective's reward is a weighted sum of the head's outputs, that sum becomes the head.
+objective's reward is a weighted sum of the head's outputs, that sum becomes the head. The rewardbench package
+reads checkpoints by transformers 4, which has other names for some settings.
 """
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -65,6 +69,9 @@ def save_plain(model: RewardModel, folder: Path) -> None:
     if not linear.is_the_output:
         _reduce_head(model, linear)
     model.save(folder)
+    _change_json(folder / "config.json", _with_positions_of_transformers_4)
+    names = list(model.tokenizer.model_input_names)
+    _change_json(folder / "tokenizer_config.json", lambda about: _with_class_of_transformers_4(about, names))
 
 
 def _reduce_head(model: RewardModel, linear: LinearReward) -> None:
@@ -88,3 +95,29 @@ def _reduce_head(model: RewardModel, linear: LinearReward) -> None:
     if hasattr(model.network, "num_labels"):
         model.network.num_labels = 1
     model.objective = ObjectiveConfig().open()
+
+
+def _change_json(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    changed = change(json.loads(file.read_text(encoding="utf-8")))
+    file.write_text(json.dumps(changed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _with_positions_of_transformers_4(config: dict[str, Any]) -> dict[str, Any]:
+    """A network's settings with rotary positions by their names in transformers 4 too, which does not know
+    `rope_parameters` and would compute other rewards with its defaults, without a word."""
+    rotary = dict(config.get("rope_parameters") or {})
+    names = [name for name in ("rope_theta", "partial_rotary_factor") if name in rotary]
+    older = {name: rotary.pop(name) for name in names}
+    if "rope_theta" in older and rotary.get("rope_type", "default") != "default":
+        older["rope_scaling"] = rotary
+    return config | older
+
+
+def _with_class_of_transformers_4(tokenizer: dict[str, Any], input_names: list[str]) -> dict[str, Any]:
+    """A tokenizer's settings with a class that transformers 4 knows, where it has but the general one."""
+    if tokenizer.get("tokenizer_class") != "TokenizersBackend":
+        return tokenizer
+    changed = tokenizer | {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": input_names}
+    if isinstance(tokens := changed.pop("extra_special_tokens", None), list):
+        changed["additional_special_tokens"] = tokens
+    return changed

@@ -1,14 +1,20 @@
-"""The same rewards in plain transformers, and as TRL and the rewardbench package load and render.
+"""The same rewards in plain transformers and peft, in TRL, and as the rewardbench package loads and renders.
 
-Their loading is written out here, since neither is part of this environment; `make bench` runs rewardbench
-itself, and tests/services/test_serving.py vLLM.
+The package's way is written out here, since it needs an environment of its own:
+tests/services/test_rewardbench_package.py runs it, and test_serving.py runs vLLM.
 """
+
+import copy
+import json
+from functools import partial
 
 import numpy as np
 import peft
 import pytest
 import torch
 import transformers
+import trl
+from datasets import Dataset
 
 from mars_core.config import Configuration
 from mars_core.errors import ModelError
@@ -27,6 +33,7 @@ TEXTS = (
         "Loire.",
     ],
 )
+QUIETLY = {"bf16": False, "use_cpu": True, "report_to": []}
 
 
 class Weighted(Objective):
@@ -75,20 +82,32 @@ def conversations(tokenizer):
     ]
 
 
-def by_trl(folder):
-    """As GRPOTrainer does with a reward model that it is given by name: special tokens are the template's."""
-    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    assert network.config.pad_token_id == tokenizer.pad_token_id
-    inputs = tokenizer(
-        conversations(tokenizer),
-        return_tensors="pt",
-        padding=True,
-        padding_side="right",
-        add_special_tokens=False,
+def as_messages():
+    """The texts as TRL takes them: prompts, and responses."""
+    return (
+        [[{"role": role, "content": text}] for text in texts]
+        for role, texts in zip(("user", "assistant"), TEXTS, strict=True)
     )
-    with torch.inference_mode():
-        return network(**inputs).logits[:, 0].numpy()
+
+
+def by_reward_trainer(folder, work):
+    """As TRL's RewardTrainer loads and renders."""
+    asked, said = as_messages()
+    pairs = Dataset.from_dict({"prompt": asked, "chosen": said, "rejected": said[::-1]})
+    arguments = trl.RewardConfig(str(work), per_device_eval_batch_size=len(pairs), **QUIETLY)
+    trainer = trl.RewardTrainer(str(folder), arguments, train_dataset=pairs)
+    chosen, _ = np.split(trainer.predict(trainer.train_dataset).predictions[:, 0], 2)
+    return chosen
+
+
+def by_grpo_trainer(folder, work, policy):
+    """As TRL's GRPOTrainer asks a reward model that it is given by name."""
+    asked, said = as_messages()
+    arguments = trl.GRPOConfig(str(work), num_generations=2, per_device_train_batch_size=2, **QUIETLY)
+    prompts = Dataset.from_dict({"prompt": asked})
+    trainer = trl.GRPOTrainer(str(policy), str(folder), arguments, train_dataset=prompts)
+    rows = [{"prompt": prompt} for prompt in asked]
+    return trainer._calculate_rewards(rows, asked, said, [[0]] * len(rows))[:, 0].numpy()
 
 
 def by_rewardbench(folder):
@@ -124,17 +143,33 @@ def adapted(tiny_chat_decoder, tmp_path_factory):
     return folder / "adapters", RewardModel.load(str(folder / "adapters"), FLOAT32).score(*TEXTS)
 
 
-@pytest.mark.parametrize("load", [by_trl, by_rewardbench])
-def test_a_model_that_is_saved_has_the_same_rewards_elsewhere(load, chat_model, tmp_path):
-    save_plain(chat_model, tmp_path)
-    np.testing.assert_allclose(load(tmp_path), chat_model.score(*TEXTS), rtol=0, atol=1e-5)
+@pytest.fixture(params=["trl.RewardTrainer", "trl.GRPOTrainer", "rewardbench"])
+def elsewhere(request, tmp_path, tiny_chat_model):
+    """Rewards of the texts by the checkpoint of a folder in other software."""
+    work = tmp_path / "work"
+    return {
+        "trl.RewardTrainer": partial(by_reward_trainer, work=work),
+        "trl.GRPOTrainer": partial(by_grpo_trainer, work=work, policy=tiny_chat_model),
+        "rewardbench": by_rewardbench,
+    }[request.param]
 
 
-@pytest.mark.parametrize("load", [by_trl, by_rewardbench])
-def test_adapters_that_were_merged_have_the_same_rewards_elsewhere(load, adapted, tmp_path):
+def test_a_model_that_is_saved_has_the_same_rewards_elsewhere(elsewhere, chat_model, tmp_path):
+    save_plain(chat_model, tmp_path / "saved")
+    np.testing.assert_allclose(elsewhere(tmp_path / "saved"), chat_model.score(*TEXTS), rtol=0, atol=1e-5)
+
+
+def test_adapters_that_were_merged_have_the_same_rewards_elsewhere(elsewhere, adapted, tmp_path):
     folder, rewards = adapted
-    save_plain(RewardModel.load(str(folder), FLOAT32), tmp_path)
-    np.testing.assert_allclose(load(tmp_path), rewards, rtol=0, atol=1e-5)
+    save_plain(RewardModel.load(str(folder), FLOAT32), tmp_path / "saved")
+    np.testing.assert_allclose(elsewhere(tmp_path / "saved"), rewards, rtol=0, atol=1e-5)
+
+
+def test_adapters_apart_have_the_same_rewards_in_trl(adapted, tmp_path, tiny_chat_model):
+    folder, rewards = adapted
+    np.testing.assert_allclose(by_reward_trainer(folder, tmp_path), rewards, rtol=0, atol=1e-5)
+    found = by_grpo_trainer(folder, tmp_path, tiny_chat_model)
+    np.testing.assert_allclose(found, rewards, rtol=0, atol=1e-5)
 
 
 def test_adapters_apart_have_the_same_rewards_in_peft(adapted):
@@ -151,7 +186,7 @@ def test_a_weighted_sum_of_outputs_becomes_the_one_output(tiny_chat_decoder, tmp
     model = with_two_outputs(tiny_chat_decoder, Weighted)
     rewards = model.score(*TEXTS)
     save_plain(model, tmp_path)
-    np.testing.assert_allclose(by_trl(tmp_path), rewards, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(by_rewardbench(tmp_path), rewards, rtol=0, atol=1e-5)
     np.testing.assert_allclose(RewardModel.load(str(tmp_path), FLOAT32).score(*TEXTS), rewards, atol=1e-5)
 
 
@@ -191,3 +226,20 @@ def test_what_is_added_to_each_reward_is_found():
     weights, offset = linear_reward(Shifted(Shifted.Config()))
     assert (weights.tolist(), offset) == ([1.0, -0.5], 3.0)
     assert not LinearReward(weights, offset).is_the_output
+
+
+def test_transformers_4_finds_the_positions_and_the_tokenizer(chat_model, tmp_path):
+    rotary = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 64}  # fmt: skip
+    config = copy.deepcopy(chat_model.network.config)
+    config.rope_parameters = rotary | {"rope_theta": 1e5}
+    network = transformers.LlamaForSequenceClassification(config)
+    save_plain(RewardModel(network, chat_model.tokenizer, FLOAT32, chat_model.objective), tmp_path)
+    about, tokenizer = (
+        json.loads((tmp_path / name).read_text()) for name in ("config.json", "tokenizer_config.json")
+    )
+    assert (about["rope_theta"], about["rope_scaling"]) == (1e5, rotary)
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert tokenizer["model_input_names"] == ["input_ids", "attention_mask"]
+    again = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert again.rope_parameters == rotary | {"rope_theta": 1e5}
