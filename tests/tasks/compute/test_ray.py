@@ -16,9 +16,11 @@ from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig
 from mars_core.model.scoring import ScoreSpec, TextsSpec, rows_of, score
 from mars_core.tables import Table
+from tasks.compute import cluster
 from tasks.compute import ray as backend
+from tasks.compute.cluster import ComputeError
 from tasks.compute.compute import ComputeConfig
-from tasks.compute.ray import ComputeError, Rows
+from tasks.compute.parts import Rows, Scoring
 from tasks.run.run_config import RunConfig
 
 SIZE = 5
@@ -231,7 +233,7 @@ def test_a_part_that_ends_two_actors_goes_on_in_halves_with_half_the_batch():
 
 
 def test_a_smaller_batch_is_in_the_specification_of_a_part(spec):
-    work = backend._Scoring(spec, rows_of(spec), spec.output)
+    work = Scoring(spec, rows_of(spec), spec.output)
     part = work.of_rows(Rows(0, 2), Path("place"), 0.25)
     assert part.reward_model.batch_tokens == spec.reward_model.batch_tokens // 4
 
@@ -248,10 +250,10 @@ def test_without_the_package_the_error_says_how_to_install_it(monkeypatch, tmp_p
 
 def test_a_node_with_another_version_is_told_what_differs():
     here = {"torch": "2.13.0", "sources of mars": "aa"}
-    said = backend._differences({"torch": "2.12.0", "sources of mars": "aa"}, here)
+    said = cluster.differences({"torch": "2.12.0", "sources of mars": "aa"}, here)
     assert "torch 2.12.0 (here 2.13.0)" in said
     assert "sources" not in said
-    assert backend._differences(here, here) == ""
+    assert cluster.differences(here, here) == ""
 
 
 @pytest.mark.parametrize(
@@ -263,9 +265,9 @@ def test_a_node_with_another_version_is_told_what_differs():
     ids=["another folder", "no folder"],
 )
 def test_a_node_that_does_not_see_the_folder_is_refused(damage, said, tmp_path):
-    with backend._nonce_in(tmp_path, "n"):
+    with cluster._nonce_in(tmp_path, "n"):
         damage(tmp_path)
-        assert re.search(said, backend._look(str(tmp_path), "n", "node")[1])
+        assert re.search(said, cluster._look(str(tmp_path), "n", "node")[1])
     assert list(tmp_path.iterdir()) == []
 
 
