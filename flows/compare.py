@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, task
@@ -31,6 +32,7 @@ from tasks.comparing.cells import (
     tuning_cells_of,
     write_comparison,
 )
+from tasks.comparing.cells_on_ray import CellsOnRay
 from tasks.run.run_folder import RunFolderError, existing_run, owned
 from tasks.run.step import tell
 from tasks.tracking.comparison_tracking import track_comparison_result, tracked_comparison
@@ -57,6 +59,7 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
         RunFolderError: another process owns the comparison's folder, or it is a run's.
         ComparisonError: no cell came to its end, or one of the tuning's did not.
         ModelError, PairsError, TrainingError: the policy or its prompts are not fit for an alignment.
+        ComputeError: cells are to run on a Ray cluster, which cannot be used; says why.
     """
     config = load_comparison(file, overrides)
     first = cells_of(config)[0]
@@ -86,11 +89,20 @@ def compare(file: str, overrides: tuple[str, ...] = ()) -> ComparisonReport:
 
 
 @task(name="cell", task_run_name="{cell.name}", cache_policy=NO_CACHE, persist_result=False)
-def run_cell(root: Path, cell: RunCell, parent: str | None) -> None:
-    """Run one arm under one seed to its end."""
+def run_cell(root: Path, cell: RunCell, parent: str | None, on_ray: CellsOnRay | None) -> None:
+    """Run one arm under one seed to its end, here or on a node of a Ray cluster."""
     key = cell_key(cell)  # what is delivered while it runs is not what it was made of
-    refine(str(experiment_file(root, cell, parent)))
+    file = experiment_file(root, cell, parent)
+    if on_ray:
+        on_ray.run(cell.name, partial(_refine_without_prefect, str(file)))
+    else:
+        refine(str(file))
     keep(root, cell, key)
+
+
+def _refine_without_prefect(file: str) -> None:
+    """Run a cell where Prefect's API may be out of reach."""
+    refine.fn(file)
 
 
 def _run_missing(found: Sequence[RunCell], config: ComparisonConfig, parent: str | None) -> dict[str, str]:
@@ -98,6 +110,8 @@ def _run_missing(found: Sequence[RunCell], config: ComparisonConfig, parent: str
     why."""
     missing = [cell for cell in found if not finished(config.root, cell)]
     tell("%d of %d cells are to be run.", len(missing), len(found))
+    on_ray = CellsOnRay(config.root, config.ray) if config.ray and missing else None
+    at_once = config.parallel or (len(missing) if on_ray else 1)
     attempt = run_cell.with_options(retries=config.attempts - 1)
     failed: dict[str, str] = {}
     unfinished = {cell.name for cell in missing}
@@ -118,16 +132,17 @@ def _run_missing(found: Sequence[RunCell], config: ComparisonConfig, parent: str
 
     for seed in {cell.seed: None for cell in found}:  # an earlier start may have been killed before it did
         make_room(seed)
-    if config.parallel == 1:  # in this thread, where Ctrl-C and progress bars work
+    if at_once == 1 and not on_ray:  # in this thread, where Ctrl-C and progress bars work
         for cell in missing:
-            state = attempt(config.root, cell, parent, return_state=True)
+            state = attempt(config.root, cell, parent, None, return_state=True)
             note(cell, state.result(raise_on_failure=False))
         return failed
-    runner: ThreadPoolTaskRunner[None] = ThreadPoolTaskRunner(max_workers=config.parallel)
+    runner: ThreadPoolTaskRunner[None] = ThreadPoolTaskRunner(max_workers=max(1, at_once))
     with ExitStack() as waiting:
         waiting.enter_context(runner)
         try:
-            parameters = [{"root": config.root, "cell": cell, "parent": parent} for cell in missing]
+            shared = {"root": config.root, "parent": parent, "on_ray": on_ray}
+            parameters = [{"cell": cell, **shared} for cell in missing]
             futures = [runner.submit(attempt, parameters=of_a_cell) for of_a_cell in parameters]
             for cell, future in zip(missing, futures, strict=True):
                 note(cell, future.result(raise_on_failure=False))

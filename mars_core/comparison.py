@@ -51,6 +51,15 @@ SEEDS_FOR_A_CLAIM = 10
 ALPHA = 0.05
 
 
+class CellOnRay(Configuration):
+    """What one cell takes of a node of a Ray cluster; nothing here changes a result."""
+
+    cpus: Annotated[int, Operational()] = Field(1, ge=1)
+    """CPUs, and threads, of a cell."""
+    gpus: Annotated[float, Operational()] = Field(0.0, ge=0)
+    """GPUs of a cell."""
+
+
 class ComparisonConfig(Configuration):
     """Everything that `mars compare` needs to know."""
 
@@ -60,10 +69,14 @@ class ComparisonConfig(Configuration):
     """Folder that holds the comparison's folder."""
     seeds: Annotated[list[int], Operational()] = Field(default=[0, 1, 2])
     """Seeds of each arm; a number N stands for 0 … N − 1."""
-    parallel: Annotated[int, Operational()] = Field(1, ge=1)
-    """Cells (an arm and a seed) that run at once. With more than one, the last digits of metrics may change
-    where only the head is trained in bfloat16: a text's features come from the batch of the cell that was
-    first. With a chat model, a cell reuses texts that other cells have generated."""
+    ray: Annotated[CellOnRay | None, Operational()] = None
+    """Run each cell as a task of a Ray cluster, RAY_ADDRESS or else that of this machine, with these
+    resources; `{}` takes one CPU. Without it cells run in this process."""
+    parallel: Annotated[int | None, Operational()] = Field(None, ge=1)
+    """Cells (an arm and a seed) that run at once: by default one, and on Ray as many as there is room for.
+    With more than one, the last digits of metrics may change where only the head is trained in bfloat16: a
+    text's features come from the batch of the cell that was first. With a chat model, a cell reuses texts
+    that other cells have generated."""
     attempts: Annotated[int, Operational()] = Field(2, ge=1)
     """How often a cell is tried before it is reported as failed."""
     experiment: dict[str, JsonValue]

@@ -21,7 +21,8 @@ from mars_core.config import redact
 from mars_core.errors import MarsError
 from mars_core.files import digest, sha256_of
 
-INSTALL = 'compute.backend=ray needs the package ray: pip install "mars[ray]", on every node of the cluster'
+INSTALL = 'a Ray cluster is used by the package ray: pip install "mars[ray]", on every node of the cluster'
+PROJECT = Path(mars_core.__file__).parents[1]
 CONNECT_SECONDS = 25.0
 START_SECONDS = 600.0
 """How long to wait for the first actor or task: nodes may have to be started for it."""
@@ -58,8 +59,8 @@ def connected(address: str) -> Any:
     if failed or connecting.is_alive():
         why = first_line(failed[0]) if failed else f"no answer within {CONNECT_SECONDS:.0f} s"
         raise ComputeError(
-            f"compute.address={redact(address)}: no Ray cluster can be used: {why}. Start its head, or name "
-            "another address; docs/scaling.md has more"
+            f"no Ray cluster can be used at {redact(address)}: {why}. Start its head, or name another one "
+            "by compute.address or RAY_ADDRESS; docs/scaling.md has more"
         )
     return ray
 
@@ -73,9 +74,18 @@ def first_line(error: BaseException) -> str:
 @functools.cache
 def sources() -> str:
     """The digest of the code that computes a part."""
-    root = Path(mars_core.__file__).parents[1]
-    files = sorted([*root.glob("mars_core/**/*.py"), *Path(__file__).parent.glob("*.py")])
-    return digest({str(file.relative_to(root)): sha256_of(file) for file in files})
+    return _digest_of("mars_core/**/*.py", "tasks/compute/*.py")
+
+
+@functools.cache
+def _all_sources() -> str:
+    """The digest of the code that runs anywhere."""
+    return _digest_of("mars_core/**/*.py", "tasks/**/*.py", "flows/*.py")
+
+
+def _digest_of(*patterns: str) -> str:
+    files = sorted(file for pattern in patterns for file in PROJECT.glob(pattern))
+    return digest({str(file.relative_to(PROJECT)): sha256_of(file) for file in files})
 
 
 def about() -> dict[str, str]:
@@ -85,7 +95,7 @@ def about() -> dict[str, str]:
     for name in names:
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name).partition("+")[0]
-    return found | {"sources of mars": sources()[:12]}
+    return found | {"sources of mars": _all_sources()[:12]}
 
 
 def differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:
@@ -108,6 +118,21 @@ def computing_nodes(ray: Any) -> list[dict[str, Any]]:
     if not nodes:
         raise ComputeError("the Ray cluster has no node with CPUs: start one with `ray start --address`")
     return nodes
+
+
+def check_room(ray: Any, what: str, cpus: float, gpus: float) -> None:
+    """Check that there is a node with what a task or an actor takes, be it free or not.
+
+    Raises:
+        ComputeError: there is none; names `what`, such as "a cell".
+    """
+    nodes = [node["Resources"] for node in computing_nodes(ray)]
+    if not any(node["CPU"] >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        sizes = sorted({(node["CPU"], node.get("GPU", 0)) for node in nodes})
+        raise ComputeError(
+            f"{what} takes {cpus:g} CPUs and {gpus:g} GPUs of one node, and the nodes of the cluster have "
+            + " or ".join(f"{own_cpus:g} and {own_gpus:g}" for own_cpus, own_gpus in sizes)
+        )
 
 
 def check_nodes(ray: Any, folder: Path) -> None:

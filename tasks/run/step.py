@@ -8,8 +8,9 @@
 
 A call of a step returns its artifacts; its metrics are in its record, and the run folder collects those of a
 round. The key of a step is a digest of its version, its round, all its inputs, and the scientific keys of the
-configuration sections that it names. A change of code that does not change a step's results keeps its
-version, and so its artifacts. Prefect shows a step that was found in the run folder as `Cached`.
+configuration sections that it names. Without a flow run a step is a plain function. A change of code that
+does not change a step's results keeps its version, and so its artifacts. Prefect shows a step that was found
+in the run folder as `Cached`.
 """
 
 import functools
@@ -21,8 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
 from prefect.states import Completed
@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from mars_core.config import scientific
 from mars_core.files import digest
 from mars_core.model.checkpoints import content_of_checkpoint
+from tasks.run.prefect_api import task_of_flow
 from tasks.run.run_folder import ArtifactRef, Outputs, RunFolder
 
 P = ParamSpec("P")
@@ -93,20 +94,14 @@ def step(
                 run.note_metrics(round, made.metrics)
             return _returned(outputs)
 
-        prefect_task = task(
-            name=name,
-            task_run_name="{title}",
-            description=compute.__doc__,
-            cache_policy=NO_CACHE,
-            persist_result=False,
-        )(once)
+        run_once = task_of_flow(name, "{title}", compute.__doc__)(once)
 
         @functools.wraps(compute)
         def run_step(*args: P.args, **kwargs: P.kwargs) -> Artifacts:
             arguments = dict(signature.bind(*args, **kwargs).arguments)
             run, number = arguments.pop("run"), arguments.pop("round")
             title = name if number is None else f"round {number} · {name}"
-            outcome: Any = prefect_task(title, run, number, arguments)
+            outcome: Any = run_once(title, run, number, arguments)
             result: Artifacts = outcome.result() if isinstance(outcome, State) else outcome
             return result
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from mars_core.evaluation import robustness
 from mars_core.evaluation.contamination import prompt_numbers
@@ -15,7 +13,7 @@ from mars_core.report.run_report import RunReport, rounds_table, write
 from mars_core.report.text_sections import RoundTexts, hardest
 from mars_core.report.wording import without_figures
 from mars_core.tables import Table
-from tasks.run.prefect_api import tolerate_outage
+from tasks.run.prefect_api import has_flow_run, task_of_flow, tolerate_outage
 from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import ArtifactRef, RunFolder, RunFolderError
 from tasks.run.sources import LEFT_OUT
@@ -134,11 +132,13 @@ def _robustness_difference(run: RunFolder, compared: int) -> PairedDifference | 
     return robustness.robustness_difference(*tables) if len(tables[0]) else None
 
 
-@task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
+@task_of_flow("report")
 def write_report(run: RunFolder) -> RunReport:
     """Write report.md and its figures, and show the table of rounds and the page in Prefect."""
     report = run_report(run)
     page = without_figures(write(report, run.root))
+    if not has_flow_run():
+        return report
     headers, rows = rounds_table(report)
     table = [dict(zip(headers, row, strict=True)) for row in rows]
     with tolerate_outage():

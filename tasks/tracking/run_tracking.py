@@ -25,6 +25,7 @@ from prefect.cache_policies import NO_CACHE
 from mars_core.config import flat, public
 from mars_core.files import digest
 from mars_core.report.wording import share
+from tasks.run.prefect_api import has_flow_run
 from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.sources import LEFT_OUT
@@ -60,11 +61,15 @@ Track = Callable[..., None]
 def tracked(run: RunFolder) -> Iterator[Track]:
     """Send a run to MLflow during a `with` block, and mark it as failed if that raises an exception.
 
+    Without a flow run nothing is sent: the run is a cell on another node, and its comparison sends it.
     Yields a function to call with the number of finished rounds, and with `ended=True` when all is written.
 
     Raises:
         TrackingError: at the start, MLflow refuses the data for a reason that waiting does not change.
     """
+    if not has_flow_run():  # whoever started it has the folder, and the rights to send it
+        yield lambda *args, **keys: None
+        return
     delivery = Delivery(run.config.tracking, run.root)
 
     def track(rounds: int = 0, *, ended: bool = False, first: bool = False) -> None:

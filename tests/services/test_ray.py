@@ -8,8 +8,10 @@ the actors of this one keep the cluster's CPUs from then on.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -41,6 +43,11 @@ EXPERIMENT = {
     "generation": {"backend": "rules"},
     "fit": {"learning_rate": 3.0e-3, "batch_pairs": 8},
 }
+ARMS = {
+    "no-augmentation": {"augmentation.scheme": "repeat", "selection.tau": 0},
+    "hardest": {"selection.strategy": "hardest", "rewriting.enabled": False},
+}
+CELL_NAMES = tuple(f"ray::{arm}"[:15] for arm in ARMS)  # a process's name has at most 15 characters
 TABLES = ("distances", "round-1/margins", "round-1/allocation", "round-1/augmented", "round-1/synthetic")
 START = """
 import sys
@@ -76,6 +83,9 @@ class Cluster:
 
     def actors(self):
         return [one for one in self.processes() if one.name().startswith("ray::_Worker")]
+
+    def cells(self):
+        return [one for one in self.processes() if one.name().startswith(CELL_NAMES)]
 
 
 def is_called(process, end):
@@ -201,8 +211,62 @@ def test_a_cluster_that_cannot_be_used_is_told_within_30_seconds(how, cluster, s
     said, _ = refused.communicate()
     assert refused.returncode == 1
     seconds, error = re.search(r"after (\d+) s (.*)", said).groups()
-    assert error.startswith("ComputeError: compute.address=auto: no Ray cluster can be used")
+    assert error.startswith("ComputeError: no Ray cluster can be used at auto")
     assert int(seconds) <= 30
+
+
+def test_a_comparison_of_8_cells_that_is_killed_computes_no_finished_cell_again(
+    cluster, headless, prefect_server, mlflow_store, tmp_path, monkeypatch
+):
+    from prefect.settings import get_current_settings
+
+    from flows.compare import compare
+
+    experiment = {key: value for key, value in EXPERIMENT.items() if key != "name"}
+    experiment["model"] = {"backbone": str(headless), **EXPERIMENT["model"]}
+    experiment["fit"] = {"trainable": "head", **EXPERIMENT["fit"]}
+    file, folder = tmp_path / "compare.yaml", tmp_path / "runs" / "tiny"
+    config = {"name": "tiny", "seeds": 4, "ray": {}, "baselines": ["no-augmentation"], "arms": ARMS}
+    file.write_text(yaml.safe_dump({**config, "experiment": experiment}))
+    shutil.copy(mlflow_store, tmp_path)
+
+    def finished():
+        return {path.stem for path in folder.glob("cells/*.json")}
+
+    def steps(cells):
+        records = (path for cell in cells for path in (folder / cell).glob(".steps/*.json"))
+        return {path: path.stat().st_mtime_ns for path in records}
+
+    with (tmp_path / "killed.log").open("w") as log:
+        first = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "compare", file],
+            cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONPATH": str(PROJECT), "PREFECT_API_URL": get_current_settings().api.url},
+        )  # fmt: skip
+    until(lambda: len(finished()) >= 2 or first.poll() is not None, "cells are finished")
+    first.kill()
+    first.wait()
+    before = finished()
+    assert 2 <= len(before) < 8, (tmp_path / "killed.log").read_text()[-3000:]
+    kept = steps(before)
+
+    killed = []
+
+    def kill_a_cell():
+        until(lambda: len(finished()) > len(before) and cluster.cells(), "another cell runs")
+        killed.append(cluster.cells()[0])
+        killed[0].kill()
+
+    monkeypatch.chdir(tmp_path)
+    killing = threading.Thread(target=kill_a_cell)
+    killing.start()
+    report = compare(str(file))
+    killing.join()
+    assert len(killed) == 1
+    assert report.failed == {}
+    assert len(report.results) == 8
+    assert steps(before) == kept
+    assert len(list(folder.glob("*/cell.log"))) == 8  # each was a task of the cluster
 
 
 @bad_day
