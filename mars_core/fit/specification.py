@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from mars_core.config import Configuration, Operational
+from mars_core.config import Configuration, Later, Operational
 from mars_core.errors import MarsError
 from mars_core.fit.trainable import Trainable
 from mars_core.model.reward_model import ModelConfig
@@ -29,6 +29,9 @@ class FitConfig(Configuration):
     """Start a round from the previous round's weights, or from the backbone again."""
     synthetic: Literal["round", "all"] = "round"
     """Train on the originals and this round's synthetic pairs, or on all synthetic pairs so far."""
+    synthetic_weight: Annotated[float, Later()] = Field(1.0, ge=0)
+    """How much a synthetic pair counts in the loss, where an original counts 1; with 0 it takes its place in
+    a batch and changes nothing."""
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate of AdamW; if the last layer alone is trained, 1e-2 to 1e-1 suits."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -74,8 +77,8 @@ class FitSpec(Configuration):
     model: str
     """Reference of the checkpoint to start from."""
     pairs: list[Path]
-    """Parquet files with the columns prompt, chosen, rejected, pair_id or synthetic_id, and optionally weight
-    (1 by default) and margin (the objective's by default)."""
+    """Parquet files with the columns prompt, chosen, rejected, pair_id or for synthetic pairs synthetic_id,
+    and optionally weight (1 by default) and margin (the objective's by default)."""
     validation: Path | None = None
     """A file of pairs for early stopping."""
     output: Annotated[Path, Operational()]

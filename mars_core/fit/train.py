@@ -96,7 +96,12 @@ def fit(
     config, processes = spec.fit, _processes(spec.reward_model)
     objective = config.objective.open()
     with_paraphrases = "paraphrase" in objective.reads | objective.losses_read
-    pairs = training_pairs(spec.pairs, paraphrases=with_paraphrases, labels=objective.labels)
+    pairs = training_pairs(
+        spec.pairs,
+        synthetic_weight=config.synthetic_weight,
+        paraphrases=with_paraphrases,
+        labels=objective.labels,
+    )
     validation = training_pairs([spec.validation]) if config.patience and spec.validation else None
     steps_per_epoch = math.ceil(len(pairs) / config.batch_pairs)
     steps = config.epochs * steps_per_epoch
@@ -247,7 +252,8 @@ def _batch(rows: dict[str, Any], noise: Noise, labels: Sequence[str]) -> tuple[l
     weights, margins = (torch.tensor(rows[name]) for name in ("weight", "margin"))
     texts, paraphrases = (rows["prompt"], rows["chosen"], rows["rejected"]), rows.get("paraphrase", [])
     places = {name: torch.tensor(rows[name]) for name in labels}
-    numbers = weights, margins, float(weights.sum())
+    total = float(weights.sum()) or 1.0  # synthetic pairs without weight may fill a batch
+    numbers = weights, margins, total
     return rows["pair_id"], PairBatch(*texts, *numbers, noise, paraphrases, places)
 
 

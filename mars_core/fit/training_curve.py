@@ -41,7 +41,7 @@ class Progress:
     def add(self, epoch: int, batch: PairBatch, computed: Computed, seconds: float) -> dict[str, float]:
         """Count one step; its metrics."""
         loss = float(batch.loss(torch.from_numpy(computed.losses))) + computed.penalty
-        margins = computed.margins
+        margins, weight = computed.margins, float(batch.weights.sum())
         n = len(margins)
         if epoch > self.epoch:
             self.epoch, self.epoch_pairs, self.epoch_correct = epoch, 0, 0
@@ -49,8 +49,8 @@ class Progress:
         self.step += 1
         self.pairs += n
         self.epoch_pairs += n
-        self.epoch_loss += loss * batch.total_weight
-        self.epoch_weight += batch.total_weight
+        self.epoch_loss += loss * weight
+        self.epoch_weight += weight
         self.epoch_margin += float(margins.sum())
         self.epoch_correct += int((margins > 0).sum())
         self.seconds += seconds

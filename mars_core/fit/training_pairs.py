@@ -20,21 +20,26 @@ PARAPHRASE = {"paraphrase": datasets.Value("string")}
 
 
 def training_pairs(
-    files: list[Path], *, paraphrases: bool = False, labels: Mapping[str, tuple[str, ...]] | None = None
+    files: list[Path],
+    *,
+    synthetic_weight: float = 1.0,
+    paraphrases: bool = False,
+    labels: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Dataset:
     """The rows of several artifacts as one table: pair_id, prompt, chosen, rejected, weight, margin.
 
-    If a file has no such column, the weight is 1 and the margin nan (none); a margin may also be null. With
-    `paraphrases` there is a column paraphrase: a paraphrase of chosen, or null. The columns of `labels`, each
-    with the labels that it may hold, become places in these, −1 for null.
+    If a file has no such column, the weight is 1 and the margin nan (none); a margin may also be null.
+    Weights of pairs with a synthetic_id are multiplied by `synthetic_weight`. With `paraphrases` there is a
+    column paraphrase: a paraphrase of chosen, or null. The columns of `labels`, each with the labels that it
+    may hold, become places in these, −1 for null.
 
     Raises:
-        FitError: a file is no such table, there are no rows, a weight is not positive, or a label is not
-            known; the message names the file and the row.
+        FitError: a file is no such table, there are no rows with a weight, a row's weight is not positive, or
+            a label is not known; the message names the file and the row.
     """
     tables = []
     for file in files:
-        table = _table(file)
+        table, is_synthetic = _table(file)
         for name, default in (("weight", 1.0), ("margin", np.nan)):
             if name not in table.column_names:
                 table = table.add_column(name, np.full(len(table), default, dtype=np.float32))
@@ -53,9 +58,12 @@ def training_pairs(
                 f"{file}: row {row} has the weight {weight[row]:g} and the margin {asked[row]:g}; a weight "
                 "is positive, and both are finite"
             )
+        if is_synthetic and synthetic_weight != 1:
+            weight = weight * np.float32(synthetic_weight)
+            table = table.remove_columns("weight").add_column("weight", weight).select_columns(list(columns))
         tables.append(table)
     pairs = datasets.concatenate_datasets(tables)
-    if not len(pairs):
+    if not any(pairs["weight"]):
         raise FitError(f"no pairs to fit to in {', '.join(map(str, files))}")
     return pairs
 
@@ -71,7 +79,8 @@ def _with_places(file: Path, table: Dataset, name: str, known: tuple[str, ...]) 
     return kept.add_column(name, np.array([place[label] for label in labels]))
 
 
-def _table(file: Path) -> Dataset:
+def _table(file: Path) -> tuple[Dataset, bool]:
+    """The rows of a file, and whether they are synthetic pairs."""
     if not file.exists():
         raise FitError(f"{file}: no such file of pairs")
     try:
@@ -82,13 +91,14 @@ def _table(file: Path) -> Dataset:
         place = arrow.column_names.index("margin")
         arrow = arrow.set_column(place, "margin", arrow["margin"].cast(pyarrow.float32()).fill_null(np.nan))
     table = Dataset(arrow)
-    if "synthetic_id" in table.column_names:
+    is_synthetic = "synthetic_id" in table.column_names
+    if is_synthetic:
         table = table.rename_column("synthetic_id", "pair_id")
     for name in ("pair_id", "prompt", "chosen", "rejected"):
         column = table.data.column(name) if name in table.column_names else None
         if column is None or column.null_count or not _is_text(column.type):
             raise FitError(f"{file}: needs a column {name} of texts, without gaps")
-    return table
+    return table, is_synthetic
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

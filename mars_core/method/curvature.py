@@ -81,6 +81,7 @@ def measure(
     synthetic_margins: ArrayLike,
     original_curvature: ArrayLike,
     synthetic_curvature: ArrayLike,
+    synthetic_weight: float = 1.0,
 ) -> dict[str, float]:
     """Measure the quantities of the theorem for a round.
 
@@ -91,6 +92,7 @@ def measure(
         synthetic_margins: [m] margins of Q.
         original_curvature: [n] c(Δ) of P.
         synthetic_curvature: [m] c(Δ) of Q.
+        synthetic_weight: how much a pair of Q counts in the fit, where one of P counts 1.
 
     Returns:
         `originals/…`, `synthetic/…` and `mixture/…` with `mean_c`, `trace`, `lambda_min`, `rank` and
@@ -107,7 +109,7 @@ def measure(
     """
     p, q = np.abs(as_sample(original_margins, "margins")), np.abs(as_sample(synthetic_margins, "margins"))
     c_p, c_q = (as_sample(some, "curvatures") for some in (original_curvature, synthetic_curvature))
-    alpha = originals.n / (originals.n + synthetic.n)
+    alpha = originals.n / (originals.n + synthetic_weight * synthetic.n)
     ridge = ridge_of(originals.fisher)
     mixture = alpha * originals.fisher + (1 - alpha) * synthetic.fisher
     mean_c = alpha * originals.mean_curvature + (1 - alpha) * synthetic.mean_curvature

@@ -30,7 +30,7 @@ def measure_curvature(
     return None
 
 
-@step("curvature", version=4, reads=("fit.objective",))
+@step("curvature", version=4, reads=("fit.objective", "fit.synthetic_weight"))
 def _measure(
     run: RunFolder,
     round: int,
@@ -53,6 +53,7 @@ def _measure(
         of_synthetic,
         c_originals,
         c_synthetic,
+        run.config.fit.synthetic_weight,
     )
     metrics = {f"curvature/{name}": value for name, value in found.items()}
     tell(

@@ -34,9 +34,9 @@ def pairs(seed, n, d=4, scale=1.0):
     return psi, psi @ rng.normal(size=d)
 
 
-def measured(originals, synthetic):
-    margins = originals[1], synthetic[1]
-    return measure(moments_of(*originals), moments_of(*synthetic), *margins, *map(curvature, margins))
+def measured(originals, synthetic, **weight):
+    moments, margins = (moments_of(*originals), moments_of(*synthetic)), (originals[1], synthetic[1])
+    return measure(*moments, *margins, *map(curvature, margins), **weight)
 
 
 def test_curvature_is_a_quarter_where_the_model_is_undecided_and_falls_off_both_ways():
@@ -134,6 +134,14 @@ def test_a_direction_that_no_original_has_asks_nothing_of_the_synthetic_pairs():
     flat = psi * [1, 1, 1, 0]
     assert measured((flat, margins), (2 * flat, margins))["beta"] == pytest.approx(0, abs=1e-9)
     assert domination(np.diag([4.0, 4.0, 1.0]), np.diag([1.0, 1.0, 0.0])) == pytest.approx(4, rel=1e-5)
+
+
+def test_the_mixture_counts_a_synthetic_pair_by_its_weight_in_the_fit():
+    p, q = pairs(0, 40), pairs(1, 20)
+    twice = np.concatenate([q[0], q[0]]), np.concatenate([q[1], q[1]])
+    weighted = measured(p, q, synthetic_weight=2)
+    assert weighted == pytest.approx(measured(p, twice), nan_ok=True)
+    assert weighted["alpha"] == 0.5
 
 
 def test_synthetic_pairs_equal_to_the_originals_change_nothing():
