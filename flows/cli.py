@@ -167,7 +167,14 @@ def preview(
 
 
 @app.command()
-def compare(file: Comparison, overrides: ComparisonKeys = None, verify: Verify = False) -> None:
+def compare(
+    file: Comparison,
+    overrides: ComparisonKeys = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the cells and estimate one of them; run nothing.")
+    ] = False,
+    verify: Verify = False,
+) -> None:
     """Run arms × seeds, everything else held equal; started again, run what is missing."""
     with _told_errors():
         from mars_core.comparison import load_comparison
@@ -175,8 +182,16 @@ def compare(file: Comparison, overrides: ComparisonKeys = None, verify: Verify =
         from tasks.run.preflight import check
 
         config = load_comparison(file, overrides or [])
-        cells = [*cells_of(config), *tuning_cells_of(config)]
+        compared, tried = cells_of(config), tuning_cells_of(config)
+        cells = [*compared, *tried]
         first_of_each_arm = [cell.experiment for cell in cells[: len(config.arms)]]
+        if dry_run:
+            from tasks.inspect.estimate import estimate
+
+            counts = {"cells": f"{len(compared):,}", "cells that try settings": f"{len(tried):,}"}
+            last = compared[len(config.arms) - 1]
+            _print_pairs(f"Estimate of one cell of {last.arm}", counts | estimate(last.experiment))
+            return
         if verify:
             _forget_digests(*(cell.experiment.run_folder for cell in cells))
         check(*first_of_each_arm)

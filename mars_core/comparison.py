@@ -1,8 +1,8 @@
 """A fair comparison: arms × seeds, where arms differ in nothing but what is compared.
 
 An arm is a few keys that override one common experiment. Training and measurement must be the same in all
-arms: the data, the model, the fit, the evaluation, the rounds, and B in pairs. Keys that
-each arm chooses for itself, from the same grid, are apart (`mars_core.tuning`).
+arms: the data, the model, the fit but for its objective, the evaluation, the rounds, and B in pairs. Keys
+that each arm chooses for itself, from the same grid, are apart (`mars_core.tuning`).
 A seed changes the subset of the originals, the initial head and the shuffling, for all arms alike, so that
 arms are compared within seeds. The last round is the one reported; no round is chosen by its result.
 """
@@ -36,10 +36,12 @@ from mars_core.extensions import PluginSection
 from mars_core.tuning import TuningConfig
 
 MATCHED = (
-    "augmentation.max_paraphrases", "data", "evaluation", "fit", "generation", "guards", "model", "rounds",
-    "selection.budget", "selection.budget_unit", "semantics.embedder",
+    "augmentation.max_paraphrases", "data", "evaluation", "fit", "model", "rounds", "selection.budget",
+    "selection.budget_unit", "semantics.embedder",
 )  # fmt: skip
 """Keys and sections in which arms may not differ."""
+COMPARED = ("fit.objective",)
+"""Sections of these in which they may, since all objectives take the same steps on the same pairs."""
 OF_A_CELL = (
     "augmentation.top_up", "evaluation.benchmark_rounds", "folder", "name", "seed", "shared_steps",
 )  # fmt: skip
@@ -114,14 +116,12 @@ class ComparisonConfig(Configuration):
     def _tuning_is_apart(self) -> "ComparisonConfig":
         if self.tune is None:
             return self
-        if not self.tune.grid:
-            raise ValueError("tune.grid: name the keys that are to be tuned, each with its values")
         if shared := sorted(set(self.seeds) & set(self.tune.seeds)):
             raise ValueError(
                 f"tune.seeds: {shared} are seeds of the comparison, which must not choose for it"
             )
         for arm, changes in self.arms.items():
-            for key in sorted(flat(changes).keys() & self.tune.grid.keys()):
+            for key in sorted(flat(changes).keys() & set(self.tune.keys)):
                 raise ValueError(f"arms.{arm}: {key} is what arms differ in, so it cannot be tuned")
         return self
 
@@ -193,7 +193,7 @@ def tuning_cells(
     return [
         Cell(arm, seed, _experiment(config, kind, defaults, arm, seed, setting), setting)
         for seed in (config.tune.seeds if config.tune else ())
-        for setting in range(len(config.tune.settings) if config.tune else 0)
+        for setting in range(len(config.tune.tried) if config.tune else 0)
         for arm in config.arms
     ]
 
@@ -203,11 +203,15 @@ def _check_matched(arms: Sequence[Cell[Any]]) -> None:
     first, *others = arms
     for other in others:
         for key, here, there in _differences(first, other):
-            if any(key == matched or key.startswith(f"{matched}.") for matched in MATCHED):
+            if _is_of(key, MATCHED) and not _is_of(key, COMPARED):
                 raise ConfigError(
                     f"arms {first.arm} and {other.arm} differ in {key} ({here!r} and {there!r}), "
                     "which a fair comparison keeps the same: set it under experiment"
                 )
+
+
+def _is_of(key: str, sections: Sequence[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 def _experiment(
@@ -221,7 +225,7 @@ def _experiment(
     values: dict[str, Any] = copy.deepcopy(config.experiment)
     changes = flat(config.arms[arm])
     if tried := config.tune is not None and setting is not None:
-        changes |= config.tune.settings[setting]
+        changes |= config.tune.tried[setting]
     for name, field in kind.model_fields.items():
         section = section_of(field)
         if section and issubclass(section, PluginSection) and f"{name}.{section.choice()[0]}" in changes:

@@ -81,9 +81,9 @@ def scientific(config: BaseModel, content: Callable[[str], str] | None = None) -
     for name, field in type(config).model_fields.items():
         if any(isinstance(mark, Operational) for mark in field.metadata):
             continue
-        value = getattr(config, name)
-        if value == field.default and any(isinstance(mark, Later) for mark in field.metadata):
+        if unset_later(config, name):
             continue
+        value = getattr(config, name)
         if isinstance(value, BaseModel):
             values[name] = scientific(value, content)
         elif (
@@ -93,6 +93,16 @@ def scientific(config: BaseModel, content: Callable[[str], str] | None = None) -
         else:
             values[name] = value
     return values | (config.identity() if isinstance(config, Configuration) else {})
+
+
+def unset_later(config: BaseModel, key: str) -> bool:
+    """Whether a dotted key is marked `Later` and at its default, so that it is in no key of a step."""
+    section, _, rest = key.partition(".")
+    if rest:
+        return unset_later(getattr(config, section), rest)
+    field = type(config).model_fields[key]
+    is_later = any(isinstance(mark, Later) for mark in field.metadata)
+    return is_later and getattr(config, key) == field.default
 
 
 class SecretFoundError(ValueError):

@@ -91,7 +91,7 @@ def tuned(root: Path, config: ComparisonConfig, found: Sequence[RunCell], failed
         raise ComparisonError(
             f"settings took different numbers of optimizer steps: {sorted(map(int, steps))}"
         )
-    return pooled(config.tune.settings, results)
+    return pooled(config.tune.tried, results)
 
 
 def finished(root: Path, cell: RunCell) -> bool:

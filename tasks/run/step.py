@@ -28,7 +28,7 @@ from prefect.exceptions import MissingContextError
 from prefect.states import Completed
 from pydantic import BaseModel
 
-from mars_core.config import scientific
+from mars_core.config import scientific, unset_later
 from mars_core.files import digest
 from mars_core.model.checkpoints import content_of_checkpoint
 from tasks.run.prefect_api import task_of_flow
@@ -124,12 +124,13 @@ def step_key(
     inputs: dict[str, Any],
 ) -> str:
     """Digest of everything that shapes a step's result."""
+    sections = [section for section in reads if not unset_later(run.config, section)]
     return digest(
         {
             "step": name,
             "version": version,
             "round": round,
-            "config": {section: content_of(operator.attrgetter(section)(run.config)) for section in reads},
+            "config": {section: content_of(operator.attrgetter(section)(run.config)) for section in sections},
             "inputs": content_of(inputs),
         }
     )

@@ -330,6 +330,23 @@ def test_a_dry_run_tells_which_rows_are_left_out(place, tmp_path):
     assert "; left out: 1 " in mars("refine", place.file, "--dry-run", *data).stdout
 
 
+@pytest.mark.usefixtures("_known_rate")
+def test_a_dry_run_of_a_comparison_counts_its_cells_and_estimates_one(place):
+    experiment = yaml.safe_load(place.file.read_text())
+    del experiment["name"]
+    arms = {"uniform": {"selection.tau": 0}, "no-augmentation": {"augmentation.scheme": "repeat"}}
+    tune = {"grid": {"fit.learning_rate": [1e-3, 1e-2]}, "seeds": [8, 9, 10]}
+    values = {"name": "dry", "seeds": 5, "arms": arms, "tune": tune, "experiment": experiment}
+    file = place.folder / "compare.yaml"
+    file.write_text(yaml.safe_dump(values, sort_keys=False))
+    said = mars("compare", file, "--dry-run").stdout
+    assert "of one cell of no-augmentation" in said
+    assert re.search(r"cells\W+10\b", said)
+    assert re.search(r"cells that try settings\W+12\b", said)
+    assert "at most 0 for 0 texts" in said
+    assert not (place.folder / "runs").exists()
+
+
 def test_a_dry_run_tells_of_an_embedder_that_is_not_there(place):
     said = refusal("refine", place.file, "--dry-run", "semantics.embedder=./nothere")
     assert "./nothere: no such checkpoint folder" in said

@@ -61,7 +61,7 @@ def test_what_is_another_default_in_a_comparison_may_still_be_set():
         ("rounds", 1),
         ("data.subset", 10),
         ("model.max_length", 64),
-        ("guards.min_similarity", 0.1),
+        ("semantics.embedder", "other"),
         ("augmentation.max_paraphrases", 9),
     ],
     ids=lambda part: str(part),
@@ -69,6 +69,14 @@ def test_what_is_another_default_in_a_comparison_may_still_be_set():
 def test_arms_that_differ_in_what_has_to_be_matched_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"uniform and mars differ in {key} .* set it under experiment"):
         cells_of(comparison(arms=ARMS | {"mars": {key: value}}))
+
+
+def test_arms_may_differ_in_the_objective_of_the_fit_and_its_keys_in_the_guards_and_in_the_generator():
+    ensemble = {"fit.objective.name": "ensemble", "fit.objective.members": 3}
+    other = ensemble | {"guards.min_similarity": 0.1, "generation.store": "texts"}
+    found = cells_of(comparison(arms=ARMS | {"other": other}))
+    assert [cell.experiment.fit.objective.name for cell in found[:3]] == ["bradley_terry"] * 2 + ["ensemble"]
+    assert found[2].experiment.fit.objective.members == 3
 
 
 @pytest.mark.parametrize(

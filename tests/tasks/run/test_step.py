@@ -174,6 +174,13 @@ def test_the_key_holds_the_scientific_keys_that_the_step_reads(tmp_path):
     assert key(tmp_path, name="other", rewriting={"enabled": False}) in keys
 
 
+def test_a_single_key_that_came_later_is_in_the_key_once_it_is_set(tmp_path):
+    weight = "fit.synthetic_weight"
+    before, unset = key(tmp_path, reads=("seed",)), key(tmp_path, reads=("seed", weight))
+    put = key(tmp_path, name="other", reads=("seed", weight), fit={"synthetic_weight": 0.5})
+    assert before == unset != put
+
+
 def test_a_local_checkpoint_counts_by_its_files_and_not_by_its_path_alone(tmp_path):
     weights = tmp_path / "backbone/model.safetensors"
     weights.parent.mkdir()
