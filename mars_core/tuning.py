@@ -7,10 +7,10 @@ tuning seeds, which the comparison itself does not use. Held-out pairs play no p
 
 import itertools
 import math
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import pandas as pd
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, model_validator
 
 from mars_core.config import Configuration, Operational
 
@@ -25,27 +25,40 @@ pairs."""
 
 
 class TuningConfig(Configuration):
-    """One grid for every arm alike, from which each takes its best setting by validation accuracy."""
+    """A few settings for every arm alike, from which each takes its best setting by validation accuracy."""
 
     grid: dict[str, list[JsonValue]] = Field(default_factory=dict)
     """Dotted key of the experiment → its values; their combinations are the settings, at most 8."""
+    settings: list[dict[str, JsonValue]] = Field(default_factory=list)
+    """The settings themselves in place of a grid, each with a value for the same keys: with four keys of two
+    values, half of the combinations show what each key does."""
     seeds: Annotated[list[int], Operational()] = Field(default=[1000, 1001, 1002], min_length=1)
     """Seeds over which a setting's accuracy is pooled; none of the comparison's own."""
 
-    @field_validator("grid")
-    @classmethod
-    def _few_settings(cls, grid: dict[str, list[JsonValue]]) -> dict[str, list[JsonValue]]:
-        number = math.prod(len(values) for values in grid.values())
+    @model_validator(mode="after")
+    def _few_settings(self) -> Self:
+        number = len(self.settings) or math.prod(len(values) for values in self.grid.values())
+        if self.grid and self.settings:
+            raise ValueError("name a grid or settings, not both")
         if not 2 <= number <= SETTINGS:
             raise ValueError(f"{number} settings: there must be 2 to {SETTINGS}")
-        for key in grid:
+        if len({frozenset(setting) for setting in self.settings}) > 1:
+            raise ValueError("settings: each has a value for the same keys")
+        for key in self.keys:
             if any(key == counted or key.startswith(f"{counted}.") for counted in COUNTED):
                 raise ValueError(f"{key} cannot be tuned: settings take equally many steps on the same pairs")
-        return grid
+        return self
 
     @property
-    def settings(self) -> list[dict[str, JsonValue]]:
-        """The combinations, in the order of the grid: dotted key → value."""
+    def keys(self) -> list[str]:
+        """The dotted keys that are tuned."""
+        return sorted(self.tried[0])
+
+    @property
+    def tried(self) -> list[dict[str, JsonValue]]:
+        """The settings, those of a grid in its order: dotted key → value."""
+        if self.settings:
+            return self.settings
         combinations = itertools.product(*self.grid.values())
         return [dict(zip(self.grid, values, strict=True)) for values in combinations]
 
@@ -69,7 +82,7 @@ def pooled(settings: list[dict[str, JsonValue]], results: pd.DataFrame) -> Tunin
     """The tuning that finished cells amount to.
 
     Args:
-        settings: those of the grid.
+        settings: those that were tried.
         results: a row a cell, with its arm, the number of its setting, and of its validation pairs how many
             are ranked right and how many there are: `right`, `pairs`.
     """

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -213,9 +213,21 @@ def fixed_subset(share: Share, size: int, seed: int) -> NDArray[np.bool_]:
     return _drawn(share, size, str(seed))
 
 
+_FLIPPED = "flipped {}"
+"""The salt of the hashes that draw the flipped labels, by the seed."""
+
+
 def flipped_labels(share: Share, part: float, seed: int) -> NDArray[np.bool_]:
     """Which rows have chosen and rejected exchanged: a part of them, drawn as those of `fixed_subset` are."""
-    return _drawn(share, round(part * int(share.keep.sum())), f"flipped {seed}")
+    return _drawn(share, round(part * int(share.keep.sum())), _FLIPPED.format(seed))
+
+
+def flipped_of(pair_ids: Sequence[str], part: float, seed: int) -> NDArray[np.bool_]:
+    """Which originals of a run had chosen and rejected exchanged by `flipped_labels`, [n], from all ids."""
+    ranks = np.array([_rank(_FLIPPED.format(seed), pair_id) for pair_id in pair_ids], dtype=np.uint64)
+    flipped = np.zeros(len(ranks), dtype=bool)
+    flipped[np.argsort(ranks, kind="stable")[: round(part * len(ranks))]] = True
+    return flipped
 
 
 def _drawn(share: Share, size: int, salt: str) -> NDArray[np.bool_]:
@@ -224,13 +236,16 @@ def _drawn(share: Share, size: int, salt: str) -> NDArray[np.bool_]:
     for batch in share.pool.batches("pair_id"):
         for row, pair_id in enumerate(batch["pair_id"].to_pylist(), start):
             if share.keep[row]:
-                whole = hashlib.sha256(f"{salt}:{pair_id}".encode()).digest()
-                ranks[row] = int.from_bytes(whole[:8])
+                ranks[row] = _rank(salt, pair_id)
         start += len(batch)
     rows = np.flatnonzero(share.keep)
     drawn = np.zeros(len(share.keep), dtype=bool)
     drawn[rows[np.argsort(ranks[rows], kind="stable")[:size]]] = True
     return drawn
+
+
+def _rank(salt: str, pair_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{salt}:{pair_id}".encode()).digest()[:8])
 
 
 def _exchange(batch: pa.RecordBatch, flipped: pa.Array) -> pa.RecordBatch:

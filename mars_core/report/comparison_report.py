@@ -45,6 +45,7 @@ COLUMNS = {
     f"{POLICY}/win_rate": ("policy: win rate", share),
     f"{POLICY}/characters": ("policy: change of characters", number),
     f"{POLICY}/kl": ("policy: KL", number),
+    "selection/flipped_share": ("flipped", share),
     "selection/largest_budget": ("largest budget", number),
     "augmentation/largest": ("most of one pair", number),
     "augmentation/moved": ("moved", number),
@@ -57,7 +58,8 @@ LEGEND = (
     "All figures are of the last round, but for topped up, LLM tokens and seconds, which are of all rounds. "
     "Robust accuracy is the share of changed pairs that are ranked right both before and after the change. "
     "SNR is the mean of the held-out margins over their standard deviation; γ_curv is the theory's, at the "
-    "medians of |Δ|. Largest budget is the most that one original was given, and most of one pair how many "
+    "medians of |Δ|. Flipped is the share of the budget that went to originals with a flipped label. Largest "
+    "budget is the most that one original was given, and most of one pair how many "
     "pairs came of it, once budget had moved from originals of which the guards dropped too many texts; "
     "topped up are originals that stand in for pairs that could not be made."
 )

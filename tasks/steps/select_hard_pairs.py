@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
+from mars_core.data.pairs import flipped_of
 from mars_core.method.augmentation import capacity
 from mars_core.method.selection import allocate, check_signals, effective_cap
 from mars_core.method.strategies.strategy import Signal, Signals
@@ -63,6 +64,9 @@ def _select(
         "selection/mean_margin_of_budget": float((margin * budget).sum() / budget.sum()),
         "selection/misranked_share": float((margin <= 0).mean()),
     }
+    if part := run.config.data.flipped:
+        flipped = flipped_of(measured["pair_id"].to_pylist(), part, run.config.seed)
+        metrics["selection/flipped_share"] = float(budget[flipped].sum() / budget.sum())
     tell(
         "The budget of %s goes to %s of %s pairs, as concentrated as an even split over %.1f pairs; their "
         "mean margin is %.3f, that of all %.3f.",

@@ -76,6 +76,9 @@ def test_of_settings_that_are_equally_good_the_first_is_taken():
         ({"grid": {"fit.epochs": [1, 2]}}, r"fit\.epochs cannot be tuned"),
         ({"grid": {"data.subset": [1, 2]}}, r"data\.subset cannot be tuned"),
         ({"grid": {"selection.tau": [0, 1]}}, r"arms\.uniform: selection\.tau is what arms differ in"),
+        ({"settings": [{"fit.learning_rate": 1e-5}] * 2}, "a grid or settings, not both"),
+        ({"grid": {}, "settings": [{"fit.epochs": 1}] * 2}, r"fit\.epochs cannot be tuned"),
+        ({"grid": {}, "settings": [{"fit.learning_rate": 1e-5}, {"fit.weights": "carry"}]}, "the same keys"),
         ({"seeds": [1, 1000]}, r"tune\.seeds: \[1\] are seeds of the comparison"),
     ],
     ids=lambda part: str(part),
@@ -83,6 +86,16 @@ def test_of_settings_that_are_equally_good_the_first_is_taken():
 def test_a_grid_that_would_be_unfair_is_refused(tune, told):
     with pytest.raises(ConfigError, match=told):
         comparison(**tune)
+
+
+def test_settings_may_be_named_one_by_one():
+    few = [
+        {"fit.learning_rate": 1e-5, "fit.weights": "carry"},
+        {"fit.learning_rate": 1e-4, "fit.weights": "restart"},
+    ]
+    found = tuning_cells(comparison(grid={}, settings=few, seeds=[9]), ExperimentConfig, {})
+    tried = [(cell.setting, cell.experiment.fit.learning_rate, cell.experiment.fit.weights) for cell in found]
+    assert tried == [(0, 1e-5, "carry")] * 2 + [(1, 1e-4, "restart")] * 2
 
 
 def test_an_unknown_key_of_the_grid_is_told_with_the_nearest():

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from mars_core.data import pairs, reading, source_rows
 from mars_core.data.formats.preference import Preference
-from mars_core.data.pairs import DataConfig, prompt_position
+from mars_core.data.pairs import DataConfig, flipped_of, prompt_position
 from mars_core.data.pool import texts_key
 from mars_core.data.reading import COLUMNS
 from mars_core.data.source_rows import Line, PairsError
@@ -510,6 +510,8 @@ def test_labels_are_flipped_in_a_share_of_the_originals_alone(write, three_sets)
     pairs = list(zip(honest.train, noisy.train, strict=True))
     flipped = [one for one, other in pairs if one["chosen"] == other["rejected"] != one["rejected"]]
     assert len(flipped) == round(0.2 * len(pairs))
+    known = flipped_of(noisy.train["pair_id"][:], 0.2, seed=3)
+    assert [one for one, is_flipped in zip(honest.train, known, strict=True) if is_flipped] == flipped
     assert all(one == other or one["rejected"] == other["chosen"] for one, other in pairs)
     assert list(noisy.heldout) == list(honest.heldout)
     assert list(noisy.validation) == list(honest.validation)
