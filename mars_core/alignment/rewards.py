@@ -45,7 +45,7 @@ class OptimisedReward(Configuration):
         together = combined(rewards, prompts, self.combine, self.spread_penalty)
         less: NDArray[np.float64] = together - self.length_penalty * lengths
         if self.outlier_penalty:
-            less -= self.outlier_penalty * np.mean(distances, axis=0)
+            less -= self.outlier_penalty * np.asarray(distances, np.float64).mean(axis=0)
         return less
 
 

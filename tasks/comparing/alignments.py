@@ -5,6 +5,7 @@ The untrained policy's responses are sampled in the first alignment; the others 
 
 import copy
 from pathlib import Path
+from typing import Any
 
 from mars_core.alignment.policy_changes import KL, WIN_RATE, changes
 from mars_core.alignment.trainer_setup import TrainingError
@@ -30,7 +31,7 @@ def alignment_of(config: ComparisonConfig, cell: Cell[RunConfig], parent: str | 
             measured alike.
     """
     assert config.align is not None
-    values = copy.deepcopy(config.align)
+    values: dict[str, Any] = copy.deepcopy(config.align)
     for key in flat(values):
         if any(key == own or key.startswith(f"{own}.") for own in OF_AN_ALIGNMENT):
             raise ConfigError(f"align: remove the key {key}: the comparison sets it")

@@ -49,8 +49,13 @@ def task_of_flow(
     """
 
     def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
-        about: dict[str, Any] = {"name": name, "task_run_name": title or name, "description": description}
-        prefect_task = task(function, cache_policy=NO_CACHE, persist_result=False, **about)
+        prefect_task = task(
+            name=name,
+            task_run_name=title or name,
+            description=description,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )(function)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Result:
