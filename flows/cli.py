@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -819,7 +820,15 @@ def _told_errors(resumable: bool = True) -> Iterator[None]:
     errors = Console(stderr=True)
     if errors.is_terminal:  # nothing else is printed for the seconds that torch and Prefect take
         errors.print("Loading packages …", style="dim")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+    def end(number: int, frame: FrameType | None) -> None:
+        errors.print("mars: ending what was started …", style="dim")
+        signal.default_int_handler(number, frame)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has it ignored
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, end)
     try:
         yield
     except MarsError as error:
@@ -842,7 +851,8 @@ def _told_errors(resumable: bool = True) -> Iterator[None]:
         )  # fmt: skip
         raise typer.Exit(1) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_of_the_network(error: Exception) -> bool:

@@ -121,7 +121,7 @@ class ComparisonConfig(Configuration):
                 f"tune.seeds: {shared} are seeds of the comparison, which must not choose for it"
             )
         for arm, changes in self.arms.items():
-            for key in sorted(flat(changes).keys() & set(self.tune.keys)):
+            for key in sorted(flat(changes).keys() & set(self.tune.tuned)):
                 raise ValueError(f"arms.{arm}: {key} is what arms differ in, so it cannot be tuned")
         return self
 

@@ -44,13 +44,13 @@ class TuningConfig(Configuration):
             raise ValueError(f"{number} settings: there must be 2 to {SETTINGS}")
         if len({frozenset(setting) for setting in self.settings}) > 1:
             raise ValueError("settings: each has a value for the same keys")
-        for key in self.keys:
+        for key in self.tuned:
             if any(key == counted or key.startswith(f"{counted}.") for counted in COUNTED):
                 raise ValueError(f"{key} cannot be tuned: settings take equally many steps on the same pairs")
         return self
 
     @property
-    def keys(self) -> list[str]:
+    def tuned(self) -> list[str]:
         """The dotted keys that are tuned."""
         return sorted(self.tried[0])
 

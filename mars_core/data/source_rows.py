@@ -116,7 +116,8 @@ def parts(source: str) -> list[Part]:
             raise PairsError(f"{source}: not a {', '.join(READERS)} file")
         files = [path]
     elif suffix(path) in READERS or source.startswith((".", "/", "~")):
-        raise PairsError(f"{source}: no such file or folder")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}, where the command was started"
+        raise PairsError(f"{source}: no such file or folder{where}")
     else:
         return [hub_part(source, load_hub(source))]
     return [Part(str(file), lambda file=file: lines(file)) for file in files]  # type: ignore[misc]

@@ -240,6 +240,11 @@ def _load_network(
 
 def _settings(reference: str, location: Location) -> Any:
     """The checkpoint's configuration, as `transformers` knows it."""
+    folder = Path(location.path)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        models = ", ".join(str(model.parent) for model in sorted(folder.glob("round-*/model/config.json")))
+        told = f"this is a run, whose models are {models}" if models else "it has no config.json"
+        raise ModelError(f"{reference}: no model can be read from it: {told}")
     try:
         return transformers.AutoConfig.from_pretrained(
             location.path, revision=location.revision, trust_remote_code=False

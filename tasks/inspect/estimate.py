@@ -87,8 +87,8 @@ def estimate(config: ExperimentConfig) -> dict[str, str]:
         "augmentation requests a round": f"at most {requests:,} for {texts:,} texts to be kept; "
         f"for what the guards drop, as many again, {scheme.draws} times in all",
         "rewriting requests a round": f"at most {4 * rewritten:,}, if every pair with a budget were close",
-        "generated tokens a round": f"about {texts * text_tokens / 2:,.0f}, and for rewrites at most "
-        f"{config.rewriting.tries * rewritten * text_tokens:,.0f}"
+        "generated tokens a round": f"about {texts * text_tokens / 2:,.0f} if the guards drop nothing, "
+        f"and for rewrites at most {config.rewriting.tries * rewritten * text_tokens:,.0f}"
         + (
             ""
             if config.generation.by_language_model

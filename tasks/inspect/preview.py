@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from mars_core.method.semantics import Embedder, measure_distances
 from mars_core.tables import Table
 from tasks.inspect.estimate import paraphrases_a_round
 from tasks.processes.open_generator import open_generator
+from tasks.run.progress import progress
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import RunFolder, claimed_run
 from tasks.run.sources import read_sources
@@ -110,7 +112,7 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
         yield f"# Preview of {config.name}"
         yield f"{len(chosen)} originals, {why}. Texts by {generator.backend.name}."
         listened = Listened(generator)
-        rewrites = _rewritten(config, chosen, distances, threshold, listened, embedder)
+        rewrites, rewriting = _rewritten(config, chosen, distances, threshold, listened, embedder)
         parents = [
             Parent(row["pair_id"], row["prompt"], now.chosen, now.rejected, BUDGET)
             for row, now in zip(chosen.to_list(), rewrites, strict=True)
@@ -119,12 +121,16 @@ def preview(config: RunConfig, pairs: int) -> Iterator[str]:
         made: list[dict[str, Any]] = []
         trouble = ""
         try:
-            made = augment(parents, listened, guards, config.augmentation).pairs.to_list()
+            with _progress("paraphrases", 3 * len(parents), listened) as on_answer:
+                made = augment(
+                    parents, listened, guards, config.augmentation, on_answer=on_answer
+                ).pairs.to_list()
         except AugmentationError as error:
             trouble = f"\n\n{error}."
         for parent, row in zip(parents, chosen.to_list(), strict=True):
             yield from _about(parent, row, listened.heard, made, config, embedder)
-        yield _totals(config, parents, listened, len(sets.train)) + trouble
+        dropped = {"rewrites": rewriting.reasons(), "paraphrases": guards.reasons()}
+        yield _totals(config, parents, listened, dropped, len(sets.train)) + trouble
 
 
 def _hardest(
@@ -159,21 +165,27 @@ def _rewritten(
     threshold: float,
     listened: Listened,
     embedder: Embedder,
-) -> list[Rewrite]:
-    """The pairs after rewriting; no reward model judges their order."""
+) -> tuple[list[Rewrite], Guards]:
+    """The pairs after rewriting, and the guards that judged; no reward model judges their order."""
     nothing = np.zeros(1, dtype=np.float32)
     all_pairs = [
         Rewrite(row["pair_id"], row["prompt"], row["chosen"], row["rejected"], far, far, nothing, nothing)
         for row, far in zip(chosen.to_list(), distances, strict=True)
     ]
     close = [pair for pair in all_pairs if pair.distance_before < threshold]
+    guards = Guards(config.guards, embedder, NoModel(), config.generation.told)
     if close and config.rewriting.enabled and config.augmentation.writes_variants:
-        try:
-            guards = Guards(config.guards, embedder, NoModel(), config.generation.told)
-            rewrite(close, listened, guards, config.rewriting)
-        except RewritingError:
-            pass  # each sample is shown with the reason
-    return all_pairs
+        # Where no rewrite is usable, each sample is shown with the reason.
+        with suppress(RewritingError), _progress("rewrites", len(close), listened) as on_answer:
+            rewrite(close, listened, guards, config.rewriting, on_answer)
+    return all_pairs, guards
+
+
+@contextmanager
+def _progress(what: str, total: int, listened: Listened) -> Iterator[Callable[[], None]]:
+    """The progress of requests; call the yielded function once for each answer."""
+    with progress(what, total, "requests", lambda: listened.counts.completion_tokens) as advance:
+        yield lambda: advance(1)
 
 
 def _about(
@@ -257,7 +269,13 @@ def _said(verdict: Verdict) -> str:
     return f"{mark} {verdict.reason} ({verdict.number:.2f}, limit {verdict.limit:.2f})"
 
 
-def _totals(config: RunConfig, parents: Sequence[Parent], listened: Listened, originals: int) -> str:
+def _totals(
+    config: RunConfig,
+    parents: Sequence[Parent],
+    listened: Listened,
+    dropped: dict[str, str],
+    originals: int,
+) -> str:
     """What was kept and paid, and what the run would cost at these rates."""
     samples: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
@@ -273,6 +291,7 @@ def _totals(config: RunConfig, parents: Sequence[Parent], listened: Listened, or
         f"{samples['rewrite']} samples of rewrites, {tokens['rewrite']:,} tokens; {samples['paraphrase']} of "
         f"paraphrases, {tokens['paraphrase']:,} tokens, of which {kept} could be used. {sent:,} tokens were "
         f"written now, in {seconds:.0f} s{stored}.",
+        *(f"Dropped {kind}: {reasons}." for kind, reasons in dropped.items() if reasons),
     ]
     if kept and tokens["paraphrase"]:
         wanted = config.rounds * paraphrases_a_round(config, originals)

@@ -41,6 +41,7 @@ def progress(
     """
     started = time.monotonic()
     done = 0
+    speed = _Speed(unit, tokens)
     artifact: UUID | None = None
     last_artifact = last_line = started
     bar = Progress(
@@ -55,26 +56,64 @@ def progress(
             nonlocal done, artifact, last_artifact, last_line
             done += more
             now = time.monotonic()
-            rate = f"{done / max(now - started, 1e-9):.1f} {unit}/s"
-            if tokens:
-                rate += f", {tokens() / max(now - started, 1e-9):,.0f} tokens/s"
+            rate, left = speed.said(done, total)
             bar.update(row, completed=done, total=None if total is None else max(total, done), rate=rate)
             if total is not None and now - last_artifact > ARTIFACT_SECONDS:
                 last_artifact = now
                 artifact = _shown(artifact, what, min(100.0, 100 * done / max(total, 1)))
             if bar.disable and now - last_line > LINE_SECONDS:
                 last_line = now
-                of_total = left = ""
-                if total is not None and 0 < done <= total:  # answers may lead to further requests
-                    of_total = f" of {total:,}"
-                    left = f", {timedelta(seconds=round((total - done) * (now - started) / done))} left"
-                tell("%s: %s%s %s, %s%s.", what, f"{done:,}", of_total, unit, rate, left)
+                of_total = "" if total is None or done > total else f" of {total:,}"
+                so_far = f"{done:,}{of_total} {unit}"
+                tell("%s: %s.", what, ", ".join(filter(None, (so_far, rate, left))))
 
         yield advance
     if artifact:
         _shown(artifact, what, 100.0)
-    seconds = time.monotonic() - started
-    tell("%s: %s %s in %.1f s (%.1f a second).", what, f"{done:,}", unit, seconds, done / max(seconds, 1e-9))
+    if done:
+        seconds = time.monotonic() - started
+        tell(
+            "%s: %s %s in %.1f s (%s).",
+            what,
+            f"{done:,}",
+            unit,
+            seconds,
+            _rate(done / max(seconds, 1e-9), unit),
+        )
+
+
+class _Speed:
+    """How fast units of work, and tokens, come.
+
+    What came before the first tokens is in no rate: it was in a store, or waited for a server's start.
+    """
+
+    def __init__(self, unit: str, tokens: Callable[[], int] | None) -> None:
+        self.unit, self.tokens = unit, tokens
+        self.began = None if tokens else (time.monotonic(), 0, 0)
+        """When rates begin, and how many units and tokens there were by then."""
+
+    def said(self, done: int, total: int | None) -> tuple[str, str]:
+        """The rate, and the time left; empty as long as they are unknown."""
+        now, tokens = time.monotonic(), self.tokens() if self.tokens else 0
+        if self.began is None:
+            self.began = (now, done, tokens) if tokens else None
+            return "", ""
+        began, before, tokens_before = self.began
+        seconds, further = max(now - began, 1e-9), done - before
+        if not further:
+            return "", ""
+        rate = _rate(further / seconds, self.unit)
+        if self.tokens:
+            rate += f", {(tokens - tokens_before) / seconds:,.0f} tokens/s"
+        if total is None or done > total:  # answers may lead to further requests
+            return rate, ""
+        return rate, f"{timedelta(seconds=round((total - done) * seconds / further))} left"
+
+
+def _rate(a_second: float, unit: str) -> str:
+    """So many a second, or a minute where it is less than one."""
+    return f"{a_second:.1f} {unit}/s" if a_second >= 1 else f"{60 * a_second:.1f} {unit} a minute"
 
 
 def _has_the_terminal() -> bool:

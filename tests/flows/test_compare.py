@@ -365,7 +365,7 @@ def test_a_cell_is_kept_by_the_data_that_it_began_with(compared, monkeypatch):
             patch.setattr("tasks.comparing.cells.contents", lambda config: "delivered")
 
         patch.setattr(flow, "refine", delivered_meanwhile)
-        flow.run_cell.fn(config.root, cell, None)
+        flow.run_cell.fn(config.root, cell, None, None)
     assert json.loads((config.root / f"cells/{FIRST}.json").read_text())["key"] == kept
 
 
