@@ -821,7 +821,6 @@ def _told_errors(resumable: bool = True) -> Iterator[None]:
     if errors.is_terminal:  # nothing else is printed for the seconds that torch and Prefect take
         errors.print("Loading packages …", style="dim")
 
-
     def end(number: int, frame: FrameType | None) -> None:
         errors.print("mars: ending what was started …", style="dim")
         signal.default_int_handler(number, frame)
