@@ -192,6 +192,12 @@ def compare(
             counts = {"cells": f"{len(compared):,}", "cells that try settings": f"{len(tried):,}"}
             last = compared[len(config.arms) - 1]
             _print_pairs(f"Estimate of one cell of {last.arm}", counts | estimate(last.experiment))
+            if config.align is not None:
+                from flows.align import estimate_alignment
+                from tasks.comparing.alignments import alignment_of
+
+                of_one = estimate_alignment(alignment_of(config, last))
+                _print_pairs("Estimate of one alignment; the first cell's samples serve all", of_one)
             return
         if verify:
             _forget_digests(*(cell.experiment.run_folder for cell in cells))

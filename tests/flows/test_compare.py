@@ -14,6 +14,7 @@ from datasets import Dataset
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
+from flows.cli import app
 from mars_core.comparison import load_comparison
 from mars_core.config import ConfigError
 from mars_core.method.semantics import Embedder
@@ -169,8 +170,6 @@ def test_of_a_finished_seed_the_models_of_the_first_and_the_last_round_are_kept(
 
 @pytest.mark.parametrize("command", [["show"], ["export", "--format", "trl"]], ids=lambda command: command[0])
 def test_a_cell_can_be_looked_at_without_the_models_in_between(compared, command):
-    from flows.cli import app
-
     folder, _, _, _ = compared
     result = CliRunner().invoke(app, [command[0], str(folder / "runs/tiny/hardest-seed1"), *command[1:]])
     assert result.exit_code == 0, result.output
@@ -337,7 +336,10 @@ def test_the_reward_models_of_arms_align_one_policy_alike_and_gold_compares_what
     }
     with pytest.raises(ConfigError, match=r"set rewards\.gold"):
         compare("compare.yaml", (f"align={json.dumps(align | {'rewards': {}})}",))
-    report = compare("compare.yaml", ("seeds=[0]", f"align={json.dumps(align)}"))
+    keys = f"align={json.dumps(align)}"
+    estimated = CliRunner().invoke(app, ["compare", "compare.yaml", keys, "--dry-run"])
+    assert "2 optimizer steps of dpo" in estimated.output
+    report = compare("compare.yaml", ("seeds=[0]", keys))
     assert report.failed == {}
     for row in report.results.to_dict("records"):
         run = config.root / f"{row['arm']}-seed{row['seed']}-aligned"
