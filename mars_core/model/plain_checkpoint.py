@@ -64,7 +64,8 @@ def save_plain(model: RewardModel, folder: Path) -> None:
     if linear is None:
         raise ModelError(
             f"the reward of the objective {name} is more than a linear function of the head's outputs, so "
-            "that no other software can load it as a reward model; mars score and mars evaluate compute it"
+            "that no other software can load it as a reward model; mars export --format model writes it for "
+            "mars score and mars evaluate, which compute it"
         )
     if not linear.is_the_output:
         _reduce_head(model, linear)

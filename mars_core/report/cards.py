@@ -20,6 +20,12 @@ LIMITS = (
     "finds its mistakes.",
     "One run with one seed: the intervals speak of other pairs, not of other seeds.",
 )
+COLUMNS = (
+    "`prompt`, `chosen` and `rejected` are the pair, and `parent_id` is its original's id. `prompt_variant`, "
+    "`chosen_variant` and `rejected_variant` number the paraphrases of a text; 0 is the text itself. "
+    "`margin_before` and `margin_after` are the pair's reward margins before and after the reward model was "
+    "trained on it."
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Data:
     """What the pairs were for: training, validation, held out."""
     source: str
     """Its name, as the configuration has it."""
+    pairs: str
+    """How many were used."""
     licence: str = NOT_STATED
     """As its publisher says."""
 
@@ -47,13 +55,16 @@ class Model:
     is_plain: bool
     """Whether the reward is the checkpoint's one output."""
     backbone: str | None = None
+    """Its name, as the configuration has it."""
+    backbone_licence: str = NOT_STATED
     data: Sequence[Data] = ()
-    generator: str | None = None
-    """What wrote the synthetic pairs; None if the card is of a checkpoint alone."""
+    synthetic: str = ""
+    """A sentence on the synthetic pairs that it was trained on."""
     method: str | None = None
     metrics: Sequence[Sequence[str]] = ()
     """Rows of name, value with its interval, and what it is of."""
     notes: Sequence[str] = ()
+    """What a reader of the metrics has to know."""
     configuration: Mapping[str, Any] = field(default_factory=dict)
     """Without secrets."""
     licence: str | None = None
@@ -66,7 +77,7 @@ class SyntheticPairs:
     name: str
     pairs: int
     generator: str
-    generator_licence: str
+    """What wrote them, with its licence."""
     data: Sequence[Data]
     method: str
     spending: Sequence[Sequence[str]]
@@ -93,7 +104,7 @@ def model_card(model: Model) -> str:
         _head(about.to_yaml()),
         f"# {model.name}",
         f"A reward model r(x, y), trained with the objective `{model.objective}`"
-        + (f", from `{model.backbone}`." if model.backbone else "."),
+        + (f", from `{model.backbone}` (licence: {model.backbone_licence})." if model.backbone else "."),
         "## How texts are rendered",
         f"Texts are rendered {model.rendering}, at most {model.max_length} tokens: a longer text loses the "
         "beginning of its prompt. Rendered in another way, the same text gets another reward.",
@@ -102,15 +113,14 @@ def model_card(model: Model) -> str:
         "## Data",
         _data_table(model.data) if model.data else "The checkpoint does not say what it was trained on.",
     ]
-    if model.generator:
-        parts += [f"The synthetic pairs were written by `{model.generator}`."]
+    parts += [model.synthetic] if model.synthetic else []
     if model.method:
         parts += ["## Method", model.method]
     parts += ["## Metrics"]
     if model.metrics:
         parts += [table(["", "value [95% interval]", "of"], model.metrics, "---")]
-    parts += ["None were recorded with it."] if not model.metrics else []
-    parts += ["## Limits", "\n".join(f"- {limit}" for limit in (*LIMITS, *model.notes))]
+    parts += ["None were recorded with it."] if not model.metrics else model.notes
+    parts += ["## Limits", "\n".join(f"- {limit}" for limit in LIMITS)]
     return "\n\n".join([*parts, *_configuration(model.configuration)]) + "\n"
 
 
@@ -126,17 +136,19 @@ def pairs_card(pairs: SyntheticPairs) -> str:
     parts = [
         _head(about.to_yaml()),
         f"# Synthetic pairs of {pairs.name}",
-        f"{pairs.pairs:,} preference pairs, made of those of the sources below by paraphrasing and "
-        "rewriting. `parent_id` names the original of each. No person has judged them.",
+        f"{pairs.pairs:,} preference pairs, made of those of the source below by paraphrasing and "
+        "rewriting. No person has judged them.",
         "## Sources and licences",
         _data_table(pairs.data),
-        f"Written by `{pairs.generator}`; its licence: {pairs.generator_licence}. The terms of the sources "
-        "and of the generator may both bind whoever uses these texts.",
+        f"Written by {pairs.generator}. The terms of the sources and of the generator may both bind whoever "
+        "uses these texts.",
+        "## Columns",
+        COLUMNS,
         "## Method",
         pairs.method,
         "## What was made, and what was dropped",
         pairs.dropped,
-        table(["", "number"], pairs.spending) if pairs.spending else "",
+        table(["", "texts"], pairs.spending) if pairs.spending else "",
         "## Examples",
         table(["prompt", "chosen", "rejected"], examples, "---"),
         "## Limits",
@@ -151,15 +163,15 @@ def _head(metadata: str) -> str:
 
 
 def _on_hub(name: str | None) -> str | None:
-    """OWNER/NAME, where a name says that it is on the hub."""
+    """OWNER/NAME, where a name says that it is on the hub: NAME@REVISION."""
     bare = (name or "").partition("@")[0]
     is_named = bool(name) and "@" in str(name) and "://" not in str(name)
     return "/".join(bare.split("/")[:2]) if is_named and not bare.startswith((".", "/", "~")) else None
 
 
 def _data_table(data: Sequence[Data]) -> str:
-    rows = [[one.what, f"`{one.source}`", one.licence] for one in data]
-    return table(["pairs", "source", "licence"], rows, "---")
+    rows = [[one.what, one.pairs, f"`{one.source}`", one.licence] for one in data]
+    return table(["", "pairs", "source", "licence"], rows, "---")
 
 
 def _loading(model: Model) -> str:
@@ -179,8 +191,12 @@ def _loading(model: Model) -> str:
         "    text += tokenizer.eos_token  # a tokenizer that adds no special tokens\n"
         'ids = tokenizer(text, return_tensors="pt")'
     )
+    vllm = (
+        ", and vLLM serves it by `--runner pooling --convert classify "
+        "--pooler-config '{\"use_activation\": false}'`"
+    )
     if "sentence pairs" in model.rendering:
-        text = 'ids = tokenizer(prompt, response, return_tensors="pt")'
+        text, vllm = 'ids = tokenizer(prompt, response, return_tensors="pt")', ""
     return (
         "```python\n"
         "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
@@ -189,9 +205,9 @@ def _loading(model: Model) -> str:
         f"{text}\n"
         "reward = model(**ids).logits.item()\n"
         "```\n\n"
-        "TRL takes the folder's name as a reward model, vLLM serves it by `--runner pooling "
-        "--convert classify --pooler-config '{\"use_activation\": false}'`. Score in float32, or compare at "
-        "least the signs."
+        "`FOLDER` is the name of this repository, or a folder that holds it. TRL takes it as a reward model"
+        + vllm
+        + ". A precision below float32 changes small margins, and may change their signs."
     )
 
 

@@ -3,9 +3,9 @@
 A licence is told where the hub's page of a source, or a package, says it; else it is not stated.
 """
 
+import math
 import os
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -70,7 +70,6 @@ def about_checkpoint(
         chat_template="template" in renderer.description,
         is_plain=linear_reward(opened) is not None,
         licence=licence,
-        notes=[f"Saved by MARS {version('mars')}."],
     )
 
 
@@ -92,34 +91,34 @@ def about_run(run: RunFolder, best: int, about: Model, licence_of: LicenceOf) ->
         RunFolderError: the round is not finished.
     """
     config, metrics = run.config, read_metrics(run)[best]
-    suite = config.evaluation.suite
+    evaluation = config.evaluation
     scores = {
         "validation/accuracy": "accuracy on validation pairs, by which the round was chosen",
         "heldout/accuracy": "accuracy on held-out pairs",
         "robustness/robust_accuracy": "share of changed pairs ranked right before and after the change",
-        **{f"{key}/{one.headline}": one.title for key, one in suite.items()},
+        **{
+            f"{key}/{one.headline}": _rows_of(one.title, evaluation.sources[key])
+            for key, one in evaluation.suite.items()
+        },
     }
     rows = [
         [name, interval(*values_of(metrics, *with_ends(name))), meaning]
         for name, meaning in scores.items()
         if name in metrics
     ]
-    n = metrics.get("heldout/n")
-    notes = list(about.notes)
-    if n:
-        notes.append(f"Held-out accuracy is of {n:,.0f} pairs, none of which shares a prompt with training.")
-    if "heldout/longer_wins" in metrics:
-        notes.append(
-            f"There, “the longer response wins” as a rule gets {metrics['heldout/longer_wins']:.3f}."
-        )
+    written = metrics.get("train/synthetic", 0)
     values = about.__dict__ | {
         "name": config.name,
         "backbone": _name(config.model.backbone),
         "data": sources(run, licence_of),
-        "generator": config.generation.generator if best else None,
+        "backbone_licence": licence_of(config.model.backbone, "model"),
+        "synthetic": f"Round {best} also trained on {written:,.0f} synthetic pairs, written by "
+        f"{_generator(run, licence_of)}."
+        if written
+        else "",
         "method": method(run, best),
         "metrics": rows,
-        "notes": notes,
+        "notes": _heldout_notes(metrics),
         "configuration": configuration(run),
     }
     return Model(**values)
@@ -132,14 +131,10 @@ def about_pairs(run: RunFolder, tables: Sequence[Table], licence_of: LicenceOf) 
     dropped = {key: sum(metrics.get(key, 0) for metrics in rounds) for key in keys}
     written = sum(metrics.get("augmentation/texts", 0) for metrics in rounds)
     total = sum(dropped.values())
-    generation = run.config.generation
     return SyntheticPairs(
         name=run.config.name,
         pairs=sum(map(len, tables)),
-        generator=generation.generator,
-        generator_licence=licence_of(str(generation.model), "model")
-        if generation.by_language_model
-        else "rules of MARS, Apache-2.0",
+        generator=_generator(run, licence_of),
         data=sources(run, licence_of)[:1],
         method=method(run, len(rounds)),
         spending=[
@@ -171,11 +166,48 @@ def synthetic_tables(run: RunFolder) -> list[Table]:
 
 def sources(run: RunFolder, licence_of: LicenceOf) -> list[Data]:
     """The sources of a run's pairs; the name of a local one is told without the folders it lies in."""
-    data = run.config.data
-    named = {"training": data.train, "validation": data.validation, "held out": data.heldout}
+    data, rounds = run.config.data, read_metrics(run)
+    used = {
+        "training": (data.train, "train/originals"),
+        "validation": (data.validation or data.train, "validation/n"),
+        "held out": (data.heldout or data.train, "heldout/n"),
+    }
     return [
-        Data(what, _name(source), licence_of(source, "dataset")) for what, source in named.items() if source
+        Data(what, _name(source), f"{rounds[0][count]:,.0f}", licence_of(source, "dataset"))
+        for what, (source, count) in used.items()
+        if rounds and rounds[0].get(count)
     ]
+
+
+def _generator(run: RunFolder, licence_of: LicenceOf) -> str:
+    """What writes a run's synthetic pairs, with its licence."""
+    generation = run.config.generation
+    if not generation.by_language_model:
+        return "the rewriting rules of MARS (licence: Apache-2.0)"
+    return f"`{_name(str(generation.model))}` (licence: {licence_of(str(generation.model), 'model')})"
+
+
+def _rows_of(benchmark: str, source: str) -> str:
+    """What a metric of a benchmark is of."""
+    if source.startswith("sample://"):
+        return f"rows written for MARS in the layout of {benchmark}: not comparable with published scores"
+    return f"{benchmark}, rows of `{_name(source)}`"
+
+
+def _heldout_notes(metrics: Mapping[str, float]) -> list[str]:
+    """What a reader of the accuracy on held-out pairs has to know."""
+    notes = []
+    if "heldout/longer_wins" in metrics:
+        notes.append(f"Preferring the longer response gets {metrics['heldout/longer_wins']:.3f} held out.")
+    exact, near, accuracy = (
+        metrics.get(f"contamination/heldout/{name}", math.nan) for name in ("exact", "near", "accuracy")
+    )
+    if exact + near > 0 and not math.isnan(accuracy):
+        notes.append(
+            f"No held-out pair has a prompt of training, but {exact + near:,.0f} have a text that is in "
+            f"training too, exactly or nearly; without them the accuracy is {accuracy:.3f}."
+        )
+    return notes
 
 
 def method(run: RunFolder, rounds: int) -> str:
@@ -188,20 +220,27 @@ def method(run: RunFolder, rounds: int) -> str:
         if rounds
         else "A fit on the original pairs alone: no round of augmentation was better on validation."
     )
-    return f"{made} Margin- and semantic-aware augmentation, {PAPER}; seed {config.seed}."
+    return (
+        f"{made} The seed was {config.seed}. The method is margin- and semantic-aware augmentation, {PAPER}."
+    )
 
 
 def configuration(run: RunFolder) -> dict[str, Any]:
     """The configuration without secrets, and without the places of the machine that it ran on."""
     values = {name: value for name, value in public(run.config).items() if name not in LOCAL}
-    for section, keys in (("data", ("train", "validation", "heldout")), ("model", ("backbone",))):
-        for key in keys:
-            if values.get(section, {}).get(key):
-                values[section][key] = _name(values[section][key])
     values.get("generation", {}).get("options", {}).pop("base_url", None)
     for key in ("store", "launch"):
         values.get("generation", {}).pop(key, None)
-    return values
+    return {name: _without_places(value) for name, value in values.items()}
+
+
+def _without_places(value: Any) -> Any:
+    """A value of a configuration, with the names of local files and folders instead of their paths."""
+    if isinstance(value, dict):
+        return {key: _without_places(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_places(one) for one in value]
+    return _name(value) if isinstance(value, str) else value
 
 
 def hub() -> HfApi:
@@ -214,7 +253,7 @@ def licences(api: HfApi) -> LicenceOf:
 
     def licence_of(name: str, kind: Literal["dataset", "model"]) -> str:
         if name.startswith("sample://"):
-            return "Apache-2.0, as MARS"
+            return "Apache-2.0 (written for MARS)"
         scheme, _, package = name.partition("://")
         if scheme == "package":
             return PACKAGES[package].licence if package in PACKAGES else NOT_STATED

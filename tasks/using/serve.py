@@ -23,6 +23,8 @@ from accelerate.utils.memory import clear_device_cache
 from pydantic import Field, SerializeAsAny
 
 from mars_core.config import Configuration
+from mars_core.data import dialogue
+from mars_core.data.dialogue import Turn
 from mars_core.data.samples import preferences
 from mars_core.errors import MarsError, ModelError
 from mars_core.generation import LaunchConfig
@@ -180,7 +182,8 @@ def served(config: ServeConfig, log: Path) -> Iterator[Served]:
             ask = _asker(address, name, key)
             parity = sample.compared(ask, precision)
             if not parity.holds:
-                raise ServeError(f"the server does not serve this model. {parity}")
+                advice = "; model.precision=float32 is slower and exact" if precision == "bfloat16" else ""
+                raise ServeError(f"the server does not serve this model. {parity}{advice}")
             tell("%s.", parity)
             request = sample.request(ask, name)
             yield Served(address, name, parity, request, arguments, checkpoint)
@@ -232,12 +235,13 @@ class _Sample:
         """A request as people write it, with messages or text; with tokens where these are not rendered
         alike by the server."""
         shortest = min(range(len(self.ids)), key=lambda text: len(self.ids[text]))
-        ids, prompt, response = self.ids[shortest], self.prompts[shortest], self.responses[shortest]
-        if self._template:
-            said = [("user", prompt), ("assistant", response)]
-            written: dict[str, Any] = {"messages": [{"role": role, "content": text} for role, text in said]}
-        else:
-            written = {"input": f"Human: {prompt}\n\nAssistant: {response}{self._end}"}
+        ids = self.ids[shortest]
+        said = [*dialogue.turns(self.prompts[shortest]), Turn("assistant", self.responses[shortest])]
+        written: dict[str, Any] = (
+            {"messages": [{"role": turn.role, "content": turn.content} for turn in said]}
+            if self._template
+            else {"input": dialogue.transcript(said) + self._end}
+        )
         [by_tokens], [as_written] = ask({"input": [ids]}), ask(written)
         alike = abs(by_tokens - as_written) <= 1e-3 * float(self.rewards.std())
         if not alike:

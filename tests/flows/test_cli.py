@@ -541,6 +541,7 @@ def test_a_run_is_published_with_the_card_of_its_best_round_and_mlflow_knows_the
         "sample://preferences",
         "Apache-2.0",
         "heldout/accuracy | .",
+        "in the layout of RewardBench: not comparable",
         "arxiv.org/abs/2602.17658",
         "tau",
     ):
@@ -557,7 +558,7 @@ def test_a_dry_run_shows_the_card_of_the_pairs_and_sends_nothing(tiny, hub, monk
     said = mars("publish", tiny.run().root, "--to", "ours/pairs", "--pairs", "--dry-run").stdout
     for told in (
         "# Synthetic pairs of tiny",
-        "rules of MARS, Apache-2.0",
+        "rules of MARS (licence: Apache-2.0)",
         "guards dropped",
         "synthetic.parquet",
     ):

@@ -474,6 +474,18 @@ def test_the_schedule_retrains_on_what_is_delivered_and_promotes(services, retra
     assert champion(services) == "1"
 
 
+def test_the_champion_scores_the_files_that_have_no_scores_and_carries_its_card(services, retraining):
+    place = f"/deployments/{services.deployment('score/mars')['id']}/create_flow_run"
+    ended = services.ends(services.ask(place)["id"])
+    assert ended["name"] == "Completed", ended["message"]
+    [summary] = services.work.glob("scores/*/summary.json")
+    assert json.loads(summary.read_text())["scores"] == 100
+    version = services.mlflow.get(
+        "/api/2.0/mlflow/model-versions/get", params={"name": "helpful", "version": champion(services)}
+    )
+    assert "## How texts are rendered" in version.raise_for_status().json()["model_version"]["description"]
+
+
 def test_a_run_whose_worker_was_killed_crashes_is_started_again_and_goes_on(services, orphan):
     run_id, killed, finished, _ = orphan
     ended = services.ends(run_id)
