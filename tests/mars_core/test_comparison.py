@@ -1,6 +1,7 @@
 """Arms are matched where they have to be, and compared within seeds."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,15 @@ import pytest
 import yaml
 from scipy import stats
 
-from mars_core.comparison import ComparisonConfig, arm_means, arms_table, cells, differences, load_comparison
+from mars_core.comparison import (
+    ComparisonConfig,
+    arm_means,
+    arms_table,
+    cells,
+    differences,
+    load_comparison,
+    tuning_cells,
+)
 from mars_core.config import ConfigError
 from mars_core.experiment import ExperimentConfig
 from mars_core.report.comparison_report import ComparisonReport, _forest_plot
@@ -24,6 +33,19 @@ def comparison(**changes):
 
 def cells_of(config):
     return cells(config, ExperimentConfig, {})
+
+
+EXPERIMENTS = Path(__file__).parents[2] / "deployments/experiments"
+COMPARISONS = {file.stem: file for file in EXPERIMENTS.rglob("*.yaml") if "\narms:" in file.read_text()}
+
+
+@pytest.mark.parametrize("file", COMPARISONS)
+def test_the_arms_of_every_comparison_in_the_box_are_matched(file):
+    whole = load_comparison(COMPARISONS[file])
+    tune = whole.tune and whole.tune.model_copy(update={"seeds": [1000]})
+    config = whole.model_copy(update={"seeds": [0], "tune": tune})
+    found = [*cells_of(config), *tuning_cells(config, ExperimentConfig, {})]
+    assert {cell.arm for cell in found} == set(config.arms)
 
 
 def results(**by_arm):
