@@ -34,9 +34,9 @@ class CellsOnRay:
         self._ray = connected("auto")
         check_room(self._ray, "a cell (the key ray)", wanted.cpus, wanted.gpus)
         check_nodes(self._ray, root)
-        self._task = self._ray.remote(_run).options(
+        self._task = self._ray.remote(
             num_cpus=wanted.cpus, num_gpus=wanted.gpus, max_retries=0, scheduling_strategy="SPREAD"
-        )
+        )(_run)
 
     def run(self, name: str, work: Callable[[], None]) -> None:
         """Call `work`, which makes the cell `name`, on a node with room for it.

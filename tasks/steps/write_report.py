@@ -13,7 +13,8 @@ from mars_core.report.run_report import RunReport, rounds_table, write
 from mars_core.report.text_sections import RoundTexts, hardest
 from mars_core.report.wording import without_figures
 from mars_core.tables import Table
-from tasks.run.prefect_api import has_flow_run, task_of_flow, tolerate_outage
+from tasks.run import prefect_api
+from tasks.run.prefect_api import task_of_flow, tolerate_outage
 from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import ArtifactRef, RunFolder, RunFolderError
 from tasks.run.sources import LEFT_OUT
@@ -137,7 +138,7 @@ def write_report(run: RunFolder) -> RunReport:
     """Write report.md and its figures, and show the table of rounds and the page in Prefect."""
     report = run_report(run)
     page = without_figures(write(report, run.root))
-    if not has_flow_run():
+    if not prefect_api.has_flow_run():
         return report
     headers, rows = rounds_table(report)
     table = [dict(zip(headers, row, strict=True)) for row in rows]

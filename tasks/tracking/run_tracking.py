@@ -25,7 +25,7 @@ from prefect.cache_policies import NO_CACHE
 from mars_core.config import flat, public
 from mars_core.files import digest
 from mars_core.report.wording import share
-from tasks.run.prefect_api import has_flow_run
+from tasks.run import prefect_api
 from tasks.run.round_metrics import best_round, read_metrics
 from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.sources import LEFT_OUT
@@ -67,7 +67,7 @@ def tracked(run: RunFolder) -> Iterator[Track]:
     Raises:
         TrackingError: at the start, MLflow refuses the data for a reason that waiting does not change.
     """
-    if not has_flow_run():  # whoever started it has the folder, and the rights to send it
+    if not prefect_api.has_flow_run():  # whoever started it has the folder, and the rights to send it
         yield lambda *args, **keys: None
         return
     delivery = Delivery(run.config.tracking, run.root)

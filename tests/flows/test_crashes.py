@@ -39,7 +39,7 @@ def runs(prefect_server, experiment, tiny_decoder):
         patch.setattr(mars_core.files, "sync", crash_once)
         # Dozens of starts, without Prefect: the run folder alone says what is done. All is sent to MLflow.
         patch.setattr(prefect.Task, "__call__", lambda task, *args, **kwargs: task.fn(*args, **kwargs))
-        patch.setattr("tasks.tracking.run_tracking.has_flow_run", lambda: True)
+        patch.setattr("tasks.run.prefect_api.has_flow_run", lambda: True)
         is_finished = False
         while not is_finished:
             before = len(cut)
