@@ -58,7 +58,10 @@ class ResponseSampling(Sampling):
 
 
 class LaunchConfig(Configuration):
-    """A vLLM server of the run's own: started when the first text is needed, gone before the fit."""
+    """Servers of the run's own: started when the first text is needed, gone before the fit.
+
+    By default it is one, on this machine. With `replicas` they are on the nodes of a Ray cluster.
+    """
 
     command: str = ".venv-vllm/bin/python -m vllm.entrypoints.openai.api_server"
     """What starts the server, in an environment of its own: a relative path is looked for in the working
@@ -70,6 +73,14 @@ class LaunchConfig(Configuration):
     embedder stay and grow with their batches, leave them room by `--gpu-memory-utilization 0.7`."""
     start_seconds: float = Field(default=1800.0, gt=0)
     """How long it may take until it answers: it may have to fetch the model first."""
+    replicas: int | None = Field(default=None, ge=1)
+    """Servers on the nodes of the Ray cluster that RAY_ADDRESS names, or else that of this machine. One that
+    ends is replaced while the others go on. Each listens on its node's address."""
+    gpus: float | None = Field(default=None, ge=0)
+    """GPUs of a replica, as many as `--tensor-parallel-size` in `arguments` says; by default 1 where the
+    cluster has some, else 0."""
+    cpus: int | None = Field(default=None, ge=1)
+    """CPUs of a replica; by default 1 beside a GPU, else all of the smallest node."""
 
 
 class GenerationConfig(PluginSection):

@@ -120,6 +120,15 @@ def computing_nodes(ray: Any) -> list[dict[str, Any]]:
     return nodes
 
 
+def resources(ray: Any, cpus: int | None, gpus: float | None) -> tuple[int, float]:
+    """CPUs and GPUs of an actor, by default a GPU if the cluster has some and 1 CPU beside it, else all CPUs
+    of the smallest node."""
+    nodes = [node["Resources"] for node in computing_nodes(ray)]
+    if gpus is None:
+        gpus = float(any(node.get("GPU") for node in nodes))
+    return cpus or (1 if gpus else int(min(node["CPU"] for node in nodes))), gpus
+
+
 def check_room(ray: Any, what: str, cpus: float, gpus: float) -> None:
     """Check that there is a node with what a task or an actor takes, be it free or not.
 

@@ -38,6 +38,12 @@ class Compute(Plugin):
             ModelError: the embedder cannot be loaded.
         """
 
+    def release(self) -> None:
+        """Give back what is kept for the next specification, such as GPUs, to other work on the same nodes.
+
+        By default nothing is kept.
+        """
+
     @abstractmethod
     def run(self, spec: ScoreSpec, on_scored: OnScored) -> None:
         """Score the pairs and the texts of `spec`, and write what `mars_core.model.scoring` says into

@@ -49,6 +49,7 @@ from tasks.compute.cluster import (
     connected,
     differences,
     first_line,
+    resources,
 )
 from tasks.compute.compute import Compute, OnScored
 from tasks.compute.parts import Embedding, Rows, Scoring, Work, with_vectors, with_whole_paths
@@ -126,7 +127,11 @@ class Ray(Compute):
         self._complete(work, on_embedded)
         work.take_in()
 
-    def _complete(self, work: "Work", on_done: OnScored) -> None:
+    def release(self) -> None:
+        """End the actors; the next specification starts them again."""
+        self._pool().release()
+
+    def _complete(self, work: Work, on_done: OnScored) -> None:
         """Compute the parts that are not there."""
         work.folder.mkdir(parents=True, exist_ok=True)
         found, missing = work.divided(self.config.rows_of_part)
@@ -249,11 +254,8 @@ class _Pool:
 
     def __init__(self, address: str, actors: int | None, gpus: float | None, cpus: int | None) -> None:
         self._ray = connected(address)
-        nodes = computing_nodes(self._ray)
-        has_gpus = any(node["Resources"].get("GPU") for node in nodes)
-        self.gpus = gpus if gpus is not None else float(has_gpus)
-        self.cpus = cpus or (1 if self.gpus else int(min(node["Resources"]["CPU"] for node in nodes)))
-        self.size = actors or max(1, sum(map(self._room, nodes)))
+        self.cpus, self.gpus = resources(self._ray, cpus, gpus)
+        self.size = actors or max(1, sum(map(self._room, computing_nodes(self._ray))))
         self._actors: list[_Actor] = []
         self._checked: set[Path] = set()
         self._failed_starts = 0
@@ -297,6 +299,11 @@ class _Pool:
             for actor in self._actors:
                 if actor.is_ready:
                     actor.handle.forget.remote()
+
+    def release(self) -> None:
+        """End all actors."""
+        with self._lock:
+            self._end(list(self._actors))
 
     def _fill_up(self) -> None:
         """Start actors in the place of those that have ended."""

@@ -30,13 +30,13 @@ def answers(address: str) -> bool:
     return status < 400 or status in (401, 403)
 
 
-def free_port(wanted: int = 0) -> int:
-    """The wanted port on the loopback, or another one if that is 0 or taken."""
+def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
+    """The wanted port of an address of this machine, or another one if that is 0 or taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port just closed counts as taken
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind((host, wanted))
         except OSError:
-            return free_port()
+            return free_port(host=host)
         port: int = probe.getsockname()[1]
         return port

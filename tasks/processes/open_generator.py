@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mars_core.generation import GenerationConfig, GenerationStore, Generator
-from tasks.processes.vllm_server import LaunchedBackend
+from tasks.processes.launched_backend import LaunchedBackend
 from tasks.run.run_folder import RunFolder
 from tasks.run.vllm_command import has_gpu
 
@@ -17,6 +17,9 @@ THREADS = torch.get_num_threads()
 @contextmanager
 def open_generator(run: RunFolder) -> Iterator[Generator]:
     """The generator of a run's configuration, during a `with` block; see `generator_of`."""
+    launch = run.config.generation.launch
+    if launch and launch.replicas:
+        run.config.compute.open().release()
     with generator_of(run.config.generation, run.path("vllm.log")) as generator:
         yield generator
 

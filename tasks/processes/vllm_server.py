@@ -1,33 +1,23 @@
-"""A run's own vLLM server: it starts when the first text is needed, and ends when the generator is closed.
+"""A vLLM server of a run's own.
 
-It runs in a separate Python environment, on a leash (see `tasks.processes.leash`): it ends with the run,
-however that ends, and so does its whole process group. It listens on the loopback, and asks for a key that
-only this run has.
+It runs in a separate Python environment, on a leash (see `tasks.processes.leash`): it ends with the process
+that launched it, however that ends, and so does its whole process group. It asks for a key that only this run
+has.
 """
 
-import secrets
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from accelerate.utils.memory import clear_device_cache
-
-from mars_core.generation import (
-    Answer,
-    Backend,
-    GenerationConfig,
-    GenerationError,
-    LaunchConfig,
-    Request,
-)
-from mars_core.generation.instructions import ROLES
+from mars_core.generation import GenerationConfig, GenerationError, LaunchConfig
 from tasks.processes.addresses import answers, free_port
 from tasks.processes.child_environment import without_secrets
 from tasks.processes.child_process import leashed
 from tasks.run.step import tell
-from tasks.run.vllm_command import check, for_cpu, has_gpu, model_arguments, server_command
+from tasks.run.vllm_command import for_cpu, has_gpu, model_arguments, server_command
 
 LAST_LINES = 20
 MODEL_SECRETS = (
@@ -41,83 +31,67 @@ MODEL_SECRETS = (
 MESSAGE_SECONDS = 15.0
 
 
-class LaunchedBackend(Backend):
-    """The backend of a server that starts with the first request that must be sent."""
+class LaunchedServer(NamedTuple):
+    """A server that has answered."""
 
-    def __init__(self, config: GenerationConfig, launch: LaunchConfig, log: Path) -> None:
-        super().__init__(config)
-        self.launch = launch
-        self.log = log
-        self.backend = config.open()
-        self._server = ExitStack()
-        self._runs = False
+    address: str
+    """Such as http://127.0.0.1:40001."""
+    poll: Callable[[], int | None]
+    """Its exit status, or None while it runs."""
 
-    def key(self, request: Request) -> str:
-        """See `Backend.key`; the server's address is not part of it."""
-        return self.backend.key(request)
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """See `Backend.answers`; starts the server if it does not run yet.
+@contextmanager
+def launched_server(
+    config: GenerationConfig,
+    launch: LaunchConfig,
+    log: Path,
+    api_key: str,
+    host: str = "127.0.0.1",
+    threads: int | None = None,
+) -> Iterator[LaunchedServer]:
+    """A vLLM server on this machine during a `with` block, which begins when it answers.
 
-        Raises:
-            GenerationError: it does not start, or stops answering; the message has the last lines of its log.
-        """
-        if not self._runs:
-            key = secrets.token_urlsafe()
-            self.backend = type(self.backend).of_launched(self.config, self._start(key), key)
-            self._runs = True
-        try:
-            yield from self.backend.answers(requests)
-        except GenerationError as error:
-            raise GenerationError(f"{error}. {self._last_words()}") from None
+    Args:
+        config: which model it serves.
+        launch: its command.
+        log: gets what it says.
+        api_key: what it asks for.
+        host: address that it listens on.
+        threads: of a server on a CPU that shares the machine; by default it has all cores.
 
-    def close(self) -> None:
-        """End the server and all its processes, which frees the GPU."""
-        self._server.close()
-        self._runs = False
-
-    def _start(self, api_key: str) -> str:
-        """Start the server and wait until it answers; returns its address."""
-        check(self.config, self.launch)
-        command = server_command(self.launch)
-        port = free_port()
-        address = f"http://127.0.0.1:{port}"
-        cpu = None if has_gpu() else for_cpu()
-        place = [*model_arguments(str(self.config.model)), "--host", "127.0.0.1", "--port", str(port)]
-        command += [*place, *(cpu.arguments if cpu else ()), *shlex.split(self.launch.arguments)]
-        tell("Starting a server of %s; its log is %s.", self.config.model, self.log)
-        if cpu:
-            self._tell_slow_sampling()
-        given = without_secrets(but=MODEL_SECRETS)
-        environment = {**(cpu.environment if cpu else {}), **given, "VLLM_API_KEY": api_key}
-        clear_device_cache(garbage_collection=True)  # this process would keep memory that is free
-        server = self._server.enter_context(leashed(command, log=self.log, env=environment))
+    Raises:
+        GenerationError: it does not start; the message has the last lines of its log.
+    """
+    command = server_command(launch)
+    port = free_port(host=host)
+    address = f"http://{host}:{port}"
+    cpu = None if has_gpu() else for_cpu()
+    place = [*model_arguments(str(config.model)), "--host", host, "--port", str(port)]
+    command += [*place, *(cpu.arguments if cpu else ()), *shlex.split(launch.arguments)]
+    tell("Starting a server of %s; its log is %s.", config.model, log)
+    environment = {**(cpu.environment if cpu else {}), **without_secrets(but=MODEL_SECRETS)}
+    if cpu and threads:
+        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+    with leashed(command, log=log, env={**environment, "VLLM_API_KEY": api_key}) as server:
         started = said = time.monotonic()
         while not answers(f"{address}/health"):
             now = time.monotonic()
             if server.poll() is not None:
-                raise GenerationError(f"the server ended before it answered. {self._last_words()}")
-            if now - started > self.launch.start_seconds:
+                raise GenerationError(f"the server ended before it answered. {last_lines(log)}")
+            if now - started > launch.start_seconds:
                 raise GenerationError(
-                    f"the server did not answer within {self.launch.start_seconds:g} s "
-                    f"(generation.launch.start_seconds). {self._last_words()}"
+                    f"the server did not answer within {launch.start_seconds:g} s "
+                    f"(generation.launch.start_seconds). {last_lines(log)}"
                 )
             if now - said > MESSAGE_SECONDS:
                 said = now
                 tell("Waiting for the server for %.0f s.", now - started)
             time.sleep(0.2)
         tell("The server answers after %.0f s.", time.monotonic() - started)
-        return address
+        yield LaunchedServer(address, server.poll)
 
-    def _tell_slow_sampling(self) -> None:
-        roles = [role for role in ROLES if self.config.sampling(role).top_p < 1]
-        if roles:
-            tell(
-                "On a CPU top_p below 1 about halves the tokens per second, for every token sorts the "
-                "vocabulary: set %s to 1 where speed matters.",
-                ", ".join(f"generation.{role}.top_p" for role in roles),
-            )
 
-    def _last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-        return f"Its last words, of {self.log}:\n" + ("\n".join(lines) or "(none)")
+def last_lines(log: Path) -> str:
+    """The end of a server's log, for a message."""
+    lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
+    return f"Its last words, of {log}:\n" + ("\n".join(lines) or "(none)")

@@ -19,6 +19,7 @@ import psutil
 
 from mars_core.generation import GenerationConfig, GenerationError, LaunchConfig
 from mars_core.model.checkpoints import locate
+from tasks.compute.cluster import check_room, connected, resources
 
 GIB = 2**30
 LEAST_MEMORY = 4 * GIB
@@ -75,12 +76,17 @@ def for_cpu() -> ForCpu:
 
 
 def check(config: GenerationConfig, launch: LaunchConfig) -> None:
-    """Check that the run can launch its server, before anything is computed.
+    """Check that the run can launch its servers, before anything is computed.
 
     Raises:
         GenerationError: there is no such command, or this machine cannot run it.
         ModelError: a packaged model is not installed.
+        ComputeError: there is no Ray cluster for replicas, or no node of it has room for one.
     """
+    if launch.replicas:
+        ray = connected("auto")
+        check_room(ray, "a server (generation.launch)", *resources(ray, launch.cpus, launch.gpus))
+        return
     server_command(launch)
     if not has_gpu():
         for_cpu()

@@ -150,6 +150,8 @@ def served(config: ServeConfig, log: Path) -> Iterator[Served]:
     key = os.environ.get(KEY)
     if not key:
         raise ServeError(f"{KEY} is not set: put a key into it, such as that of `openssl rand -hex 32`")
+    if config.launch.replicas:
+        raise ServeError("mars serve starts one server, on this machine: remove the key launch.replicas")
     _check_port(config.port)
     command = server_command(config.launch)
     cpu = None if has_gpu() else for_cpu()

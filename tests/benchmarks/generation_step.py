@@ -22,8 +22,8 @@ from mars_core.method.augmentation import AugmentationConfig, Parent, augment
 from mars_core.method.guards import Guards, GuardsConfig
 from mars_core.method.semantics import Embedder, SemanticsConfig, measure_distances
 from tasks.inspect.preview import Listened
+from tasks.processes.launched_backend import LaunchedBackend
 from tasks.processes.open_generator import one_thread
-from tasks.processes.vllm_server import LaunchedBackend
 from tasks.run.run_config import load_run
 
 PAIRS = int(os.environ.get("MARS_STEP_PAIRS", "150"))

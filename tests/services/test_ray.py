@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -23,17 +24,19 @@ import yaml
 
 from deployments import cluster as deployed
 from mars_core.data.samples import preferences
+from mars_core.generation import GenerationConfig, Request
 from mars_core.model.reward_model import ModelConfig
 from mars_core.model.scoring import ScoreSpec, score
 from mars_core.tables import Table
 from tasks.compute.compute import ComputeConfig
 from tasks.processes.addresses import free_port
+from tasks.processes.open_generator import generator_of
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
 bad_day = pytest.mark.skipif(not os.environ.get("MARS_BAD_DAYS"), reason="a bad day: make bad-days")
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 EXPERIMENT = {
     "name": "tiny",
     "rounds": 1,
@@ -49,6 +52,38 @@ ARMS = {
 }
 CELL_NAMES = tuple(f"ray::{arm}"[:15] for arm in ARMS)  # a process's name has at most 15 characters
 TABLES = ("distances", "round-1/margins", "round-1/allocation", "round-1/augmented", "round-1/synthetic")
+SERVER = """
+import argparse, http.server, json, os, time
+arguments = argparse.ArgumentParser()
+for name in ("--model", "--host", "--port"):
+    arguments.add_argument(name)
+arguments, _ = arguments.parse_known_args()
+
+def note(file, line):
+    with open(file, "a") as lines:
+        lines.write(line + chr(10))
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.reply({"data": [{"id": arguments.model}]})
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(0.05)
+        choice = {"message": {"content": "Larks sing."}, "finish_reason": "stop"}
+        self.reply({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 3}})
+        note("answered", str(os.getpid()))
+    def reply(self, content):
+        data = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+server = http.server.ThreadingHTTPServer((arguments.host, int(arguments.port)), Handler)
+note("ready", str(os.getpid()))
+server.serve_forever()
+"""
+"""A stand-in of vLLM, which notes who answers."""
 START = """
 import sys
 import time
@@ -267,6 +302,47 @@ def test_a_comparison_of_8_cells_that_is_killed_computes_no_finished_cell_again(
     assert len(report.results) == 8
     assert steps(before) == kept
     assert len(list(folder.glob("*/cell.log"))) == 8  # each was a task of the cluster
+
+
+def test_a_server_that_dies_is_replaced_while_the_other_goes_on(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "serve.py").write_text(SERVER)
+    launch = {"command": f"{sys.executable} serve.py", "replicas": 2, "cpus": 1}
+    config = GenerationConfig.model_validate(
+        {"backend": "vllm", "model": "m", "launch": launch, "store": "store", "options": {"concurrency": 2}}
+    )
+    killed, asked = [], 0
+
+    def servers():
+        return [int(line) for line in Path("ready").read_text().split()]
+
+    def answered():
+        return Path("answered").read_text().split()
+
+    def kill():
+        if not killed:
+            killed.append(servers()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    with generator_of(config, tmp_path / "vllm.log") as generator:
+
+        def ask(count, on_answer=lambda: None):
+            nonlocal asked
+            some = [
+                Request("paraphrase_chosen", "What is a lark?", f"Lark {n}.", "A fish.", 1)
+                for n in range(asked, asked + count)
+            ]
+            asked += count
+            assert not any(answer.error for answer in generator.generate(some, on_answer))
+
+        ask(1)
+        until(lambda: len(servers()) == 2, "two servers run")
+        ask(100, kill)
+        until(lambda: len(servers()) == 3, "the killed one is replaced")
+        until(lambda: ask(8) or str(servers()[2]) in answered(), "the new one is asked")
+    assert len(answered()) == asked  # no answered request was sent twice
+    assert str(servers()[1]) in answered()
+    until(lambda: not any(map(psutil.pid_exists, servers())), "the servers have ended with the block")
 
 
 @bad_day

@@ -67,15 +67,23 @@ class Backend(Plugin):
         """Release resources, such as a model in memory; by default there are none."""
 
     @classmethod
-    def of_launched(cls, config: Any, address: str, api_key: str) -> "Backend":
-        """The backend that asks a server which the run has launched; only for the capability `server`.
+    def of_launched(
+        cls, config: Any, addresses: Sequence[str], api_key: str, replaced_within: float = 0.0
+    ) -> "Backend":
+        """The backend that asks servers which the run has launched; only for the capability `server`.
 
         Args:
             config: the section `generation`.
-            address: where the server is, such as `http://127.0.0.1:40001`.
-            api_key: the key that it asks for.
+            addresses: where the servers are, such as `http://127.0.0.1:40001`.
+            api_key: the key that they ask for.
+            replaced_within: seconds in which a server that has ended gets a successor.
         """
         raise TypeError(f"{cls.__name__} asks no server")
+
+    def reach(self, addresses: Sequence[str]) -> None:
+        """Ask the servers at these addresses from now on, in the middle of a call too; none means that none
+        will come."""
+        raise TypeError(f"{type(self).__name__} asks no server")
 
 
 BACKENDS: ExtensionPoint[Backend] = ExtensionPoint("generator backend", Backend)  # type: ignore[type-abstract]

@@ -121,9 +121,7 @@ class VllmBackend(Backend):
         """Ask as the section `generation` says; `pause` maps failures of a request to seconds."""
         super().__init__(config)
         self.options = config.options
-        self.servers = [
-            Server(address, ConcurrencyLimit(self.options.concurrency)) for address in self.options.addresses
-        ]
+        self.servers = [self._server(address) for address in self.options.addresses]
         self.pause = pause
         self.api_key = os.environ.get(self.options.api_key_env)
         self._checked = False
@@ -237,12 +235,27 @@ class VllmBackend(Backend):
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
     @classmethod
-    def of_launched(cls, config: GenerationConfig, address: str, api_key: str) -> "VllmBackend":
+    def of_launched(
+        cls,
+        config: GenerationConfig,
+        addresses: Sequence[str],
+        api_key: str,
+        replaced_within: float = 0.0,
+    ) -> "VllmBackend":
         """See `Backend.of_launched`; a server that refuses connections has ended."""
-        options = config.options.model_copy(update={"base_url": f"{address}/v1", "patience_seconds": 0.0})
-        backend = cls(config.model_copy(update={"options": options}))
+        urls = tuple(f"{address}/v1" for address in addresses)
+        changed = {"base_url": urls, "patience_seconds": replaced_within}
+        backend = cls(config.model_copy(update={"options": config.options.model_copy(update=changed)}))
         backend.api_key = api_key
         return backend
+
+    def reach(self, addresses: Sequence[str]) -> None:
+        """See `Backend.reach`; a server that stays keeps its limit. May be called from any thread."""
+        known = {server.url: server for server in self.servers}
+        self.servers = [known.get(url) or self._server(url) for url in (f"{one}/v1" for one in addresses)]
+
+    def _server(self, url: str) -> "Server":
+        return Server(url, ConcurrencyLimit(self.options.concurrency))
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent for a request."""
@@ -409,13 +422,16 @@ class Exchange:
         async with asyncio.TaskGroup() as tries:
             while self.unanswered or not self.closed:
                 now = self.loop.time()
-                server = max(self.backend.servers, key=lambda server: server.room(now))
+                servers = self.backend.servers  # they may be others in the next pass
+                if not servers:
+                    raise GenerationError("no server is left, and none comes")
+                server = max(servers, key=lambda server: server.room(now))
                 job = self._next() if server.room(now) > 0 else None
                 if job is not None:
                     server.in_flight += 1
                     tries.create_task(self._try(job, server))
                     continue
-                if self.unanswered and all(server.left_out_until for server in self.backend.servers):
+                if self.unanswered and all(server.left_out_until for server in servers):
                     self._give_up_if_gone(now)
                 self.changed.clear()
                 await self.changed.wait()
@@ -531,7 +547,7 @@ class Exchange:
         patience = self.backend.options.patience_seconds
         if now - self.gone_since >= patience:
             raise GenerationError(
-                f"nobody answers at {', '.join(self.backend.options.addresses)} any more; "
+                f"nobody answers at {', '.join(server.url for server in self.backend.servers)} any more; "
                 f"generation.options.patience_seconds is {patience:g}. What was answered before is in the "
                 "store: start the server and the run again"
             )

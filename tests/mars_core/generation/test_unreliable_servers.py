@@ -241,6 +241,30 @@ def test_a_server_that_dies_and_returns_costs_no_request(monkeypatch):
     assert returned.tries.total() > 20
 
 
+def test_servers_that_come_and_go_in_the_middle_of_a_call_cost_no_request():
+    with serving(Server(seconds=0.01)) as staying, serving(Server(seconds=0.01)) as coming:
+        with serving(Server(seconds=0.01)) as going:
+            asking = backend(going.url, staying.url, concurrency=4)
+            stream = asking.answers(requests(400))
+            answers = dict(next(stream) for _ in range(40))
+            going.end()
+            asking.reach([server.url.removesuffix("/v1") for server in (staying, coming)])
+        answers |= dict(stream)
+    assert len(answers) == 400
+    assert not any(answer.error for answer in answers.values())
+    assert coming.tries.total() > 20
+
+
+def test_a_call_ends_when_no_server_is_left_and_none_comes():
+    with serving(Server(seconds=0.01)) as server:
+        asking = backend(server.url, concurrency=4)
+        stream = asking.answers(requests(400))
+        next(stream)
+        asking.reach([])
+        with pytest.raises(GenerationError, match="no server is left"):
+            list(stream)
+
+
 def test_when_all_servers_have_gone_the_call_ends_and_what_was_answered_is_stored(monkeypatch, tmp_path):
     monkeypatch.setattr(vllm, "LEFT_OUT_SECONDS", 0.05)
     with GenerationStore(tmp_path) as store:

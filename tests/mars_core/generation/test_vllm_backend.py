@@ -456,7 +456,7 @@ def test_the_backend_of_a_launched_server_asks_there_with_the_key_of_that_server
         backend="vllm", model="m", options={"base_url": "http://elsewhere:9/v1", "concurrency": 3}
     )
     with serving(lambda *_: completion("one", "two")) as server:
-        launched = VllmBackend.of_launched(config, server.url.removesuffix("/v1"), "its own")
+        launched = VllmBackend.of_launched(config, [server.url.removesuffix("/v1")], "its own")
         list(launched.answers([paraphrase()]))
     assert [headers["Authorization"] for headers in server.headers] == ["Bearer its own"]
     assert launched.key(paraphrase()) == VllmBackend(config).key(paraphrase())

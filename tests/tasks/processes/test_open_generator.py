@@ -147,7 +147,7 @@ def test_answers_of_a_model_whose_folder_has_changed_are_not_the_new_models(run,
 def test_a_launched_server_finds_the_memory_free_that_earlier_steps_freed(run, monkeypatch):
     pids_when_cleared = []
     monkeypatch.setattr(
-        "tasks.processes.vllm_server.clear_device_cache", lambda **_: pids_when_cleared.append(pids())
+        "tasks.processes.launched_backend.clear_device_cache", lambda **_: pids_when_cleared.append(pids())
     )
     with open_generator(run()) as generator:
         generator.generate(REQUESTS)
