@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from mars_core.config import Configuration, Later, Operational
 from mars_core.errors import MarsError
@@ -15,6 +15,18 @@ from mars_core.objectives.objective import ObjectiveConfig
 
 class FitError(MarsError, RuntimeError):
     """Training cannot go on; the message names the pairs of the batch."""
+
+
+class OnRay(Configuration):
+    """The processes of a fit on the nodes of a Ray cluster; nothing here changes a result beyond its last
+    digits."""
+
+    workers: Annotated[int | None, Operational()] = Field(None, ge=1)
+    """Most processes, each of which has the whole model; by default as many as the cluster has room for."""
+    gpus: Annotated[float | None, Operational()] = Field(None, ge=0)
+    """GPUs of a process; by default 1 where the cluster has some, else 0."""
+    cpus: Annotated[int | None, Operational()] = Field(None, ge=1)
+    """CPUs of a process; by default 1 beside a GPU, else all of the smallest node."""
 
 
 class FitConfig(Configuration):
@@ -63,12 +75,17 @@ class FitConfig(Configuration):
     """How often the validation pairs are scored if `patience` is set."""
     snapshot_minutes: Annotated[float, Operational()] = Field(10.0, ge=0)
     """Time between two snapshots of an unfinished fit, from which the next start resumes."""
-    launch: Annotated[tuple[str, ...], Operational()] = ()
+    launch: Annotated[OnRay | tuple[str, ...], Operational()] = ()
     """Command that starts the fit in several processes, such as [accelerate, launch, --config_file,
     deployments/accelerate/gpus.yaml] or, on a CPU, [torchrun, --standalone, --nproc_per_node, "2"]; by
-    default it runs in one."""
+    default it runs in one. `ray`, or keys such as {workers: 8}, starts them on the nodes of a Ray cluster."""
     deadline_hours: Annotated[float, Operational()] = Field(48.0, gt=0)
     """A fit that takes longer than this is ended and fails."""
+
+    @field_validator("launch", mode="before")
+    @classmethod
+    def _named(cls, launch: Any) -> Any:
+        return {} if launch == "ray" else launch
 
 
 class FitSpec(Configuration):

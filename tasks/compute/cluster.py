@@ -129,6 +129,16 @@ def resources(ray: Any, cpus: int | None, gpus: float | None) -> tuple[int, floa
     return cpus or (1 if gpus else int(min(node["CPU"] for node in nodes))), gpus
 
 
+def room(ray: Any, cpus: int, gpus: float) -> int:
+    """How many actors of so many CPUs and GPUs there is room for on an empty cluster; at least 1."""
+
+    def of_node(own: dict[str, float]) -> float:
+        by_cpus = own["CPU"] // cpus
+        return min(by_cpus, own.get("GPU", 0) // gpus) if gpus else by_cpus
+
+    return max(1, int(sum(of_node(node["Resources"]) for node in computing_nodes(ray))))
+
+
 def check_room(ray: Any, what: str, cpus: float, gpus: float) -> None:
     """Check that there is a node with what a task or an actor takes, be it free or not.
 

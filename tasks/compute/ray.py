@@ -45,11 +45,11 @@ from tasks.compute.cluster import (
     ComputeError,
     about,
     check_nodes,
-    computing_nodes,
     connected,
     differences,
     first_line,
     resources,
+    room,
 )
 from tasks.compute.compute import Compute, OnScored
 from tasks.compute.parts import Embedding, Rows, Scoring, Work, with_vectors, with_whole_paths
@@ -255,15 +255,11 @@ class _Pool:
     def __init__(self, address: str, actors: int | None, gpus: float | None, cpus: int | None) -> None:
         self._ray = connected(address)
         self.cpus, self.gpus = resources(self._ray, cpus, gpus)
-        self.size = actors or max(1, sum(map(self._room, computing_nodes(self._ray))))
+        self.size = actors or room(self._ray, self.cpus, self.gpus)
         self._actors: list[_Actor] = []
         self._checked: set[Path] = set()
         self._failed_starts = 0
         self._lock = threading.Lock()
-
-    def _room(self, node: dict[str, Any]) -> int:
-        room = node["Resources"]["CPU"] // self.cpus
-        return int(min(room, node["Resources"].get("GPU", 0) // self.gpus) if self.gpus else room)
 
     def check(self, folder: Path) -> None:
         """Check each node's version, and that it sees a folder as this process does, once a folder.

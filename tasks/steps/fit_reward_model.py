@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mars_core.experiment import ExperimentConfig
-from mars_core.fit.specification import FitError, FitSpec
+from mars_core.fit.specification import FitError, FitSpec, OnRay
 from mars_core.model.reward_model import device_of
 from tasks.processes.trainer import run_trainer
 from tasks.run.progress import progress
@@ -15,6 +15,7 @@ from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Checkpoint, Made, step, tell
 
 TRAINER = "mars_core.fit.train"
+RAY_TRAINER = "tasks.compute.ray_fit"
 
 
 @step("fit", version=6, reads=("seed", "model", "fit"))
@@ -34,7 +35,9 @@ def fit_reward_model(
         ChildError: the training process crashed, was killed, or took too long.
         FitError: the command of `fit.launch` is not found.
     """
-    command = _command(run.config)
+    module, command = _trainer(run.config)
+    if isinstance(run.config.fit.launch, OnRay):
+        run.config.compute.open().release()
     paths = run.of_round(round)
     log = run.path(paths.fit_log)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,7 @@ def fit_reward_model(
     total = run.config.fit.epochs * sum(part.rows or 0 for part in (train, *synthetic))
     with progress(f"round {round} · fit", total, "pairs") as advance:
         result = run_trainer(
-            TRAINER,
+            module,
             file,
             command,
             log=log,
@@ -70,13 +73,15 @@ def fit_reward_model(
     return Made(run.adopt(paths.model), metrics, also={"curve": run.adopt(paths.training)})
 
 
-def _command(config: ExperimentConfig) -> list[str]:
-    """The command that runs the trainer: `fit.launch`, or Python on a GPU; none on a CPU, where it is
-    forked."""
+def _trainer(config: ExperimentConfig) -> tuple[str, list[str]]:
+    """The module that trains, and the command that runs it: by `fit.launch`, or a Python of its own on a GPU;
+    none on a CPU, where it is forked."""
     launch = config.fit.launch
+    if isinstance(launch, OnRay):
+        return RAY_TRAINER, [sys.executable]
     if launch:
-        return [_found(launch[0]), *launch[1:]]
-    return [] if device_of(config.model) == "cpu" else [sys.executable]
+        return TRAINER, [_found(launch[0]), *launch[1:]]
+    return TRAINER, [] if device_of(config.model) == "cpu" else [sys.executable]
 
 
 def _found(command: str) -> str:

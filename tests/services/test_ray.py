@@ -24,6 +24,8 @@ import yaml
 
 from deployments import cluster as deployed
 from mars_core.data.samples import preferences
+from mars_core.fit.specification import FitConfig, FitSpec
+from mars_core.fit.train import fit
 from mars_core.generation import GenerationConfig, Request
 from mars_core.model.reward_model import ModelConfig
 from mars_core.model.scoring import ScoreSpec, score
@@ -118,6 +120,9 @@ class Cluster:
 
     def actors(self):
         return [one for one in self.processes() if one.name().startswith("ray::_Worker")]
+
+    def trainers(self):
+        return [one for one in self.processes() if one.name().startswith("ray::RayTrain")]
 
     def cells(self):
         return [one for one in self.processes() if one.name().startswith(CELL_NAMES)]
@@ -343,6 +348,37 @@ def test_a_server_that_dies_is_replaced_while_the_other_goes_on(cluster, tmp_pat
     assert len(answered()) == asked  # no answered request was sent twice
     assert str(servers()[1]) in answered()
     until(lambda: not any(map(psutil.pid_exists, servers())), "the servers have ended with the block")
+
+
+def test_a_fit_on_two_nodes_whose_process_is_killed_goes_on_from_its_snapshot(
+    cluster, rows, tiny_decoder, tmp_path
+):
+    spec = FitSpec(
+        model=str(tiny_decoder), pairs=[rows], output=tmp_path / "fitted", log=tmp_path / "fitted.jsonl",
+        seed=3, reward_model=ModelConfig(max_length=64, precision="float32"),
+        fit=FitConfig(
+            learning_rate=1e-3, batch_pairs=16, epochs=3, dropout=0.0, snapshot_minutes=0, launch="ray"
+        ),
+    )  # fmt: skip
+    (tmp_path / "fit.json").write_text(spec.model_dump_json())
+    command = [sys.executable, "-m", "tasks.compute.ray_fit", tmp_path / "fit.json"]
+    fitting = subprocess.Popen(
+        command, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    lines = [json.loads(fitting.stdout.readline()) for _ in range(3)]
+    cluster.trainers()[-1].kill()
+    *again, last = map(json.loads, fitting.stdout)
+    assert fitting.wait() == 0
+    steps = [line["step"] for line in [*lines, *again]]
+    assert sorted(set(steps)) == list(range(1, 31))
+    assert len(steps) <= 31, "more than the step in flight was computed again"
+    assert last["result"]["processes"] == 2
+    alone = []
+    fit(spec.model_copy(update={"output": tmp_path / "alone"}), alone.append)
+    together = [json.loads(line) for line in spec.log.read_text().splitlines()]
+    for figure in ("loss", "gradient_norm", "learning_rate"):
+        expected = pytest.approx([step[figure] for step in alone], rel=1e-4)
+        assert [step[figure] for step in together] == expected
 
 
 @bad_day
