@@ -359,7 +359,11 @@ def explained(config: BaseModel, prefix: str = "") -> str:
                 f"{prefix}{name} = {json.dumps(value, default=str)}\n    {meaning}{_notes(field, value)}\n"
             )
         if section:
-            lines.append(explained(section() if value is None else value, f"{prefix}{name}."))
+            lines.append(
+                explained(
+                    value if isinstance(value, BaseModel) else section.model_construct(), f"{prefix}{name}."
+                )
+            )
     return "".join(lines)
 
 

@@ -68,7 +68,7 @@ def files_at(source: str, kinds: tuple[str, ...]) -> list[RemoteFile]:
         else:
             found = [system.info(path)]
         files = sorted(about["name"] for about in found if about["type"] == "file")
-        named = of_pairs(files, kinds) if len(found) > 1 else files
+        named = of_pairs(files, kinds) if len(found) > 1 else [name for name in files if name.endswith(kinds)]
         remote = [
             RemoteFile(
                 str(system.unstrip_protocol(name)),

@@ -116,6 +116,8 @@ def parts(source: str) -> list[Part]:
             raise PairsError(f"{source}: not a {', '.join(READERS)} file")
         files = [path]
     elif suffix(path) in READERS or source.startswith((".", "/", "~")):
+        if "*" in source:
+            raise PairsError(f"{source}: a pattern is part of an address: file://{path.absolute()}")
         where = "" if path.is_absolute() else f" in {Path.cwd()}, where the command was started"
         raise PairsError(f"{source}: no such file or folder{where}")
     else:

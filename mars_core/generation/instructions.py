@@ -62,12 +62,11 @@ class Prompts:
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise PromptsError(f"{name!r} is neither a folder nor one of {', '.join(BUILT_IN)}")
-        absent = [f"{role}.txt" for role in ROLES if not (folder / f"{role}.txt").is_file()]
+        files_of_roles = [(role, folder / f"{role}.txt") for role in ROLES]
+        absent = [file.name for _, file in files_of_roles if not file.is_file()]
         if absent:
             raise PromptsError(f"{folder} lacks {', '.join(absent)}")
-        return Prompts(
-            {role: _parts(role, (folder / f"{role}.txt").read_text(encoding="utf-8")) for role in ROLES}
-        )
+        return Prompts({role: _parts(role, str(file), _text(file)) for role, file in files_of_roles})
 
     @property
     def digest(self) -> str:
@@ -122,26 +121,30 @@ def ends_at(messages: Sequence[Message]) -> str | None:
 @lru_cache
 def _built_in(name: str) -> Prompts:
     folder = files(__package__).joinpath("prompts", name)
-    return Prompts(
-        {role: _parts(role, folder.joinpath(f"{role}.txt").read_text(encoding="utf-8")) for role in ROLES}
-    )
+    texts = {role: folder.joinpath(f"{role}.txt").read_text(encoding="utf-8") for role in ROLES}
+    return Prompts({role: _parts(role, f"{role}.txt", text) for role, text in texts.items()})
 
 
-def _parts(role: Role, text: str) -> tuple[str, ...]:
-    """Split and check a template.
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PromptsError(f"{file}: is not UTF-8: {error}") from error
+
+
+def _parts(role: Role, file: str, text: str) -> tuple[str, ...]:
+    """Split and check a template, which is the content of `file`.
 
     Raises:
         PromptsError: it has too few or too many parts, an unknown placeholder, or not the text of its role.
     """
-    file = f"{role}.txt"
-    *parts, last = (
-        part.strip() for part in re.split(r"^---$", text.replace("\r\n", "\n"), flags=re.MULTILINE)
-    )
-    parts.append(last)
+    parts = [part.strip() for part in re.split(r"^---\s*$", text, flags=re.MULTILINE)]
     if not 2 <= len(parts) <= len(SPEAKERS) or not parts[1]:
+        found = "an empty user message" if 2 <= len(parts) <= len(SPEAKERS) else f"{len(parts)} of them"
         raise PromptsError(
-            f"{file}: is a system message (which may be empty), a line ---, and a user message; what a reply "
-            f"begins with may follow after another ---. It has {len(parts)} parts"
+            f"{file}: a template has two or three parts with a line --- between them: a system message, "
+            "which may be empty, a user message, and what a reply is to begin with, if anything. There is "
+            f"{found} here"
         )
     invalid = [part for part in parts if not Template(part).is_valid()]
     if invalid:

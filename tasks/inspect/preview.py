@@ -47,8 +47,16 @@ class Listened(Generator):
             generator.backend, generator.store, generator.max_failed_share, offline=generator.offline
         )
         self.heard: list[tuple[Request, Answer]] = []
-        self.first_heard = math.nan
-        """When the first answer came that was not in the store: before it, a server may have started."""
+        self.written: list[tuple[float, int]] = []
+        """When answers came that were not in the store, and how many tokens had been written by then."""
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second after the first answer, before which a server may have started; 0 if unknown."""
+        if len(self.written) < 2:
+            return 0.0
+        (began, before), (ended, after) = self.written[0], self.written[-1]
+        return (after - before) / max(ended - began, 1e-9)
 
     def converse(
         self,
@@ -59,8 +67,8 @@ class Listened(Generator):
         """See `Generator.converse`."""
 
         def listen(arrived: Sequence[Arrived[Topic]]) -> Iterable[tuple[Topic, Request]]:
-            if math.isnan(self.first_heard) and self.counts.sent:
-                self.first_heard = time.monotonic()
+            if self.counts.sent:
+                self.written.append((time.monotonic(), self.counts.completion_tokens))
             self.heard += [(request, answer) for _, request, answer in arrived]
             return reply(arrived)
 
@@ -284,13 +292,13 @@ def _totals(
         samples[kind] += len(answer.texts)
         tokens[kind] += answer.completion_tokens
     kept = sum(parent.kept.total() for parent in parents)
-    sent, seconds = listened.counts.completion_tokens, time.monotonic() - listened.first_heard
-    stored = "; the others were in the store" if sent < tokens.total() else ""
+    sent = listened.counts.completion_tokens
+    stored = "" if sent == tokens.total() else "; the others were in the store"
     lines = [
         "## In all",
         f"{samples['rewrite']} samples of rewrites, {tokens['rewrite']:,} tokens; {samples['paraphrase']} of "
         f"paraphrases, {tokens['paraphrase']:,} tokens, of which {kept} could be used. {sent:,} tokens were "
-        f"written now, in {seconds:.0f} s{stored}.",
+        f"written now{stored}.",
         *(f"Dropped {kind}: {reasons}." for kind, reasons in dropped.items() if reasons),
     ]
     if kept and tokens["paraphrase"]:
@@ -302,10 +310,12 @@ def _totals(
             f"The run wants at most {wanted:,} paraphrases, about {needed:,.0f} tokens, and {rewrites:,.0f} "
             "for rewrites if as many pairs are close as here"
         )
-        if sent:
-            minutes = (needed + rewrites) * seconds / sent / 60
+        if rate := listened.rate:
+            minutes = (needed + rewrites) / rate / 60
             took = f"{minutes / 60:,.1f} hours" if minutes > 90 else f"{math.ceil(minutes)} minutes"
-            estimate += f": {took} at this rate. More requests at once are several times faster"
+            estimate += (
+                f": {took} at {rate:.0f} tokens/s, as here. More requests at once are several times faster"
+            )
         lines.append(f"{estimate}.")
     return "\n\n".join(lines)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from transformers import AutoTokenizer
 
 from mars_core.generation import GenerationConfig, GenerationError, LaunchConfig
 from mars_core.model.checkpoints import locate
@@ -79,7 +80,8 @@ def check(config: GenerationConfig, launch: LaunchConfig) -> None:
     """Check that the run can launch its servers, before anything is computed.
 
     Raises:
-        GenerationError: there is no such command, or this machine cannot run it.
+        GenerationError: there is no such command, this machine cannot run it, or a model that is here has no
+            chat template.
         ModelError: a packaged model is not installed.
         ComputeError: there is no Ray cluster for replicas, or no node of it has room for one.
     """
@@ -91,6 +93,16 @@ def check(config: GenerationConfig, launch: LaunchConfig) -> None:
     if not has_gpu():
         for_cpu()
     model_arguments(str(config.model))
+    _check_template(str(config.model))
+
+
+def _check_template(model: str) -> None:
+    """Check that a model on this machine can be asked; one of the hub is fetched by the server first."""
+    folder = Path(locate(model).path)
+    if folder.is_dir() and not AutoTokenizer.from_pretrained(folder).chat_template:
+        raise GenerationError(
+            f"the model {model} has no chat template, as base models do: name an instruction-tuned one"
+        )
 
 
 def server_command(launch: LaunchConfig) -> list[str]:

@@ -109,12 +109,13 @@ def test_a_source_column_is_kept(write):
     [
         ("sample://pairs", "built-in pairs are sample://preferences"),
         ("absent.jsonl", "no such file or folder"),
-        ("./absent", "no such file or folder"),
+        ("./absent", "no such file or folder in .*, where the command was started"),
+        ("deliveries/*.jsonl", "a pattern is part of an address: file:///"),
         ("Anthropic/hh-rlhf", "with its revision.*such as Anthropic/hh-rlhf@main"),
         ("Anthropic/hh-rlhf@", "with its revision"),
         ("Anthropic/hh-rlhf/helpful-base@main:test", "cannot be loaded from the hub"),
     ],
-    ids=["sample", "file", "folder", "hub", "revision", "offline"],
+    ids=["sample", "file", "folder", "pattern", "hub", "revision", "offline"],
 )
 def test_a_source_that_is_not_there_is_named(source, said):
     with pytest.raises(PairsError, match=said) as error:

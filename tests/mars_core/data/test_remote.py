@@ -97,8 +97,9 @@ def test_a_source_has_changed_where_a_file_was_added_or_has_another_content(buck
     assert len({before, longer, source_digest(source)}) == 3
 
 
-@pytest.mark.parametrize("place", ["other/*.jsonl", "other", "prefs/*.parquet"])
+@pytest.mark.parametrize("place", ["other/*.jsonl", "other", "prefs/*.parquet", "odd/*", "odd/README.md"])
 def test_a_place_without_files_is_told(place, bucket):
+    bucket("odd/README.md", b"What the pairs are.")
     address = bucket("prefs/a.jsonl", lines(ROWS))
     with pytest.raises(RemoteError, match=rf"{address}/{place}".replace("*", r"\*")):
         reading.read(f"{address}/{place}")

@@ -85,7 +85,9 @@ def test_the_wording_of_a_folder_is_its_digest_wherever_it_lies(own):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Say $chosen otherwise.", "paraphrase_chosen.txt: is a system message"),
+        ("Say $chosen otherwise.", "paraphrase_chosen.txt: a template has two .* 1 of them here"),
+        ("Say $chosen.\n--- \n", "There is an empty user message here"),
+        ("\xe4 $chosen".encode("latin-1"), "paraphrase_chosen.txt: is not UTF-8"),
         (
             "---\nSay $chosen to $whom.",
             r"paraphrase_chosen.txt: unknown placeholder \$whom; there are \$chosen",
@@ -95,7 +97,7 @@ def test_the_wording_of_a_folder_is_its_digest_wherever_it_lies(own):
     ],
 )
 def test_a_template_that_cannot_be_used_is_told_before_anything_runs(own, text, said):
-    (own / "paraphrase_chosen.txt").write_text(text)
+    (own / "paraphrase_chosen.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(PromptsError, match=said):
         Prompts.read(str(own))
     with pytest.raises(ConfigError, match=said):

@@ -129,7 +129,7 @@ def test_a_model_of_a_package_is_loaded_from_its_folder_and_known_by_its_name():
     assert model_arguments(name) == ["--model", locate(name).path, "--served-model-name", name]
 
 
-def test_a_server_that_cannot_be_started_is_told_before_anything_is_computed():
+def test_a_server_that_cannot_be_started_is_told_before_anything_is_computed(tiny_decoder):
     launch = LaunchConfig(command=".venv-nowhere/bin/python -m vllm")
     config = GenerationConfig(backend="vllm", model="m", launch=launch)
     with pytest.raises(GenerationError, match="is not there; `make vllm` makes"):
@@ -137,6 +137,8 @@ def test_a_server_that_cannot_be_started_is_told_before_anything_is_computed():
     launch = LaunchConfig(command="true")
     with pytest.raises(ModelError, match="there are"):
         check(config.model_copy(update={"model": "package://nonsense"}), launch)
+    with pytest.raises(GenerationError, match="has no chat template, as base models do"):
+        check(config.model_copy(update={"model": str(tiny_decoder)}), launch)
 
 
 def test_the_server_of_the_clone_is_found_from_any_folder(monkeypatch, tmp_path):

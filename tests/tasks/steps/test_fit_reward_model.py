@@ -12,7 +12,7 @@ from mars_core.fit.specification import FitError
 from tasks.run.run_config import RunConfig
 from tasks.run.run_folder import open_run
 from tasks.run.step import Checkpoint
-from tasks.steps.fit_reward_model import _command, fit_reward_model
+from tasks.steps.fit_reward_model import _trainer, fit_reward_model
 
 pytestmark = pytest.mark.usefixtures("without_prefect")
 
@@ -72,5 +72,5 @@ def test_a_command_that_is_not_there_is_told_in_a_sentence(fitted):
 )
 def test_a_fit_is_forked_on_a_cpu_alone(device, launch, expected):
     values = {"name": "tiny", "model": {"device": device}, "fit": {"launch": launch}}
-    command = _command(RunConfig.model_validate(values))
+    _, command = _trainer(RunConfig.model_validate(values))
     assert [Path(part).name for part in command] == [Path(part).name for part in expected]
