@@ -152,6 +152,9 @@ def cluster(tmp_path_factory):
         os.environ |= running.variables  # Ray reads them when it is imported
         yield running
     finally:
+        import ray
+
+        ray.shutdown()  # a process that is still connected would be ended some time after the head
         subprocess.run([*command, "stop", "--state", state], cwd=PROJECT, check=True)
         for name in running.variables:
             os.environ.pop(name, None)
