@@ -3,15 +3,24 @@
 from contextlib import closing
 
 from mars_core.config import scientific
-from mars_core.files import digest
+from mars_core.errors import MarsError
+from mars_core.evaluation.evaluation_config import read_benchmarks
+from mars_core.files import digest, remove
 from mars_core.method.selection import check_signals
 from mars_core.model.checkpoints import locate
 from mars_core.model.loading import has_trained_head
 from mars_core.model.reward_model import check_objective
 from tasks.run import vllm_command
 from tasks.run.run_config import RunConfig
-from tasks.run.run_folder import claimed_run
-from tasks.run.sources import check_originals, check_rendering, read_sources
+from tasks.run.run_folder import RunFolder, claimed_run
+from tasks.run.sources import (
+    UNFINISHED,
+    check_originals,
+    check_rendering,
+    contents,
+    three_sets,
+    unfinished,
+)
 
 
 def check(*configs: RunConfig) -> None:
@@ -41,13 +50,11 @@ def check(*configs: RunConfig) -> None:
             check_signals(config.selection, config.fit.objective)
             locate(config.semantics.embedder)
             config.compute.open().check(run.root)
-            if not run.path(run.of_round(0).metrics).exists():  # later starts have checked their data already
+            if not run.path(".steps/prepare.json").exists():  # later starts have checked their data already
                 sections = (config.data, config.evaluation, config.model)
                 data = digest(config.seed, *map(scientific, sections))
                 if data not in originals:
-                    with read_sources(config) as (sets, benchmarks):
-                        check_rendering(config, benchmarks)
-                        originals[data] = len(sets.train)
+                    originals[data] = _read(run)
                 check_originals(originals[data], config)
             written = run.path(run.of_round(config.rounds).augmented).exists()
             if generation.launch and not (written or generation.offline):
@@ -55,3 +62,20 @@ def check(*configs: RunConfig) -> None:
             if not (written or generation.launch or generation.offline):
                 with closing(generation.open()) as backend:
                     backend.check()
+
+
+def _read(run: RunFolder[RunConfig]) -> int:
+    """Read and check all pairs and benchmarks of a run: the number of its originals.
+
+    The pairs are left for the step that prepares them.
+    """
+    config = run.config
+    try:
+        sets = three_sets(config, unfinished(run, contents(config, run.digests)))
+        check_originals(len(sets.train), config)
+        benchmarks, _ = read_benchmarks(config.evaluation)
+        check_rendering(config, benchmarks)
+    except MarsError:
+        remove(run.path(UNFINISHED))
+        raise
+    return len(sets.train)

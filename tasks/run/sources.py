@@ -5,23 +5,29 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
-from mars_core.data import pairs, samples
+from mars_core.data import pairs, reading, samples
 from mars_core.data.remote import content_at, is_remote
 from mars_core.data.source_rows import READERS
 from mars_core.evaluation.evaluation_config import read_benchmarks
 from mars_core.experiment import ExperimentConfig
-from mars_core.files import RememberedDigests, digest, sha256_of
+from mars_core.files import RememberedDigests, digest, remove, sha256_of
 from mars_core.method.augmentation import capacity
 from mars_core.method.selection import check_budget
 from mars_core.model.rendering import RenderingError
 from mars_core.model.reward_model import renderer_of
 from tasks.run.progress import progress
+from tasks.run.run_folder import RunFolder
+from tasks.run.step import content_of
 
 LEFT_OUT = "left out"
 """The output of the step `prepare` that counts rows which were left out, by reason."""
+UNFINISHED = ".prepare"
+"""Folder in a run's folder of pairs that were read, by the check before it or by a preparation that was
+killed; the next reading goes on from them."""
 
 
 @contextmanager
@@ -41,6 +47,17 @@ def three_sets(config: ExperimentConfig, folder: Path) -> pairs.ThreeSets:
     """The three sets of a run, as `mars_core.data.pairs` has them, with the progress of their reading."""
     with progress("reading pairs", None, "pairs") as advance:
         return pairs.three_sets(config.data, config.seed, folder, refusal(config), advance)
+
+
+def unfinished(run: RunFolder[Any], contents: dict[str, str]) -> Path:
+    """The folder for pairs of sources with this content; what was read of another content is removed."""
+    root = run.path(UNFINISHED)
+    shaping = (reading.VERSION, contents, run.config.seed, run.config.data, run.config.model)
+    folder = root / digest(*map(content_of, shaping))
+    for other in root.glob("*"):
+        if other != folder:
+            remove(other)
+    return folder
 
 
 def refusal(config: ExperimentConfig) -> Callable[[str], str | None]:

@@ -2,32 +2,27 @@
 
 import logging
 
-from mars_core.data import reading
 from mars_core.data.source_rows import PairsError
 from mars_core.evaluation.evaluation_config import read_benchmarks
-from mars_core.files import digest, remove
+from mars_core.files import remove
 from tasks.run.run_folder import Outputs, RunFolder
-from tasks.run.sources import LEFT_OUT, benchmark_contents, check_originals, three_sets
+from tasks.run.sources import (
+    LEFT_OUT,
+    UNFINISHED,
+    benchmark_contents,
+    check_originals,
+    three_sets,
+    unfinished,
+)
 from tasks.run.sources import contents as contents_of
-from tasks.run.step import Made, content_of, step, tell
-
-UNFINISHED = ".prepare"
-"""Folder of the pairs that were read by a preparation which was killed; the next one goes on from them."""
+from tasks.run.step import Made, step, tell
 
 
-VERSION = 3
-
-
-@step("prepare", version=VERSION, reads=("seed", "data", "model"))
+@step("prepare", version=3, reads=("seed", "data", "model"))
 def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Made[Outputs]:
     """Write the train, validation and held-out pairs of a run, and how many rows were left out and why."""
     config = run.config
-    unfinished = run.path(UNFINISHED)
-    shaping = (VERSION, reading.VERSION, contents, config.seed, config.data, config.model)
-    folder = unfinished / digest(*map(content_of, shaping))
-    for other in unfinished.glob("*"):
-        if other != folder:
-            remove(other)
+    folder = unfinished(run, contents)
     sets = three_sets(config, folder)
     if contents_of(config, run.digests) != contents:
         remove(folder)
@@ -44,7 +39,6 @@ def _prepare(run: RunFolder, round: None, contents: dict[str, str]) -> Made[Outp
     outputs = Outputs()
     for name, table in (("train", sets.train), ("validation", sets.validation), ("heldout", sets.heldout)):
         outputs[name] = run.take_over(f"{name}.parquet", table.path, rows=len(table))
-    remove(unfinished)
     return Made(outputs, also={LEFT_OUT: run.write_json("left_out.json", sets.dropped)})
 
 
@@ -69,6 +63,7 @@ def prepare(run: RunFolder) -> Outputs:
     """
     config = run.config
     prepared = _prepare(run, None, contents_of(config, run.digests))
+    remove(run.path(UNFINISHED))
     sets = {name: part for name, part in prepared.items() if name != LEFT_OUT}
     tell(
         "%s originals, %s validation and %s held-out pairs.",

@@ -193,6 +193,19 @@ def test_a_budget_above_the_capacity_is_told_with_both_numbers(before_anything_s
     message = refusal("refine", before_anything_starts.file, "selection.budget=121", "selection.cap=2")
     assert "selection.budget=121" in message
     assert "60 pairs can take at 2 each (120)" in message
+    assert not list(before_anything_starts.folder.rglob(".prepare"))  # what was read of data that do not fit
+
+
+@pytest.mark.usefixtures("without_prefect")
+def test_pairs_that_a_check_has_read_are_prepared_without_being_read_again(place, monkeypatch):
+    from tasks.steps.prepare import prepare
+
+    config = load_run(place.file)
+    check(config)
+    monkeypatch.setattr("mars_core.data.pool._batch", lambda _: pytest.fail("a pair is read again"))
+    with open_run(config) as run:
+        assert prepare(run)["train"].rows == 60
+    assert not (config.run_folder / ".prepare").exists()
 
 
 def test_a_benchmark_that_is_not_there_is_told(before_anything_starts):
