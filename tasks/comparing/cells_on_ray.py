@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mars_core.comparison import CellOnRay
-from tasks.compute.cluster import ComputeError, check_nodes, check_room, connected, first_line
+from tasks.cluster.nodes import ComputeError, check_nodes, check_room, connected, first_line
 
 LOCK_SECONDS = 120.0
 """How long a cell waits for its folder, which a process on a dead node may hold for a while."""

@@ -40,7 +40,7 @@ from mars_core.files import digest, remove, sha256_of, write_whole
 from mars_core.method.semantics import Embedder, EmbedSpec, embed
 from mars_core.model.reward_model import RewardModel
 from mars_core.model.scoring import ScoreSpec, model_of, rows_of, score
-from tasks.compute.cluster import (
+from tasks.cluster.nodes import (
     START_SECONDS,
     ComputeError,
     about,
@@ -51,8 +51,8 @@ from tasks.compute.cluster import (
     resources,
     room,
 )
+from tasks.cluster.parts import Embedding, Rows, Scoring, Work, with_vectors, with_whole_paths
 from tasks.compute.compute import Compute, OnScored
-from tasks.compute.parts import Embedding, Rows, Scoring, Work, with_vectors, with_whole_paths
 
 logger = logging.getLogger(__name__)
 

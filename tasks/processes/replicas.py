@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mars_core.generation import GenerationConfig, GenerationError, LaunchConfig
-from tasks.compute.cluster import START_SECONDS, check_nodes, connected, first_line, resources
+from tasks.cluster.nodes import START_SECONDS, check_nodes, connected, first_line, resources
 from tasks.processes.vllm_server import LaunchedServer, last_lines, launched_server
 from tasks.run.step import tell
 

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 
 from mars_core.generation import GenerationConfig, GenerationError, LaunchConfig
 from mars_core.model.checkpoints import locate
-from tasks.compute.cluster import check_room, connected, resources
+from tasks.cluster.nodes import check_room, connected, resources
 
 GIB = 2**30
 LEAST_MEMORY = 4 * GIB
@@ -97,9 +97,10 @@ def check(config: GenerationConfig, launch: LaunchConfig) -> None:
 
 
 def _check_template(model: str) -> None:
-    """Check that a model on this machine can be asked; one of the hub is fetched by the server first."""
-    folder = Path(locate(model).path)
-    if folder.is_dir() and not AutoTokenizer.from_pretrained(folder).chat_template:
+    """Check that a model in a folder can be asked; of one of the hub its server says so."""
+    if (Path(model) / "tokenizer_config.json").exists() and not AutoTokenizer.from_pretrained(
+        model
+    ).chat_template:
         raise GenerationError(
             f"the model {model} has no chat template, as base models do: name an instruction-tuned one"
         )

@@ -15,7 +15,7 @@ from tasks.run.run_folder import ArtifactRef, RunFolder
 from tasks.run.step import Checkpoint, Made, step, tell
 
 TRAINER = "mars_core.fit.train"
-RAY_TRAINER = "tasks.compute.ray_fit"
+RAY_TRAINER = "tasks.cluster.fit"
 
 
 @step("fit", version=6, reads=("seed", "model", "fit"))

@@ -364,7 +364,7 @@ def test_a_fit_on_two_nodes_whose_process_is_killed_goes_on_from_its_snapshot(
         ),
     )  # fmt: skip
     (tmp_path / "fit.json").write_text(spec.model_dump_json())
-    command = [sys.executable, "-m", "tasks.compute.ray_fit", tmp_path / "fit.json"]
+    command = [sys.executable, "-m", "tasks.cluster.fit", tmp_path / "fit.json"]
     fitting = subprocess.Popen(
         command, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )

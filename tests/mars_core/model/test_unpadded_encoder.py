@@ -225,7 +225,7 @@ def test_bfloat16_is_as_near_to_float32_as_in_a_padded_batch(sharpness):
     with torch.no_grad():
         for layer in model.network.bert.encoder.layer:
             layer.attention.self.query.weight *= sharpness
-    rows = preferences()[::60]
+    rows = preferences()[::5]  # fewer say little: the ratio below is one of noises
     texts = model.renderer.render([row["prompt"] for row in rows], [row["chosen"] for row in rows]).ids
 
     def computed(unpadded, bfloat16):

@@ -16,11 +16,11 @@ from mars_core.model.moments import Moments
 from mars_core.model.reward_model import ModelConfig
 from mars_core.model.scoring import ScoreSpec, TextsSpec, rows_of, score
 from mars_core.tables import Table
-from tasks.compute import cluster
+from tasks.cluster import nodes
+from tasks.cluster.nodes import ComputeError
+from tasks.cluster.parts import Rows, Scoring
 from tasks.compute import ray as backend
-from tasks.compute.cluster import ComputeError
 from tasks.compute.compute import ComputeConfig
-from tasks.compute.parts import Rows, Scoring
 from tasks.run.run_config import RunConfig
 
 SIZE = 5
@@ -250,10 +250,10 @@ def test_without_the_package_the_error_says_how_to_install_it(monkeypatch, tmp_p
 
 def test_a_node_with_another_version_is_told_what_differs():
     here = {"torch": "2.13.0", "sources of mars": "aa"}
-    said = cluster.differences({"torch": "2.12.0", "sources of mars": "aa"}, here)
+    said = nodes.differences({"torch": "2.12.0", "sources of mars": "aa"}, here)
     assert "torch 2.12.0 (here 2.13.0)" in said
     assert "sources" not in said
-    assert cluster.differences(here, here) == ""
+    assert nodes.differences(here, here) == ""
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ def test_a_node_with_another_version_is_told_what_differs():
     ids=["another folder", "no folder"],
 )
 def test_a_node_that_does_not_see_the_folder_is_refused(damage, said, tmp_path):
-    with cluster._nonce_in(tmp_path, "n"):
+    with nodes._nonce_in(tmp_path, "n"):
         damage(tmp_path)
-        assert re.search(said, cluster._look(str(tmp_path), "n", "node")[1])
+        assert re.search(said, nodes._look(str(tmp_path), "n", "node")[1])
     assert list(tmp_path.iterdir()) == []
 
 

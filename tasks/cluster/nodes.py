@@ -74,7 +74,7 @@ def first_line(error: BaseException) -> str:
 @functools.cache
 def sources() -> str:
     """The digest of the code that computes a part."""
-    return _digest_of("mars_core/**/*.py", "tasks/compute/*.py")
+    return _digest_of("mars_core/**/*.py", "tasks/cluster/*.py", "tasks/compute/*.py")
 
 
 @functools.cache

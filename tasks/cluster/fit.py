@@ -1,6 +1,6 @@
 """A fit in processes on the nodes of a Ray cluster, which Ray Train starts.
 
-    python -m tasks.compute.ray_fit SPECIFICATION
+    python -m tasks.cluster.fit SPECIFICATION
 
 They are those of `mars_core.fit.train`, with the same specification, standard output and result. A process
 that dies, alone or with its node, ends the others; all start again, as many as there is room for then, and go
@@ -19,7 +19,7 @@ from typing import Any
 from mars_core.errors import MarsError
 from mars_core.files import remove
 from mars_core.fit.specification import FitError, FitSpec, OnRay
-from tasks.compute.cluster import check_nodes, check_room, connected, first_line, resources, room
+from tasks.cluster.nodes import check_nodes, check_room, connected, first_line, resources, room
 
 MAX_FAILURES = 3
 """Deaths of processes that a fit survives in one start."""

@@ -18,7 +18,7 @@ from mars_core.model.joined_scores import join
 from mars_core.model.reward_model import RewardModel
 from mars_core.model.scoring import ScoreSpec, model_of, pairs_of, texts_of
 from mars_core.tables import Table
-from tasks.compute.cluster import sources
+from tasks.cluster.nodes import sources
 
 
 class Rows(NamedTuple):
