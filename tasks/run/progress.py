@@ -72,14 +72,8 @@ def progress(
         _shown(artifact, what, 100.0)
     if done:
         seconds = time.monotonic() - started
-        tell(
-            "%s: %s %s in %.1f s (%s).",
-            what,
-            f"{done:,}",
-            unit,
-            seconds,
-            _rate(done / max(seconds, 1e-9), unit),
-        )
+        rate = _rate(done / max(seconds, 1e-9), unit)
+        tell("%s: %s %s in %.1f s (%s).", what, f"{done:,}", unit, seconds, rate)
 
 
 class _Speed:
